@@ -1,0 +1,1 @@
+"""The intermediate forms: scalar and index expressions, graphs, loop nests."""

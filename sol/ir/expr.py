@@ -1,0 +1,529 @@
+"""Expressions: what stands at one element of a tensor, as a function of index variables.
+
+An `Expr` is a constant, an index axis, a load from a tensor, a reduction over axes, or a scalar operation of the table `SCALAR_OPS`. Expressions are interned:
+equal ones are the same object, so comparison is identity and shared parts stay shared. Integer index arithmetic is normalised while it is
+built: sums of `coefficient * atom`, with floor division and modulo simplified by the extents of the axes. Operators (ops/) describe themselves
+with expressions; ops/reference.py evaluates them in NumPy; lower/ turns them into loops.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Union
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from sol.core.dims import Dim, Size
+from sol.core.dtypes import BOOL, F32, I64, DType, promote
+
+Number = Union[int, float, bool]
+Operand = Union["Expr", Number]
+
+
+class Expr:
+    """One expression: `op` with arguments, a payload (`value`) and a dtype. Made by the functions of this module only."""
+
+    __slots__ = ("op", "args", "value", "dtype", "__weakref__")
+    op: str
+    args: tuple[Expr, ...]
+    value: Any
+    dtype: DType
+
+    def __add__(self, other: Operand) -> Expr:
+        return apply("add", self, other)
+
+    def __radd__(self, other: Operand) -> Expr:
+        return apply("add", other, self)
+
+    def __sub__(self, other: Operand) -> Expr:
+        return apply("sub", self, other)
+
+    def __rsub__(self, other: Operand) -> Expr:
+        return apply("sub", other, self)
+
+    def __mul__(self, other: Operand) -> Expr:
+        return apply("mul", self, other)
+
+    def __rmul__(self, other: Operand) -> Expr:
+        return apply("mul", other, self)
+
+    def __truediv__(self, other: Operand) -> Expr:
+        return apply("div", self, other)
+
+    def __rtruediv__(self, other: Operand) -> Expr:
+        return apply("div", other, self)
+
+    def __floordiv__(self, other: Operand) -> Expr:
+        return apply("floordiv", self, other)
+
+    def __mod__(self, other: Operand) -> Expr:
+        return apply("mod", self, other)
+
+    def __neg__(self) -> Expr:
+        return apply("neg", self)
+
+    def __lt__(self, other: Operand) -> Expr:
+        return apply("lt", self, other)
+
+    def __le__(self, other: Operand) -> Expr:
+        return apply("le", self, other)
+
+    def __gt__(self, other: Operand) -> Expr:
+        return apply("gt", self, other)
+
+    def __ge__(self, other: Operand) -> Expr:
+        return apply("ge", self, other)
+
+    def __and__(self, other: Operand) -> Expr:
+        return apply("and", self, other)
+
+    def __or__(self, other: Operand) -> Expr:
+        return apply("or", self, other)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_intern, (self.op, self.args, self.value, self.dtype))
+
+    def __str__(self) -> str:
+        return show(self)
+
+    __repr__ = __str__
+
+
+_interned: WeakValueDictionary[Any, Expr] = WeakValueDictionary()
+
+
+def _intern(op: str, args: tuple[Expr, ...], value: Any, dtype: DType) -> Expr:
+    # repr() of floats keeps -0.0 apart from 0.0 and NaN equal to itself
+    payload = (type(value).__name__, repr(value)) if isinstance(value, float) else (type(value).__name__, value)
+    key = (op, tuple(map(id, args)), payload, dtype.name)
+    found = _interned.get(key)
+    if found is None:
+        found = Expr.__new__(Expr)
+        found.op, found.args, found.value, found.dtype = op, args, value, dtype
+        _interned[key] = found
+    return found
+
+
+# ---- the table of scalar operations -----------------------------------------------------------------------------------------------
+
+Result = Literal["same", "bool", "float"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarOp:
+    """A scalar operation: name, number of arguments, its meaning in NumPy, type of the result."""
+
+    name: str
+    arity: int
+    numpy: Callable[..., Any]
+    result: Result = "same"
+
+
+def _erf(x: Any) -> Any:
+    return np.vectorize(math.erf, otypes=[np.float64])(x)
+
+
+def _sigmoid(x: Any) -> Any:
+    return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))
+
+
+def _relu(x: Any) -> Any:
+    return np.where(x < 0, np.zeros_like(x), x)
+
+
+_ROWS: tuple[tuple[str, int, Callable[..., Any], Result], ...] = (
+    ("add", 2, np.add, "same"), ("sub", 2, np.subtract, "same"), ("mul", 2, np.multiply, "same"),
+    ("div", 2, np.true_divide, "float"), ("floordiv", 2, np.floor_divide, "same"), ("mod", 2, np.remainder, "same"),
+    ("fmod", 2, np.fmod, "same"), ("max", 2, np.maximum, "same"), ("min", 2, np.minimum, "same"),
+    ("pow", 2, np.power, "same"), ("atan2", 2, np.arctan2, "float"),
+    ("eq", 2, np.equal, "bool"), ("ne", 2, np.not_equal, "bool"), ("lt", 2, np.less, "bool"), ("le", 2, np.less_equal, "bool"),
+    ("gt", 2, np.greater, "bool"), ("ge", 2, np.greater_equal, "bool"),
+    ("and", 2, np.bitwise_and, "same"), ("or", 2, np.bitwise_or, "same"), ("xor", 2, np.bitwise_xor, "same"),
+    ("not", 1, np.invert, "same"), ("neg", 1, np.negative, "same"), ("abs", 1, np.abs, "same"), ("sign", 1, np.sign, "same"),
+    ("exp", 1, np.exp, "float"), ("expm1", 1, np.expm1, "float"), ("log", 1, np.log, "float"), ("log1p", 1, np.log1p, "float"),
+    ("log2", 1, np.log2, "float"), ("log10", 1, np.log10, "float"), ("sqrt", 1, np.sqrt, "float"),
+    ("rsqrt", 1, lambda x: 1 / np.sqrt(x), "float"), ("sin", 1, np.sin, "float"), ("cos", 1, np.cos, "float"), ("tan", 1, np.tan, "float"),
+    ("asin", 1, np.arcsin, "float"), ("acos", 1, np.arccos, "float"), ("atan", 1, np.arctan, "float"),
+    ("sinh", 1, np.sinh, "float"), ("cosh", 1, np.cosh, "float"), ("tanh", 1, np.tanh, "float"),
+    ("erf", 1, _erf, "float"), ("sigmoid", 1, _sigmoid, "float"), ("relu", 1, _relu, "same"),
+    ("floor", 1, np.floor, "same"), ("ceil", 1, np.ceil, "same"), ("round", 1, np.rint, "same"), ("trunc", 1, np.trunc, "same"),
+    ("isnan", 1, np.isnan, "bool"), ("isinf", 1, np.isinf, "bool"),
+    ("where", 3, np.where, "same"),
+)  # fmt: skip
+SCALAR_OPS = {row[0]: ScalarOp(*row) for row in _ROWS}
+
+ReduceKind = Literal["sum", "prod", "max", "min", "any", "all"]
+
+
+# ---- leaves -----------------------------------------------------------------------------------------------------------------------
+
+
+def const(value: Number, dtype: DType | None = None) -> Expr:
+    """A constant; bool, int and float give BOOL, I64 and F32 unless a dtype is named."""
+    if dtype is None:
+        dtype = BOOL if isinstance(value, bool) else I64 if isinstance(value, int) else F32
+    convert = {"bool": bool, "int": int, "float": float}[dtype.kind]
+    return _intern("const", (), convert(value), dtype)
+
+
+def axis(name: str, extent: Size) -> Expr:
+    """The index variable `name` with 0 <= name < extent."""
+    return _intern("axis", (), (name, extent), I64)
+
+
+def load(source: str, dtype: DType, *index: Operand) -> Expr:
+    """Element `index` of the tensor named `source`; one index per axis of its logical shape."""
+    return _intern("load", tuple(as_expr(i) for i in index), source, dtype)
+
+
+def reduce(kind: ReduceKind, axes: Iterable[Expr], body: Expr) -> Expr:
+    """`kind` over all values of `axes` of `body`."""
+    return _intern("reduce", (body, *axes), kind, body.dtype)
+
+
+def cast(x: Expr, dtype: DType) -> Expr:
+    """x converted to dtype: floats to integers round towards zero, anything to bool is `x != 0`."""
+    if x.dtype == dtype:
+        return x
+    if x.op == "const" and not (isinstance(x.value, float) and not math.isfinite(x.value)):
+        return const(x.value, dtype)
+    return _intern("cast", (x,), None, dtype)
+
+
+def as_expr(x: Operand, like: DType | None = None) -> Expr:
+    """A number as a constant (of dtype `like` where it fits it), an expression as it is."""
+    if isinstance(x, Expr):
+        return x
+    fits = like is not None and (like.kind == "float" or (like.kind == "int" and isinstance(x, int)))
+    return const(x, like if fits else None)
+
+
+def where(condition: Expr, yes: Operand, no: Operand) -> Expr:
+    """`yes` where condition, else `no`."""
+    return apply("where", condition, yes, no)
+
+
+def apply(name: str, *operands: Operand) -> Expr:
+    """A scalar operation of the table. Index arithmetic (int64) is normalised, constant conditions are resolved."""
+    like = next((x.dtype for x in operands if isinstance(x, Expr) and not (name == "where" and x is operands[0])), None)
+    args = tuple(as_expr(x, like) for x in operands)
+    row = SCALAR_OPS[name]
+    assert len(args) == row.arity, f"{name} takes {row.arity} arguments, got {len(args)}"
+    if name == "where":
+        return _where(args[0], args[1], args[2])
+    dtype = args[0].dtype
+    for x in args[1:]:
+        dtype = promote(dtype, x.dtype)
+    args = tuple(cast(x, dtype) for x in args)
+    if dtype == I64:
+        simpler = _index_op(name, args)
+        if simpler is not None:
+            return simpler
+    if dtype == BOOL and name in ("and", "or"):
+        simpler = _logic(name, args[0], args[1])
+        if simpler is not None:
+            return simpler
+    result = BOOL if row.result == "bool" else F32 if row.result == "float" and dtype.kind != "float" else dtype
+    if row.result == "float" and dtype.kind != "float":
+        args = tuple(cast(x, F32) for x in args)
+    return _intern(name, args, None, result)
+
+
+def _where(condition: Expr, yes: Expr, no: Expr) -> Expr:
+    if condition.op == "const":
+        return yes if condition.value else no
+    dtype = promote(yes.dtype, no.dtype)
+    yes, no = cast(yes, dtype), cast(no, dtype)
+    return yes if yes is no else _intern("where", (condition, yes, no), None, dtype)
+
+
+def _logic(name: str, a: Expr, b: Expr) -> Expr | None:
+    neutral = name == "and"  # True and x = x; False or x = x
+    for x, y in ((a, b), (b, a)):
+        if x.op == "const":
+            return y if bool(x.value) == neutral else x
+    return a if a is b else None
+
+
+# ---- index arithmetic: linear forms over atoms ----------------------------------------------------------------------------------------
+
+
+def linear(x: Expr) -> tuple[Size, dict[Expr, Size]]:
+    """x = constant + sum(coefficient * atom), of an int64 expression."""
+    if x.op == "const":
+        return x.value, {}
+    if x.op == "linear":
+        return x.value[0], dict(zip(x.args, x.value[1]))
+    return 0, {x: 1}
+
+
+def from_linear(constant: Size, terms: dict[Expr, Size]) -> Expr:
+    """The inverse of `linear`."""
+    kept = {a: c for a, c in terms.items() if c != 0}
+    if not kept and isinstance(constant, int):
+        return const(constant)
+    if constant == 0 and len(kept) == 1:
+        ((atom, coef),) = kept.items()
+        if coef == 1:
+            return atom
+    atoms = sorted(kept, key=_order)
+    return _intern("linear", tuple(atoms), (constant, tuple(kept[a] for a in atoms)), I64)
+
+
+def _order(atom: Expr) -> str:
+    return show(atom)
+
+
+def _scaled(x: Expr, factor: Size) -> Expr:
+    constant, terms = linear(x)
+    return from_linear(constant * factor, {a: c * factor for a, c in terms.items()})
+
+
+def _sum(a: Expr, b: Expr, sign: int) -> Expr:
+    constant, terms = linear(a)
+    more, others = linear(b)
+    for atom, coef in others.items():
+        terms[atom] = terms.get(atom, 0) + coef * sign
+    return from_linear(constant + more * sign, terms)
+
+
+def _index_op(name: str, args: Sequence[Expr]) -> Expr | None:
+    a = args[0]
+    b = args[-1]
+    if name == "neg":
+        return _scaled(a, -1)
+    if name in ("add", "sub"):
+        return _sum(a, b, 1 if name == "add" else -1)
+    if name == "mul":
+        if b.op == "const":
+            return _scaled(a, b.value)
+        return _scaled(b, a.value) if a.op == "const" else None
+    if name in ("floordiv", "mod") and b.op == "const" and b.value > 0:
+        return _divide(name, a, b.value)
+    if name in ("lt", "le", "gt", "ge", "eq", "ne"):
+        return _compare(name, a, b)
+    if name in ("max", "min"):
+        smaller = _compare("le", a, b)
+        if smaller is not None and smaller.op == "const":
+            return (b if name == "max" else a) if smaller.value else (a if name == "max" else b)
+    return None
+
+
+def _divide(name: str, a: Expr, k: int) -> Expr:
+    """floor(a / k) or a mod k: terms whose coefficient is a multiple of k leave the division; a rest within [0, k) disappears.
+
+    (i * 7 + j) // 7 -> i   and   (i * 7 + j) % 7 -> j   where 0 <= j < 7.
+    """
+    if k == 1:
+        return a if name == "floordiv" else const(0)
+    constant, terms = linear(a)
+    if isinstance(constant, Dim) or any(isinstance(c, Dim) for c in terms.values()):
+        return _intern(name, (a, const(k)), None, I64)
+    outside = {x: c // k for x, c in terms.items() if isinstance(c, int) and c % k == 0}
+    rest = from_linear(constant % k, {x: c for x, c in terms.items() if x not in outside})
+    whole = from_linear(constant // k, dict(outside))
+    low, high = bounds(rest)
+    if low is not None and high is not None and low // k == high // k:
+        shift = low // k
+        return whole + shift if name == "floordiv" else rest - shift * k
+    if name == "mod":
+        inner = _collapse_mod(rest, k)
+        return inner if inner is not None else _split_remainder(rest, k)
+    if rest.op == "floordiv" and rest.args[1].op == "const":  # (x // m) // k -> x // (m * k)
+        return whole + _divide("floordiv", rest.args[0], rest.args[1].value * k)
+    return whole + _split_quotient(rest, k)
+
+
+def _collapse_mod(x: Expr, k: int) -> Expr | None:
+    """(y % m) % k -> y % k where k divides m."""
+    if x.op == "mod" and x.args[1].op == "const" and x.args[1].value % k == 0:
+        return _divide("mod", x.args[0], k)
+    return None
+
+
+def _split_quotient(rest: Expr, k: int) -> Expr:
+    """(g * x + r) // k -> x // (k / g) where g divides k and 0 <= r < g: the rest r never reaches the next multiple of g."""
+    split = _split(rest, k)
+    if split is None:
+        return _intern("floordiv", (rest, const(k)), None, I64)
+    g, multiple, _ = split
+    return _divide("floordiv", multiple, k // g)
+
+
+def _split_remainder(rest: Expr, k: int) -> Expr:
+    """(g * x + r) % k -> g * (x % (k / g)) + r where g divides k and 0 <= r < g."""
+    split = _split(rest, k)
+    if split is None:
+        return _intern("mod", (rest, const(k)), None, I64)
+    g, multiple, small = split
+    return _divide("mod", multiple, k // g) * g + small
+
+
+def _split(rest: Expr, k: int) -> tuple[int, Expr, Expr] | None:
+    """rest = g * multiple + small with 1 < g, g divides k and 0 <= small < g; the largest such g."""
+    constant, terms = linear(rest)
+    for g in sorted({abs(c) for c in terms.values() if isinstance(c, int)} & _divisors(k), reverse=True):
+        if g == 1:
+            continue
+        inside = {x: c // g for x, c in terms.items() if isinstance(c, int) and c % g == 0}
+        small = from_linear(constant, {x: c for x, c in terms.items() if x not in inside})
+        low, high = bounds(small)
+        if low is not None and high is not None and low >= 0 and high < g:
+            return g, from_linear(0, dict(inside)), small
+    return None
+
+
+def _divisors(k: int) -> set[int]:
+    return {d for d in range(1, k + 1) if k % d == 0} if k <= 4096 else {d for d in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, k) if k % d == 0}
+
+
+def _compare(name: str, a: Expr, b: Expr) -> Expr | None:
+    low, high = bounds(_sum(a, b, -1))
+    known: dict[str, tuple[bool, bool]] = {
+        "lt": (high is not None and high < 0, low is not None and low >= 0),
+        "le": (high is not None and high <= 0, low is not None and low > 0),
+        "gt": (low is not None and low > 0, high is not None and high <= 0),
+        "ge": (low is not None and low >= 0, high is not None and high < 0),
+        "eq": (low == high == 0, (low is not None and low > 0) or (high is not None and high < 0)),
+        "ne": ((low is not None and low > 0) or (high is not None and high < 0), low == high == 0),
+    }
+    true, false = known[name]
+    return const(True) if true else const(False) if false else None
+
+
+def bounds(x: Expr) -> tuple[int | None, int | None]:
+    """Smallest and largest value of an index expression over its axes; None where not known (a symbolic extent)."""
+    if x.op == "const":
+        return x.value, x.value
+    if x.op == "axis":
+        extent = x.value[1]
+        return 0, (extent - 1 if isinstance(extent, int) else None)
+    if x.op == "linear":
+        return _linear_bounds(x)
+    if x.op == "mod" and x.args[1].op == "const":
+        return 0, x.args[1].value - 1
+    if x.op == "floordiv" and x.args[1].op == "const":
+        low, high = bounds(x.args[0])
+        k = x.args[1].value
+        return (None if low is None else low // k), (None if high is None else high // k)
+    if x.op in ("max", "min"):
+        return _extreme_bounds(x)
+    if x.op == "cast" and x.args[0].dtype == BOOL:
+        return 0, 1
+    return None, None
+
+
+def _extreme_bounds(x: Expr) -> tuple[int | None, int | None]:
+    (a, b), (c, d) = bounds(x.args[0]), bounds(x.args[1])
+    pick = max if x.op == "max" else min
+    either_low = [v for v in (a, c) if v is not None]
+    either_high = [v for v in (b, d) if v is not None]
+    if x.op == "max":  # one known lower bound is enough
+        return (max(either_low) if either_low else None), (pick(b, d) if b is not None and d is not None else None)
+    return (pick(a, c) if a is not None and c is not None else None), (min(either_high) if either_high else None)
+
+
+def _linear_bounds(x: Expr) -> tuple[int | None, int | None]:
+    constant, terms = linear(x)
+    if isinstance(constant, Dim):
+        return None, None
+    low: int | None = constant
+    high: int | None = constant
+    for atom, coef in terms.items():
+        if isinstance(coef, Dim):
+            return None, None
+        small, large = bounds(atom)
+        if coef < 0:
+            small, large = large, small
+        low = None if low is None or small is None else low + coef * small
+        high = None if high is None or large is None else high + coef * large
+    return low, high
+
+
+# ---- walking ----------------------------------------------------------------------------------------------------------------------
+
+
+def rebuild(x: Expr, args: Sequence[Expr]) -> Expr:
+    """x with other arguments, simplified again."""
+    if tuple(args) == x.args:
+        return x
+    if x.op == "linear":
+        constant, coefs = x.value
+        total = from_linear(constant, {})
+        for part, coef in zip(args, coefs):
+            total = _sum(total, _scaled(part, coef), 1)
+        return total
+    if x.op in SCALAR_OPS:
+        return apply(x.op, *args)
+    if x.op == "cast":
+        return cast(args[0], x.dtype)
+    return _intern(x.op, tuple(args), x.value, x.dtype)
+
+
+def substitute(x: Expr, mapping: dict[Expr, Expr], memo: dict[Expr, Expr] | None = None) -> Expr:
+    """x with every expression of `mapping` replaced."""
+    memo = {} if memo is None else memo
+    if x in mapping:
+        return mapping[x]
+    if not x.args:
+        return x
+    if x not in memo:
+        memo[x] = rebuild(x, [substitute(a, mapping, memo) for a in x.args])
+    return memo[x]
+
+
+def walk(x: Expr) -> list[Expr]:
+    """Every distinct part of x, arguments before users."""
+    order: dict[Expr, None] = {}
+    stack = [(x, False)]
+    while stack:
+        item, ready = stack.pop()
+        if item in order:
+            continue
+        if ready:
+            order[item] = None
+            continue
+        stack.append((item, True))
+        stack.extend((a, False) for a in reversed(item.args))
+    return list(order)
+
+
+def free_axes(x: Expr) -> set[Expr]:
+    """The axes that x depends on, without those that its reductions bind."""
+    memo: dict[Expr, frozenset[Expr]] = {}
+    for part in walk(x):
+        if part.op == "axis":
+            memo[part] = frozenset((part,))
+        elif part.op == "reduce":
+            memo[part] = memo[part.args[0]] - frozenset(part.args[1:])
+        else:
+            memo[part] = frozenset().union(*(memo[a] for a in part.args)) if part.args else frozenset()
+    return set(memo[x])
+
+
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "mod": "%", "eq": "==", "ne": "!=",
+          "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "and": "&", "or": "|"}  # fmt: skip
+
+
+def show(x: Expr) -> str:
+    """x as text, for people, sorting and error messages."""
+    if x.op == "const":
+        return repr(x.value)
+    if x.op == "axis":
+        return str(x.value[0])
+    if x.op == "load":
+        return f"{x.value}[{', '.join(map(show, x.args))}]"
+    if x.op == "reduce":
+        axes = ", ".join(f"{a.value[0]}<{a.value[1]}" for a in x.args[1:])
+        return f"{x.value}({axes}: {show(x.args[0])})"
+    if x.op == "linear":
+        terms = [show(a) if c == 1 else f"{c}*{show(a)}" for a, c in zip(x.args, x.value[1])]
+        return "(" + " + ".join(terms + ([str(x.value[0])] if x.value[0] != 0 or not terms else [])) + ")"
+    if x.op == "cast":
+        return f"{x.dtype}({show(x.args[0])})"
+    if x.op in _INFIX:
+        return f"({show(x.args[0])} {_INFIX[x.op]} {show(x.args[1])})"
+    return f"{x.op}({', '.join(map(show, x.args))})"

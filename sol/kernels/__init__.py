@@ -1,0 +1,1 @@
+"""How contractions are computed."""

@@ -1,0 +1,1 @@
+"""From a graph to clusters, buffers and memory."""

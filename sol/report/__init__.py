@@ -1,0 +1,1 @@
+"""Explain, check and reports."""
