@@ -1,0 +1,413 @@
+"""The printer: a `Kernel` of loop statements as a function in C with GNU vector types.
+
+Within a lane loop a value that depends on the lane axis is a vector of the loop's width, everything else stays scalar and is broadcast by the language.
+Shared parts of an expression become temporaries; a `where` with a scalar condition becomes an `if`, so that what it guards is never evaluated.
+Called by backends/c.py, which adds the prelude that the printed calls need.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sol.core.dims import Dim, Size
+from sol.core.dtypes import BOOL, F32, DType
+from sol.ir.expr import Expr, SCALAR_OPS, bounds, const, linear, substitute, walk
+from sol.ir.loop import Array, For, If, Kernel, Let, Note, Set, Stmt, Store, Var
+
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+_COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_BITS = {"and": "&", "or": "|", "xor": "^"}
+_INT_CALLS = {"max": "max_i64", "min": "min_i64", "floordiv": "floordiv_i64", "mod": "mod_i64", "fmod": "fmod_i64", "abs": "abs_i64", "pow": "pow_i64", "sign": "sign_i64"}
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """The lane loop around a statement: its axis and width."""
+
+    axis: Expr
+    width: int
+
+
+@dataclass
+class Printer:
+    """State of printing one kernel: text so far, library functions called, name counter."""
+
+    lines: list[str] = field(default_factory=list)
+    calls: set[tuple[str, int]] = field(default_factory=set)
+    dtypes: dict[str, DType] = field(default_factory=dict)
+    depth: int = 1
+    count: int = 0
+
+    # ---- statements ---------------------------------------------------------------------------------------------------------------
+
+    def line(self, text: str) -> None:
+        """Append one line at the current indentation."""
+        self.lines.append("    " * self.depth + text)
+
+    def block(self, body: tuple[Stmt, ...], lane: Lane | None) -> None:
+        """Print statements one level deeper."""
+        self.depth += 1
+        for stmt in body:
+            self.statement(stmt, lane)
+        self.depth -= 1
+        self.line("}")
+
+    def statement(self, stmt: Stmt, lane: Lane | None) -> None:
+        """Print one statement."""
+        match stmt:
+            case Note(text):
+                self.line(f"// {text}")
+            case For():
+                self.loop(stmt, lane)
+            case If(condition, body):
+                self.line(f"if ({Value(self, lane).of(condition)}) {{")
+                self.block(body, lane)
+            case Let(name, value):
+                text = Value(self, lane).root(value)
+                self.line(f"const {self.type_of(value, lane)} {name} = {text};")
+            case Var(name, value, width):
+                kind = scalar_type(value.dtype) if width == 1 else f"vf{width}" if value.dtype == F32 else f"vi{width}"
+                text = Value(self, None).root(value)
+                self.line(f"{kind} {name} = {self.broadcast(text, value.dtype, width)};")
+            case Set(name, value):
+                self.line(f"{name} = {Value(self, lane).root(value)};")
+            case Store(buffer, index, value):
+                self.store(buffer, index, value, lane)
+            case Array(name, dtype, _, offset):
+                self.dtypes[name] = dtype
+                self.line(f"{memory_type(dtype)} *restrict {name} = ({memory_type(dtype)} *)(scratch + {offset});")
+
+    def loop(self, stmt: For, lane: Lane | None) -> None:
+        """Print a loop; one that runs once becomes a block."""
+        name = identifier(stmt.axis)
+        inner = Lane(stmt.axis, stmt.width) if stmt.width > 1 else lane
+        stride = stmt.width * stmt.step
+        begin, end = Value(self, None).of(stmt.begin), Value(self, None).of(stmt.end)
+        if (stmt.end - stmt.begin) is const(stride):
+            self.line("{")
+            self.line(f"    const int64_t {name} = {begin};")
+        else:
+            if stmt.unroll:
+                self.line(f"#pragma GCC unroll {stmt.unroll}")
+            self.line(f"for (int64_t {name} = {begin}; {name} < {end}; {name} += {stride}) {{")
+        self.block(stmt.body, inner)
+
+    def store(self, buffer: str, index: Expr, value: Expr, lane: Lane | None) -> None:
+        """Print `buffer[index] = value`, a vector store where the index runs with the lanes."""
+        where_to = f"{buffer}[{Value(self, None).of(index)}]"
+        text = Value(self, lane).root(value)
+        if lane is None or not depends(index, lane):
+            self.line(f"{where_to} = {text};")
+            return
+        dtype = self.dtypes[buffer]
+        name = "store" if dtype == F32 else "storeb"
+        if not depends(value, lane):
+            text = self.broadcast(text, value.dtype, lane.width)
+        self.line(f"{self.call(name, lane.width)}(&{where_to}, {text});")
+
+    def broadcast(self, text: str, dtype: DType, width: int) -> str:
+        """A scalar as a vector."""
+        if width == 1:
+            return text
+        return f"{self.call('set', width)}({text})" if dtype == F32 else f"((vi{width}){{0}} - (int32_t)({text}))"
+
+    def call(self, name: str, width: int) -> str:
+        """The name of a library function at a width; remembered for the prelude."""
+        self.calls.add((name, width))
+        return f"{name}_{width}"
+
+    def fresh(self) -> str:
+        """A new temporary's name."""
+        self.count += 1
+        return f"t{self.count}"
+
+    def type_of(self, value: Expr, lane: Lane | None) -> str:
+        """The C type of a value in a lane context."""
+        if lane is not None and depends(value, lane):
+            return f"vf{lane.width}" if value.dtype == F32 else f"vi{lane.width}"
+        return scalar_type(value.dtype)
+
+
+class Value:
+    """Prints one expression in one lane context; temporaries go to the printer's lines."""
+
+    def __init__(self, printer: Printer, lane: Lane | None) -> None:
+        self.printer = printer
+        self.lane = lane
+        self.memo: dict[Expr, str] = {}
+        self.uses: Counter[Expr] = Counter()
+
+    def root(self, x: Expr) -> str:
+        """The text of x, with shared parts as temporaries before it."""
+        for part in walk(x):
+            if not is_index(part):
+                self.uses.update(set(part.args))
+        return self.of(x)
+
+    def of(self, x: Expr) -> str:
+        """The text of x; a temporary if it is used more than once."""
+        if x in self.memo:
+            return self.memo[x]
+        text = self.text(x)
+        if self.uses[x] > 1 and x.op not in ("const", "axis", "local") and not is_index(x):
+            name = self.printer.fresh()
+            self.printer.line(f"const {self.printer.type_of(x, self.lane)} {name} = {text};")
+            text = name
+        self.memo[x] = text
+        return text
+
+    def is_vector(self, x: Expr) -> bool:
+        """Whether x differs between the lanes."""
+        return self.lane is not None and depends(x, self.lane)
+
+    def text(self, x: Expr) -> str:
+        """x by its kind."""
+        match x.op:
+            case "const":
+                return literal(x.value, x.dtype)
+            case "axis":
+                return identifier(x)
+            case "local":
+                return str(x.value[0])
+            case "lanes_reduce":
+                kind, name, width = x.value
+                return f"{self.printer.call({'sum': 'hsum', 'prod': 'hprod', 'max': 'hmax', 'min': 'hmin', 'any': 'hany', 'all': 'hall'}[kind], width)}({name})"
+            case "linear":
+                return self.linear(x)
+            case "load":
+                return self.load(x)
+            case "where":
+                return self.where(x)
+            case "cast":
+                return self.cast(x)
+        assert x.op in SCALAR_OPS, f"cannot print {x.op}"
+        if self.is_vector(x) and (x.args[0].dtype in (F32, BOOL)):
+            return self.vector_op(x)
+        if self.is_vector(x):
+            return self.lane_compare(x)
+        return self.scalar_op(x)
+
+    def linear(self, x: Expr) -> str:
+        """Index arithmetic: sum of coefficient * atom."""
+        constant, terms = linear(x)
+        parts = [self.of(a) if c == 1 else f"{size_text(c)} * {self.of(a)}" for a, c in terms.items()]
+        if constant != 0 or not parts:
+            parts.append(size_text(constant))
+        return "(" + " + ".join(parts) + ")"
+
+    def load(self, x: Expr) -> str:
+        """A scalar, vector or gathered load."""
+        (index,) = x.args
+        if not self.is_vector(index):
+            text = f"{x.value}[{self.of(index)}]"
+            return f"({text} != 0)" if x.dtype == BOOL else text
+        lane = self.lane
+        assert lane is not None
+        scalar = Value(self.printer, None)
+        step = lane_coefficient(index, lane.axis)
+        name = "load" if x.dtype == F32 else "loadb"
+        if step == 1:
+            return f"{self.printer.call(name, lane.width)}(&{x.value}[{scalar.of(index)}])"
+        assert x.dtype == F32, "only float32 is gathered"
+        if step is not None:
+            return f"{self.printer.call('gather', lane.width)}(&{x.value}[{scalar.of(index)}], {size_text(step)})"
+        each = [f"{x.value}[{scalar.of(substitute(index, {lane.axis: lane.axis + i}))}]" for i in range(lane.width)]
+        self.printer.calls.add(("set", lane.width))
+        return f"(vf{lane.width}){{{', '.join(each)}}}"
+
+    def where(self, x: Expr) -> str:
+        """Selection: a blend where the condition differs between lanes, else an `if` around what it guards."""
+        condition, yes, no = x.args
+        if self.is_vector(condition):
+            assert self.lane is not None
+            name = "sel" if x.dtype == F32 else "seli"
+            return f"{self.printer.call(name, self.lane.width)}({self.of(condition)}, {self.as_vector(yes)}, {self.as_vector(no)})"
+        vector = self.is_vector(x)
+        test = self.of(condition)
+        name = self.printer.fresh()
+        kind = self.printer.type_of(x, self.lane)
+        self.printer.line(f"{kind} {name};")
+        for opening, branch in ((f"if ({test}) {{", yes), ("} else {", no)):
+            self.printer.line(opening)
+            self.printer.depth += 1
+            inner = Value(self.printer, self.lane)
+            inner.memo, inner.uses = dict(self.memo), self.uses
+            text = inner.as_vector(branch) if vector else inner.of(branch)
+            self.printer.line(f"{name} = {text};")
+            self.printer.depth -= 1
+        self.printer.line("}")
+        return name
+
+    def as_vector(self, x: Expr) -> str:
+        """x, broadcast if it is scalar."""
+        assert self.lane is not None
+        text = self.of(x)
+        return text if self.is_vector(x) else self.printer.broadcast(text, x.dtype, self.lane.width)
+
+    def cast(self, x: Expr) -> str:
+        """Conversion between types."""
+        (source,) = x.args
+        text_of = self.of
+        if not self.is_vector(x):
+            if x.dtype == BOOL:
+                return f"({text_of(source)} != 0)"
+            return f"(({scalar_type(x.dtype)}){text_of(source)})"
+        assert self.lane is not None
+        width = self.lane.width
+        if x.dtype == F32 and source.dtype == BOOL:
+            return f"{self.printer.call('maskf', width)}({text_of(source)})"
+        if x.dtype == BOOL and source.dtype == F32:
+            return f"({text_of(source)} != 0.0f)"
+        assert x.dtype == F32, f"no vector conversion from {source.dtype} to {x.dtype}"
+        return f"{self.printer.call('tofloat', width)}({self.integers(source)})"
+
+    def integers(self, x: Expr) -> str:
+        """An index expression as a vector of int32, one per lane."""
+        assert self.lane is not None
+        width = self.lane.width
+        if not self.is_vector(x):
+            return f"((vi{width}){{0}} + (int32_t)({Value(self.printer, None).of(x)}))"
+        if x is self.lane.axis:
+            return f"{self.printer.call('iota', width)}((int32_t){identifier(x)})"
+        if x.op == "linear":
+            constant, terms = linear(x)
+            parts = [f"{self.integers(a)} * (int32_t)({size_text(c)})" for a, c in terms.items()]
+            return "(" + " + ".join([*parts, f"(int32_t)({size_text(constant)})"]) + ")"
+        assert x.op in ("floordiv", "mod"), f"no vector form of {x.op} on indices"
+        sign = "/" if x.op == "floordiv" else "%"
+        return f"({self.integers(x.args[0])} {sign} {self.integers(x.args[1])})"
+
+    def lane_compare(self, x: Expr) -> str:
+        """A comparison of indices that differs between lanes: a mask."""
+        return f"({self.integers(x.args[0])} {_COMPARE[x.op]} {self.integers(x.args[1])})"
+
+    def vector_op(self, x: Expr) -> str:
+        """A float or mask operation on lanes."""
+        assert self.lane is not None
+        if x.op in _INFIX and x.dtype == F32:
+            return f"({self.of(x.args[0])} {_INFIX[x.op]} {self.of(x.args[1])})"
+        if x.op == "neg":
+            return f"(-{self.of(x.args[0])})"
+        vectors = [self.as_vector(a) for a in x.args]
+        if x.op in _COMPARE:
+            return f"({vectors[0]} {_COMPARE[x.op]} {vectors[1]})"
+        if x.op in _BITS:
+            return f"({vectors[0]} {_BITS[x.op]} {vectors[1]})"
+        if x.op == "not":
+            return f"(~{vectors[0]})"
+        return f"{self.printer.call(x.op, self.lane.width)}({', '.join(vectors)})"
+
+    def scalar_op(self, x: Expr) -> str:
+        """An operation on scalars of any type."""
+        texts = [self.of(a) for a in x.args]
+        kind = x.args[0].dtype.kind
+        if x.op in _COMPARE:
+            return f"({texts[0]} {_COMPARE[x.op]} {texts[1]})"
+        if x.op in _BITS:
+            return f"({texts[0]} {_BITS[x.op]} {texts[1]})"
+        if x.op == "not":
+            return f"(!{texts[0]})" if kind == "bool" else f"(~{texts[0]})"
+        if x.op == "neg":
+            return f"(-{texts[0]})"
+        if kind == "int" and x.op in ("floordiv", "mod") and _natural(x):
+            return f"({texts[0]} {'/' if x.op == 'floordiv' else '%'} {texts[1]})"
+        if kind == "int" and x.op in _INT_CALLS:
+            return f"{_INT_CALLS[x.op]}({', '.join(texts)})"
+        if kind in ("int", "bool") and x.op in ("floor", "ceil", "round", "trunc"):
+            return texts[0]
+        if kind in ("int", "bool") and x.op == "relu":
+            return f"max_i64({texts[0]}, 0)"
+        if kind in ("int", "bool") and x.op in ("isnan", "isinf"):
+            return "0"
+        if x.op in _INFIX:
+            text = f"({texts[0]} {_INFIX[x.op]} {texts[1]})"
+            return f"(({scalar_type(x.dtype)}){text})" if x.dtype.bytes < 4 else text
+        return f"{self.printer.call(x.op, 1)}({', '.join(texts)})"
+
+
+def _natural(x: Expr) -> bool:
+    low, _ = bounds(x.args[0])
+    return low is not None and low >= 0 and x.args[1].op == "const" and x.args[1].value > 0
+
+
+def depends(x: Expr, lane: Lane) -> bool:
+    """Whether x is a vector in this lane context."""
+    key = lane.axis
+    memo: dict[Expr, bool] = {}
+    for part in walk(x):
+        memo[part] = part is key or (part.op == "local" and part.value[1]) or any(memo[a] for a in part.args)
+    return memo[x]
+
+
+def lane_coefficient(index: Expr, axis: Expr) -> Size | None:
+    """The step of a linear index from lane to lane; None if it is not linear in the axis."""
+    _, terms = linear(index)
+    if any(atom is not axis and axis in walk(atom) for atom in terms):
+        return None
+    return terms.get(axis, 0)
+
+
+def is_index(x: Expr) -> bool:
+    """Whether x is plain index arithmetic, cheap to repeat."""
+    return x.dtype.name == "i64" and x.op in ("const", "axis", "linear", "floordiv", "mod")
+
+
+def identifier(x: Expr) -> str:
+    """The C name of an axis."""
+    return str(x.value[0])
+
+
+def size_text(size: Size) -> str:
+    """A size as C, B being the argument `batch`."""
+    if isinstance(size, Dim):
+        return f"({size.coef} * batch + {size.const})"
+    return str(size)
+
+
+def scalar_type(dtype: DType) -> str:
+    """The C type of a scalar value."""
+    return "int" if dtype == BOOL else dtype.c
+
+
+def memory_type(dtype: DType) -> str:
+    """The C type of an element in memory."""
+    return dtype.c
+
+
+def literal(value: bool | int | float, dtype: DType) -> str:
+    """A constant as C."""
+    if dtype.kind == "float":
+        number = float(np.float32(value)) if dtype == F32 else float(value)
+        if math.isnan(number):
+            return '__builtin_nanf("")'
+        if math.isinf(number):
+            return "__builtin_inff()" if number > 0 else "(-__builtin_inff())"
+        text = f"{np.float32(number)!s}" if dtype == F32 else repr(number)
+        text = text if any(c in text for c in ".e") else text + ".0"
+        text += "f" if dtype == F32 else ""
+        return f"({text})" if number < 0 or text.startswith("-") else text
+    if value == -(2**63):
+        return "INT64_MIN"
+    number = int(value)
+    return f"INT64_C({number})" if abs(number) >= 2**31 else str(number) if number >= 0 else f"({number})"
+
+
+def print_kernel(kernel: Kernel, name: str) -> tuple[str, set[tuple[str, int]]]:
+    """The C function of a kernel, and the library calls that the prelude must define."""
+    printer = Printer()
+    for position, buffer in enumerate(kernel.buffers):
+        kind = memory_type(buffer.dtype) if buffer.written else f"const {memory_type(buffer.dtype)}"
+        printer.dtypes[buffer.name] = buffer.dtype
+        printer.line(f"{kind} *restrict {buffer.name} = ({kind} *)buffers[{position}];")
+    for item in (item for item in kernel.body if isinstance(item, Array)):
+        printer.statement(item, None)
+    printer.line("(void)batch, (void)scratch;")
+    unit = identifier(kernel.unit)
+    printer.line(f"for (int64_t {unit} = begin; {unit} < end; {unit}++) {{")
+    printer.block(tuple(s for s in kernel.body if not isinstance(s, Array)), None)
+    head = f"void {name}(char *const *buffers, int64_t batch, int64_t begin, int64_t end, char *scratch)\n{{"
+    return "\n".join([head, *printer.lines, "}", ""]), printer.calls
