@@ -97,7 +97,11 @@ _interned: WeakValueDictionary[Any, Expr] = WeakValueDictionary()
 
 def _intern(op: str, args: tuple[Expr, ...], value: Any, dtype: DType) -> Expr:
     # repr() of floats keeps -0.0 apart from 0.0 and NaN equal to itself
-    payload = (type(value).__name__, repr(value)) if isinstance(value, float) else (type(value).__name__, value)
+    payload = (
+        (type(value).__name__, repr(value))
+        if isinstance(value, float)
+        else (type(value).__name__, value)
+    )
     key = (op, tuple(map(id, args)), payload, dtype.name)
     found = _interned.get(key)
     if found is None:
@@ -122,12 +126,18 @@ class ScalarOp:
     result: Result = "same"
 
 
+def _sign(x: Any) -> Any:
+    return np.where(x > 0, np.ones_like(x), np.where(x < 0, -np.ones_like(x), np.zeros_like(x)))
+
+
 def _erf(x: Any) -> Any:
     return np.vectorize(math.erf, otypes=[np.float64])(x)
 
 
 def _sigmoid(x: Any) -> Any:
-    return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))
+    return np.where(
+        x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))
+    )
 
 
 def _relu(x: Any) -> Any:
@@ -142,7 +152,7 @@ _ROWS: tuple[tuple[str, int, Callable[..., Any], Result], ...] = (
     ("eq", 2, np.equal, "bool"), ("ne", 2, np.not_equal, "bool"), ("lt", 2, np.less, "bool"), ("le", 2, np.less_equal, "bool"),
     ("gt", 2, np.greater, "bool"), ("ge", 2, np.greater_equal, "bool"),
     ("and", 2, np.bitwise_and, "same"), ("or", 2, np.bitwise_or, "same"), ("xor", 2, np.bitwise_xor, "same"),
-    ("not", 1, np.invert, "same"), ("neg", 1, np.negative, "same"), ("abs", 1, np.abs, "same"), ("sign", 1, np.sign, "same"),
+    ("not", 1, np.invert, "same"), ("neg", 1, np.negative, "same"), ("abs", 1, np.abs, "same"), ("sign", 1, _sign, "same"),
     ("exp", 1, np.exp, "float"), ("expm1", 1, np.expm1, "float"), ("log", 1, np.log, "float"), ("log1p", 1, np.log1p, "float"),
     ("log2", 1, np.log2, "float"), ("log10", 1, np.log10, "float"), ("sqrt", 1, np.sqrt, "float"),
     ("rsqrt", 1, lambda x: 1 / np.sqrt(x), "float"), ("sin", 1, np.sin, "float"), ("cos", 1, np.cos, "float"), ("tan", 1, np.tan, "float"),
@@ -197,7 +207,9 @@ def as_expr(x: Operand, like: DType | None = None) -> Expr:
     """A number as a constant (of dtype `like` where it fits it), an expression as it is."""
     if isinstance(x, Expr):
         return x
-    fits = like is not None and (like.kind == "float" or (like.kind == "int" and isinstance(x, int)))
+    fits = like is not None and (
+        like.kind == "float" or (like.kind == "int" and isinstance(x, int))
+    )
     return const(x, like if fits else None)
 
 
@@ -208,7 +220,14 @@ def where(condition: Expr, yes: Operand, no: Operand) -> Expr:
 
 def apply(name: str, *operands: Operand) -> Expr:
     """A scalar operation of the table. Index arithmetic (int64) is normalised, constant conditions are resolved."""
-    like = next((x.dtype for x in operands if isinstance(x, Expr) and not (name == "where" and x is operands[0])), None)
+    like = next(
+        (
+            x.dtype
+            for x in operands
+            if isinstance(x, Expr) and not (name == "where" and x is operands[0])
+        ),
+        None,
+    )
     args = tuple(as_expr(x, like) for x in operands)
     row = SCALAR_OPS[name]
     assert len(args) == row.arity, f"{name} takes {row.arity} arguments, got {len(args)}"
@@ -226,7 +245,13 @@ def apply(name: str, *operands: Operand) -> Expr:
         simpler = _logic(name, args[0], args[1])
         if simpler is not None:
             return simpler
-    result = BOOL if row.result == "bool" else F32 if row.result == "float" and dtype.kind != "float" else dtype
+    result = (
+        BOOL
+        if row.result == "bool"
+        else F32
+        if row.result == "float" and dtype.kind != "float"
+        else dtype
+    )
     if row.result == "float" and dtype.kind != "float":
         args = tuple(cast(x, F32) for x in args)
     return _intern(name, args, None, result)
@@ -277,6 +302,10 @@ def _order(atom: Expr) -> str:
     return show(atom)
 
 
+def _is_size(x: Expr) -> bool:
+    return x.op == "const" or (x.op == "linear" and not x.args)
+
+
 def _scaled(x: Expr, factor: Size) -> Expr:
     constant, terms = linear(x)
     return from_linear(constant * factor, {a: c * factor for a, c in terms.items()})
@@ -298,9 +327,9 @@ def _index_op(name: str, args: Sequence[Expr]) -> Expr | None:
     if name in ("add", "sub"):
         return _sum(a, b, 1 if name == "add" else -1)
     if name == "mul":
-        if b.op == "const":
-            return _scaled(a, b.value)
-        return _scaled(b, a.value) if a.op == "const" else None
+        if _is_size(b):
+            return _scaled(a, linear(b)[0])
+        return _scaled(b, linear(a)[0]) if _is_size(a) else None
     if name in ("floordiv", "mod") and b.op == "const" and b.value > 0:
         return _divide(name, a, b.value)
     if name in ("lt", "le", "gt", "ge", "eq", "ne"):
@@ -365,7 +394,9 @@ def _split_remainder(rest: Expr, k: int) -> Expr:
 def _split(rest: Expr, k: int) -> tuple[int, Expr, Expr] | None:
     """rest = g * multiple + small with 1 < g, g divides k and 0 <= small < g; the largest such g."""
     constant, terms = linear(rest)
-    for g in sorted({abs(c) for c in terms.values() if isinstance(c, int)} & _divisors(k), reverse=True):
+    for g in sorted(
+        {abs(c) for c in terms.values() if isinstance(c, int)} & _divisors(k), reverse=True
+    ):
         if g == 1:
             continue
         inside = {x: c // g for x, c in terms.items() if isinstance(c, int) and c % g == 0}
@@ -377,7 +408,11 @@ def _split(rest: Expr, k: int) -> tuple[int, Expr, Expr] | None:
 
 
 def _divisors(k: int) -> set[int]:
-    return {d for d in range(1, k + 1) if k % d == 0} if k <= 4096 else {d for d in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, k) if k % d == 0}
+    return (
+        {d for d in range(1, k + 1) if k % d == 0}
+        if k <= 4096
+        else {d for d in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, k) if k % d == 0}
+    )
 
 
 def _compare(name: str, a: Expr, b: Expr) -> Expr | None:
@@ -422,8 +457,12 @@ def _extreme_bounds(x: Expr) -> tuple[int | None, int | None]:
     either_low = [v for v in (a, c) if v is not None]
     either_high = [v for v in (b, d) if v is not None]
     if x.op == "max":  # one known lower bound is enough
-        return (max(either_low) if either_low else None), (pick(b, d) if b is not None and d is not None else None)
-    return (pick(a, c) if a is not None and c is not None else None), (min(either_high) if either_high else None)
+        return (max(either_low) if either_low else None), (
+            pick(b, d) if b is not None and d is not None else None
+        )
+    return (pick(a, c) if a is not None and c is not None else None), (
+        min(either_high) if either_high else None
+    )
 
 
 def _linear_bounds(x: Expr) -> tuple[int | None, int | None]:
@@ -500,7 +539,9 @@ def free_axes(x: Expr) -> set[Expr]:
         elif part.op == "reduce":
             memo[part] = memo[part.args[0]] - frozenset(part.args[1:])
         else:
-            memo[part] = frozenset().union(*(memo[a] for a in part.args)) if part.args else frozenset()
+            memo[part] = (
+                frozenset().union(*(memo[a] for a in part.args)) if part.args else frozenset()
+            )
     return set(memo[x])
 
 
@@ -521,7 +562,11 @@ def show(x: Expr) -> str:
         return f"{x.value}({axes}: {show(x.args[0])})"
     if x.op == "linear":
         terms = [show(a) if c == 1 else f"{c}*{show(a)}" for a, c in zip(x.args, x.value[1])]
-        return "(" + " + ".join(terms + ([str(x.value[0])] if x.value[0] != 0 or not terms else [])) + ")"
+        return (
+            "("
+            + " + ".join(terms + ([str(x.value[0])] if x.value[0] != 0 or not terms else []))
+            + ")"
+        )
     if x.op == "cast":
         return f"{x.dtype}({show(x.args[0])})"
     if x.op in _INFIX:

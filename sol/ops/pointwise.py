@@ -1,0 +1,124 @@
+"""How element-wise operators are declared: a rule of the result's type and a scalar meaning.
+
+Everything else follows: `compute` reads each input at the broadcast index, `reference` runs the
+scalar expression on whole arrays.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from sol.core.dtypes import BOOL, DTYPES, F32, DType, promote
+from sol.ir.expr import Expr, cast, load
+from sol.ir.graph import Node, TensorType
+from sol.ops.interpret import Scope, interpret
+from sol.ops.maps import read_broadcast
+from sol.ops.registry import Index, OpDef, Read, Sample, register
+from sol.ops.rules import broadcast, need_kind
+
+Scalar = Callable[..., Expr]
+ResultRule = Literal["same", "float", "bool"]
+NUMBERS = ("float", "int")
+ANY = ("float", "int", "bool")
+
+
+def pointwise(
+    name: str,
+    doc: str,
+    scalar: Scalar,
+    samples: Sequence[Sample],
+    *,
+    inputs: Sequence[str] = ("x",),
+    attrs: Sequence[str] = (),
+    result: ResultRule = "same",
+    kinds: Sequence[str] = ANY,
+) -> OpDef:
+    """Register an element-wise operator.
+
+    scalar(node, *elements): the result's element from one element of each input.
+    result: the promoted type of the inputs, the same as floating point, or bool.
+    kinds: the kinds of element types that it takes.
+    """
+
+    def infer(*types: TensorType, **_: Any) -> TensorType:
+        for x in types:
+            need_kind(name, x, *kinds)
+        return TensorType(broadcast(name, *(x.shape for x in types)), _result(result, types))
+
+    infer.__signature__ = signature(inputs, attrs)  # type: ignore[attr-defined]
+    return declare(name, doc, infer, scalar, samples)
+
+
+def declare(
+    name: str,
+    doc: str,
+    infer: Callable[..., TensorType],
+    scalar: Scalar,
+    samples: Sequence[Sample],
+) -> OpDef:
+    """Register an element-wise operator with a type rule of its own."""
+    return register(
+        OpDef(
+            name,
+            "elementwise",
+            infer,
+            doc,
+            samples=tuple(samples),
+            compute=computed(scalar),
+            reference=referenced(scalar),
+            scalar=scalar,
+        )
+    )
+
+
+def signature(inputs: Sequence[str], attrs: Sequence[str]) -> inspect.Signature:
+    """The signature of a type rule: inputs by position, attributes by name."""
+    by_place, by_name = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.KEYWORD_ONLY
+    return inspect.Signature(
+        [inspect.Parameter(i, by_place) for i in inputs]
+        + [inspect.Parameter(a, by_name) for a in attrs]
+    )
+
+
+def computed(scalar: Scalar) -> Callable[..., Expr]:
+    """The `compute` of a scalar meaning."""
+
+    def compute(node: Node, index: Index, *reads: Read) -> Expr:
+        elements = [_lifted(node, read_broadcast(x, index)) for x in reads]
+        return cast(scalar(node, *elements), node.dtype)
+
+    return compute
+
+
+def referenced(scalar: Scalar) -> Callable[..., Any]:
+    """The `reference` of a scalar meaning: its expression, evaluated on whole arrays."""
+
+    def reference(node: Node, *arrays: Any) -> Any:
+        names = [f"x{n}" for n in range(len(arrays))]
+        elements = [_lifted(node, load(n, dtype_of(a))) for n, a in zip(names, arrays)]
+        return interpret(scalar(node, *elements), Scope(dict(zip(names, arrays))))
+
+    return reference
+
+
+def _lifted(node: Node, x: Expr) -> Expr:
+    """An integer that takes part in floating-point arithmetic is converted to the result's type."""
+    if node.dtype.kind == "float" and x.dtype.kind == "int":
+        return cast(x, node.dtype)
+    return x
+
+
+def dtype_of(array: Any) -> DType:
+    """Sol's dtype of an array."""
+    return next(t for t in DTYPES.values() if t.numpy == array.dtype.name)
+
+
+def _result(rule: ResultRule, types: Sequence[TensorType]) -> DType:
+    if rule == "bool":
+        return BOOL
+    dtype = types[0].dtype
+    for x in types[1:]:
+        dtype = promote(dtype, x.dtype)
+    return F32 if rule == "float" and dtype.kind != "float" else dtype
