@@ -1,0 +1,24 @@
+/* The thread pool: one per process, threads created when first needed. Used by run.c only. */
+#ifndef SOL_POOL_H
+#define SOL_POOL_H
+#include <stdatomic.h>
+
+#define SOL_MAX_THREADS 256
+
+typedef void (*sol_task)(void *argument, int thread);
+
+/* Takes the pool for up to `threads` threads, the caller included. Returns how many will take part.
+ * 1 means that the caller works alone: it asked for no more, or the pool is busy. */
+int sol_pool_claim(int threads);
+
+/* Runs task(argument, 0 .. threads-1), the caller being thread 0, and returns when all are done.
+ * `threads` is what sol_pool_claim returned. */
+void sol_pool_run(int threads, sol_task task, void *argument);
+
+/* Gives the pool back. Not called after a claim that returned 1. */
+void sol_pool_release(void);
+
+/* Waits for all threads of the running task. The last one to come sets *counter (or NULL) to 0. */
+void sol_pool_barrier(int threads, atomic_llong *counter);
+
+#endif

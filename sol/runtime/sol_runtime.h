@@ -1,0 +1,75 @@
+/* Sol's runtime ABI: what a generated program hands to the runtime, and what the runtime offers.
+ *
+ * A program is one constant table, `sol_program_table`: steps that run one after the other, each of
+ * them a kernel over `units` independent pieces of work, and buffers that the steps read and write.
+ * Generated sources contain this text; nothing in it needs more than <stdint.h>.
+ */
+#ifndef SOL_RUNTIME_H
+#define SOL_RUNTIME_H
+#include <stdint.h>
+
+#define SOL_ABI 1u
+#define SOL_EXPORT __attribute__((visibility("default")))
+
+/* Computes the units [begin, end) of one step. `buffers` stand in the order of the step's args,
+ * `batch` is the number of images at hand, `scratch` belongs to this thread alone and starts at a
+ * multiple of 4096. A result must not depend on how the units are cut into [begin, end). */
+typedef void (*sol_kernel)(char *const *buffers, int64_t batch, int64_t begin, int64_t end,
+                           char *scratch);
+
+typedef struct {
+    sol_kernel kernel;
+    const int32_t *args; /* indices into sol_program.buffers */
+    int32_t n_args;
+    int32_t grain;                  /* smallest number of units worth handing to a thread */
+    int64_t units_coef, units_const; /* units = units_coef * batch + units_const */
+} sol_step;
+
+enum { SOL_EXTERNAL = 0, SOL_ARENA = 1 };
+
+typedef struct {
+    int32_t kind;                      /* SOL_EXTERNAL or SOL_ARENA */
+    int32_t index;                     /* SOL_EXTERNAL: which of the caller's tensors */
+    int64_t offset_coef, offset_const; /* bytes = offset_coef * batch + offset_const */
+    int64_t image_stride;              /* SOL_EXTERNAL: bytes per image, 0 if it has no batch */
+} sol_buffer;
+
+typedef struct {
+    uint32_t abi; /* SOL_ABI */
+    int32_t n_steps;
+    const sol_step *steps;
+    int32_t n_buffers;
+    const sol_buffer *buffers;
+    int32_t n_tensors;
+    int64_t arena_coef, arena_const; /* bytes of intermediates = arena_coef * batch + arena_const */
+    int64_t scratch;                 /* bytes of scratch per thread */
+    int32_t splittable;              /* images are independent: the batch may be run in groups */
+} sol_program;
+
+/* Every program exports this. */
+extern SOL_EXPORT const sol_program sol_program_table;
+
+enum { SOL_OK = 0, SOL_WRONG_ABI = 1, SOL_WRONG_ARGUMENT = 2 };
+
+/* Runs a program over `batch` images on `threads` threads (the caller is one of them).
+ *
+ * tensors     n_tensors pointers
+ * group       images per pass: with 0 < group < batch a splittable program runs several times over
+ *             parts of the batch, so that intermediates are as large as a group, not the batch
+ * arena       sol_arena_bytes(program, group or batch, threads) bytes, aligned to 64 or more
+ * profile_ns  n_steps counters to which each step's nanoseconds are added, or NULL
+ *
+ * Nothing is allocated. One call at a time has the thread pool; a call that finds it taken runs
+ * alone in its own thread, with the same result. Denormal numbers are kept unless the caller's
+ * thread flushes them: the workers take over its floating-point mode. */
+SOL_EXPORT int sol_run(const sol_program *program, char *const *tensors, int64_t batch,
+                       int64_t group, char *arena, int threads, int64_t *profile_ns);
+
+/* Bytes that sol_run needs as arena for passes of `batch` images on `threads` threads. */
+SOL_EXPORT int64_t sol_arena_bytes(const sol_program *program, int64_t batch, int threads);
+
+/* A number that changes when one of a few sampled words (first, last, three between) of one of n
+ * tensors does: notices parameters that were written behind the framework's back. */
+SOL_EXPORT uint64_t sol_fingerprint(char *const *pointers, const int64_t *bytes, int32_t n);
+
+#endif
