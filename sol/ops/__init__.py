@@ -2,5 +2,11 @@
 
 from sol.ops import activation as activation
 from sol.ops import elementwise as elementwise
+from sol.ops import indexing as indexing
+from sol.ops import move as move
+from sol.ops import pad as pad
+from sol.ops import reduce as reduce
+from sol.ops import shuffle as shuffle
 from sol.ops import sources as sources
+from sol.ops import statistics as statistics
 from sol.ops.registry import OPS as OPS
