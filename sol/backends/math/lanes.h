@@ -1,0 +1,108 @@
+/* Vectors in memory, lanes, masks and horizontal reductions. W is a number of lanes, H is half of it; `name_1` stands for `name_W` where W is 1. */
+
+SOL_INLINE vfW load_W(const float *p) { return *(const vfW *)p; }
+
+SOL_INLINE void store_W(float *p, vfW x) { *(vfW *)p = x; }
+
+SOL_INLINE vfW set_W(float x) { return (vfW){LANES x}; }
+
+SOL_INLINE viW seti_W(int32_t x) { return (viW){LANES x}; }
+
+SOL_INLINE vfW gather_W(const float *p, int64_t stride) {
+    return (vfW){LANES p[@ * stride]};
+}
+
+SOL_INLINE viW iota_W(int32_t base) { return (viW){LANES base + @}; }
+
+SOL_INLINE vfW tofloat_W(viW x) { return __builtin_convertvector(x, vfW); }
+
+SOL_INLINE vf1 tofloat_1(vi1 x) { return (float)x; }
+
+SOL_INLINE viW toint_W(vfW x) { return __builtin_convertvector(x, viW); }
+
+SOL_INLINE vi1 toint_1(vf1 x) { return (int32_t)x; }
+
+/* Reinterpretation; a cast between vectors keeps the bits, one between scalars does not. */
+SOL_INLINE viW bits_W(vfW x) { return (viW)x; }
+
+SOL_INLINE vi1 bits_1(vf1 x) {
+    vi1 i;
+    __builtin_memcpy(&i, &x, sizeof i);
+    return i;
+}
+
+SOL_INLINE vfW frombits_W(viW x) { return (vfW)x; }
+
+SOL_INLINE vf1 frombits_1(vi1 x) {
+    vf1 f;
+    __builtin_memcpy(&f, &x, sizeof f);
+    return f;
+}
+
+/* m ? a : b. Written with ^ because gcc turns this form, unlike that with |, into one blend. */
+SOL_INLINE viW seli_W(viW m, viW a, viW b) { return (m & a) ^ (~m & b); }
+
+SOL_INLINE vi1 seli_1(vi1 m, vi1 a, vi1 b) { return m ? a : b; }
+
+SOL_INLINE vfW sel_W(viW m, vfW a, vfW b) { return (vfW)((m & (viW)a) ^ (~m & (viW)b)); }
+
+SOL_INLINE vf1 sel_1(vi1 m, vf1 a, vf1 b) { return m ? a : b; }
+
+SOL_INLINE viW not_W(viW m) { return ~m; }
+
+SOL_INLINE vi1 not_1(vi1 m) { return !m; }
+
+SOL_INLINE vfW maskf_W(viW m) { return (vfW)(m & (viW)set_W(1.0f)); }
+
+SOL_INLINE vf1 maskf_1(vi1 m) { return m ? 1.0f : 0.0f; }
+
+SOL_INLINE viW loadb_W(const uint8_t *p) {
+    return __builtin_convertvector(*(const vbW *)p, viW) != 0;
+}
+
+SOL_INLINE vi1 loadb_1(const uint8_t *p) { return *p != 0; }
+
+SOL_INLINE void storeb_W(uint8_t *p, viW m) { *(vbW *)p = __builtin_convertvector(m & 1, vbW); }
+
+SOL_INLINE void storeb_1(uint8_t *p, vi1 m) { *p = m != 0; }
+
+SOL_INLINE vfH low_W(vfW x) {
+    vfH y;
+    __builtin_memcpy(&y, &x, sizeof y);
+    return y;
+}
+
+SOL_INLINE vfH high_W(vfW x) {
+    vfH y;
+    __builtin_memcpy(&y, (const char *)&x + sizeof y, sizeof y);
+    return y;
+}
+
+/* Reductions of all lanes, always as a tree of halves: lane k meets lane k + W/2 first. */
+SOL_INLINE float hsum_W(vfW x) { return hsum_H(low_W(x) + high_W(x)); }
+
+SOL_INLINE float hsum_1(vf1 x) { return x; }
+
+SOL_INLINE float hprod_W(vfW x) { return hprod_H(low_W(x) * high_W(x)); }
+
+SOL_INLINE float hprod_1(vf1 x) { return x; }
+
+SOL_INLINE float hmax_W(vfW x) { return hmax_H(max_H(low_W(x), high_W(x))); }
+
+SOL_INLINE float hmax_1(vf1 x) { return x; }
+
+SOL_INLINE float hmin_W(vfW x) { return hmin_H(min_H(low_W(x), high_W(x))); }
+
+SOL_INLINE float hmin_1(vf1 x) { return x; }
+
+/* Masks as two halves, so that any and all are trees as well; 0 or 1. */
+SOL_INLINE int32_t hany_W(viW m) {
+    viH lo, hi;
+    __builtin_memcpy(&lo, &m, sizeof lo);
+    __builtin_memcpy(&hi, (const char *)&m + sizeof hi, sizeof hi);
+    return hany_H(lo | hi);
+}
+
+SOL_INLINE int32_t hany_1(vi1 m) { return m != 0; }
+
+SOL_INLINE int32_t hall_W(viW m) { return !hany_W(not_W(m)); }
