@@ -1,0 +1,268 @@
+"""What can run a network: Sol, PyTorch as it is, PyTorch's compiler, and three inference engines.
+
+A rival is a row: how it gets ready, which packages it needs, which of its settings name a cache on
+disk. Getting ready means what its documentation tells a user to do, in float32 and with the
+threads that the job says. All that differs between rivals stands in this file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from sol.bench.zoo import Network
+from sol.core.errors import InputError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A network made ready: `call()` is what is timed, `outputs(result)` are its arrays."""
+
+    call: Callable[[], Any]
+    outputs: Callable[[Any], list[Array]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a rival is told: threads to use, and a folder for its files."""
+
+    threads: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One row. `caches` are the environment variables of its caches on disk, if it has any."""
+
+    name: str
+    what: str
+    prepare: Callable[[Network, Setting], Runner]
+    packages: tuple[str, ...] = ()
+    caches: tuple[str, ...] = ()
+    first_call_compiles: bool = False
+
+    def missing(self) -> list[str]:
+        """The packages that it needs and that are not installed."""
+        return [name for name in self.packages if importlib.util.find_spec(name) is None]
+
+
+def find(name: str) -> Rival:
+    """The row of that name. Raises InputError, with all names, if there is none."""
+    for rival in (*RIVALS, REFERENCE):
+        if rival.name == name:
+            return rival
+    raise InputError(
+        f"no rival is named {name!r}", expected=f"one of {', '.join(r.name for r in RIVALS)}"
+    )
+
+
+# ------------------------------------------------------------------------------------------ torch
+
+
+def _arrays(result: Any) -> list[Array]:
+    """The tensors of any structure of outputs, as arrays."""
+    leaves = pytree.tree_leaves(result)
+    return [leaf.detach().numpy() for leaf in leaves if isinstance(leaf, torch.Tensor)]
+
+
+def _module_runner(
+    module: Callable[..., Any], network: Network, mode: Callable[[], Any] = torch.inference_mode
+) -> Runner:
+    def call() -> Any:
+        with mode():
+            return module(*network.args, **network.kwargs)
+
+    return Runner(call, _arrays)
+
+
+def _eager(network: Network, setting: Setting) -> Runner:
+    return _module_runner(network.module, network)
+
+
+def _reference(network: Network, setting: Setting) -> Runner:
+    return _module_runner(network.module.double(), _mapped(network, _double))
+
+
+def _double(x: torch.Tensor) -> torch.Tensor:
+    return x.double() if x.is_floating_point() else x
+
+
+def _channels_last(network: Network, setting: Setting) -> Runner:
+    module = network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return _module_runner(module, _mapped(network, _to_channels_last))
+
+
+def _to_channels_last(x: torch.Tensor) -> torch.Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+def _mapped(network: Network, change: Callable[[torch.Tensor], torch.Tensor]) -> Network:
+    inputs = (network.args, dict(network.kwargs))
+    args, kwargs = pytree.tree_map_only(torch.Tensor, change, inputs)
+    return Network(network.name, network.module, args, kwargs)
+
+
+def _inductor(network: Network, setting: Setting) -> Runner:
+    return _module_runner(torch.compile(network.module), network, torch.no_grad)
+
+
+def _inductor_freezing(network: Network, setting: Setting) -> Runner:
+    from torch._inductor import config
+
+    config.freezing = True
+    return _inductor(network, setting)
+
+
+def _sol(network: Network, setting: Setting) -> Runner:
+    from sol.pytorch import optimize
+
+    fast = optimize(network.module, *network.args, **network.kwargs)
+    return _module_runner(fast, network)
+
+
+# ---------------------------------------------------------------------------------------- engines
+
+
+class _Flat(nn.Module):
+    """Tensors in, a tuple of tensors out: what exporters understand of any signature."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network.module
+        self.leaves, self.form = pytree.tree_flatten((network.args, dict(network.kwargs)))
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        given = iter(tensors)
+        leaves = [next(given) if isinstance(x, torch.Tensor) else x for x in self.leaves]
+        args, kwargs = pytree.tree_unflatten(leaves, self.form)
+        outputs = pytree.tree_leaves(self.network(*args, **kwargs))
+        return tuple(x for x in outputs if isinstance(x, torch.Tensor))
+
+
+def _openvino(network: Network, setting: Setting) -> Runner:
+    import openvino
+
+    inputs = network.tensors
+    flat = _Flat(network).eval()
+    with torch.no_grad():
+        try:
+            converted, note = openvino.convert_model(flat, example_input=tuple(inputs)), ""
+        except openvino.frontend.OpConversionFailure:  # a traced operator it does not know
+            program = torch.export.export(flat, tuple(inputs), strict=False)
+            converted, note = openvino.convert_model(program), "converted by torch.export"
+    options = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": setting.threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
+    request = openvino.Core().compile_model(converted, "CPU", options).create_infer_request()
+    for index, x in enumerate(inputs):
+        request.set_input_tensor(index, openvino.Tensor(x.numpy(), shared_memory=True))
+
+    def outputs(_: Any) -> list[Array]:
+        return [tensor.data.copy() for tensor in request.output_tensors]
+
+    return Runner(request.infer, outputs, note)
+
+
+def _onnxruntime(network: Network, setting: Setting) -> Runner:
+    import onnxruntime
+
+    inputs = network.tensors
+    path = setting.folder / "network.onnx"
+    with torch.no_grad():
+        exported = torch.onnx.export(
+            _Flat(network), tuple(inputs), dynamo=True, verbose=False, external_data=True
+        )
+    assert exported is not None, "torch.onnx.export(dynamo=True) returns a program"
+    exported.save(str(path))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = setting.threads
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    feed = {p.name: x.numpy() for p, x in zip(session.get_inputs(), inputs)}
+    return Runner(lambda: session.run(None, feed), list)
+
+
+def _ncnn(network: Network, setting: Setting) -> Runner:
+    import ncnn
+    import pnnx
+
+    images = [x.unbind(0) for x in network.tensors]
+    one = Network(network.name, network.module, *_first_sample(network))
+    path = setting.folder / "network"
+    with torch.no_grad():
+        pnnx.export(_Flat(one), f"{path}.pt", tuple(one.tensors), check_trace=False, fp16=False)
+    net = ncnn.Net()
+    net.opt.num_threads = setting.threads
+    # float32 means float32: no half-precision storage or arithmetic
+    for name in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
+        setattr(net.opt, f"use_{name}", False)
+    if net.load_param(f"{path}.ncnn.param") or net.load_model(f"{path}.ncnn.bin"):
+        raise InputError("ncnn cannot load the network that pnnx wrote")
+    # ncnn's own integers have 32 bits
+    narrow = [[x.int() if x.dtype == torch.int64 else x for x in sample] for sample in zip(*images)]
+    samples = [[ncnn.Mat(x.numpy()) for x in sample] for sample in narrow]
+    names = (net.input_names(), net.output_names())
+
+    def outputs(result: list[list[Any]]) -> list[Array]:
+        return [np.stack([np.array(mat) for mat in mats]) for mats in zip(*result)]
+
+    note = "one image after the other" if len(samples) > 1 else ""
+    return Runner(lambda: [_ncnn_run(net, names, sample) for sample in samples], outputs, note)
+
+
+def _ncnn_run(net: Any, names: tuple[Sequence[str], Sequence[str]], inputs: list[Any]) -> list[Any]:
+    with net.create_extractor() as extractor:
+        for name, mat in zip(names[0], inputs):
+            extractor.input(name, mat)
+        return [extractor.extract(name)[1] for name in names[1]]
+
+
+def _first_sample(network: Network) -> tuple[Any, Any]:
+    first = _mapped(network, lambda x: x[:1])
+    return first.args, first.kwargs
+
+
+RIVALS = (
+    Rival("sol", "Sol", _sol, caches=("SOL_CACHE_DIR",)),
+    Rival("eager", "PyTorch as it is", _eager),
+    Rival("channels_last", "PyTorch, channels innermost", _channels_last),
+    Rival(
+        "inductor",
+        "torch.compile with default settings",
+        _inductor,
+        caches=("TORCHINDUCTOR_CACHE_DIR",),
+        first_call_compiles=True,
+    ),
+    Rival(
+        "inductor-freezing",
+        "torch.compile that may fold and pack weights",
+        _inductor_freezing,
+        caches=("TORCHINDUCTOR_CACHE_DIR",),
+        first_call_compiles=True,
+    ),
+    Rival("openvino", "OpenVINO, latency hint, float32", _openvino, ("openvino",)),
+    Rival(
+        "onnxruntime",
+        "ONNX Runtime, CPU provider",
+        _onnxruntime,
+        ("onnxruntime", "onnx", "onnxscript"),
+    ),
+    Rival("ncnn", "ncnn through pnnx, float32", _ncnn, ("ncnn", "pnnx")),
+)
+# the same network in float64, which every error is measured against; it is not timed
+REFERENCE = Rival("reference", "PyTorch in float64", _reference)

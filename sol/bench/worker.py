@@ -1,0 +1,114 @@
+"""The process that one rival runs in: `python -m sol.bench.worker`, started by session.py.
+
+It reads a Job from its standard input, makes the network ready, saves what the first call returned
+in the job's folder, and then times rounds on command. Between commands it waits. Whatever
+libraries print goes to standard error; the protocol has the original standard output for itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from sol.bench import memory, rivals, zoo
+from sol.bench.protocol import Command, Failed, Job, Ready, Round, decode, encode
+from sol.bench.rivals import Rival, Runner, Setting
+
+_MOST_CALLS = 500  # of one round
+
+
+def main() -> None:
+    """Serve one session, until it says stop or closes the pipe."""
+    with os.fdopen(os.dup(1), "wb", buffering=0) as out:
+        os.dup2(2, 1)
+        job = decode(sys.stdin.buffer.readline())
+        assert isinstance(job, Job)
+        try:
+            ready, runner = _make_ready(job)
+        except Exception as error:  # every rival has its own; the reason becomes a row of the table
+            out.write(encode(Failed(_one_line(error))))
+            raise
+        out.write(encode(ready))
+        _serve(runner.call, out)
+
+
+def _serve(call: Callable[[], Any], out: BinaryIO) -> None:
+    for line in sys.stdin.buffer:
+        command = decode(line)
+        if not isinstance(command, Command) or command.do == "stop":
+            return
+        out.write(encode(time_calls(call, command.seconds)))
+
+
+def time_calls(call: Callable[[], Any], seconds: float) -> Round:
+    """One call that is not counted, since others ran meanwhile, then calls for about `seconds`."""
+    call()
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while not times or (time.perf_counter() < end and len(times) < _MOST_CALLS):
+        begin = time.perf_counter()
+        call()
+        times.append((time.perf_counter() - begin) * 1e3)
+    return Round(tuple(times))
+
+
+def _make_ready(job: Job) -> tuple[Ready, Runner]:
+    warnings.simplefilter("ignore")  # the rivals' own business
+    torch.set_num_threads(job.threads)
+    torch.set_num_interop_threads(1)
+    rival = rivals.find(job.rival)
+    network = zoo.build(job.spec, job.batch, seed=job.seed)
+    memory.settle()
+    before = memory.resident()
+
+    begin = time.perf_counter()
+    runner = rival.prepare(network, Setting(job.threads, Path(job.folder)))
+    prepared = time.perf_counter() - begin
+    result, first_call, call_bytes = _first_call(rival, runner)
+
+    np.savez(Path(job.folder) / "output.npz", *runner.outputs(result))
+    del result
+    memory.settle()
+    held = _difference(memory.resident(), before)
+    setup = prepared + first_call
+    return Ready(setup, call_bytes, held, network.parameters, runner.note), runner
+
+
+def _first_call(rival: Rival, runner: Runner) -> tuple[Any, float, int | None]:
+    """Result, seconds and peak bytes of the first call; of the second, if the first one compiles.
+
+    Later calls would show less than they need: most rivals keep their buffers from call to call.
+    """
+    seconds = 0.0
+    if rival.first_call_compiles:
+        begin = time.perf_counter()
+        runner.call()
+        seconds = time.perf_counter() - begin
+    memory.settle()
+    mark = memory.start_peak()
+    begin = time.perf_counter()
+    result = runner.call()
+    if not rival.first_call_compiles:
+        seconds = time.perf_counter() - begin
+    return result, seconds, memory.peak_since(mark)
+
+
+def _difference(now: int | None, before: int | None) -> int | None:
+    return None if now is None or before is None else max(0, now - before)
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+if __name__ == "__main__":
+    main()
