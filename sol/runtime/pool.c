@@ -101,11 +101,12 @@ static int64_t now_ns(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* Waits until *word is no longer old: spins for spin_ns, then sleeps. */
-static void wait_change(atomic_uint *word, unsigned old, atomic_uint *sleepers, int64_t spin_ns) {
+/* Waits until *word is no longer old: spins for spin_ns, then sleeps. Returns 1 if it did not have
+ * to sleep. */
+static int wait_change(atomic_uint *word, unsigned old, atomic_uint *sleepers, int64_t spin_ns) {
     int64_t end = 0;
     for (int i = 1;; i++) {
-        if (atomic_load_explicit(word, memory_order_acquire) != old) return;
+        if (atomic_load_explicit(word, memory_order_acquire) != old) return 1;
         pause_cpu();
         if (i % 32) continue; /* the clock is slower than a look at the word */
         int64_t now = now_ns();
@@ -116,6 +117,7 @@ static void wait_change(atomic_uint *word, unsigned old, atomic_uint *sleepers, 
     atomic_fetch_add(sleepers, 1);
     while (atomic_load(word) == old) sleep_while(word, old);
     atomic_fetch_sub(sleepers, 1);
+    return 0;
 }
 
 static void change(atomic_uint *word, unsigned value, atomic_uint *sleepers) {
@@ -123,13 +125,35 @@ static void change(atomic_uint *word, unsigned value, atomic_uint *sleepers) {
     if (atomic_load(sleepers)) wake_all(word);
 }
 
+/* How long a thread spins at its next barrier. Who spun in vain several times in a row is probably
+ * keeping another thread from the CPU: it gives up early for a while, then tries again. */
+typedef struct {
+    int failures, short_waits;
+} patience;
+
+static int64_t spin_time(const patience *p) { return p->short_waits ? SHORT_SPIN_NS : SPIN_NS; }
+
+static void learn(patience *p, int in_time) {
+    enum { IN_A_ROW = 4, FOR_A_WHILE = 16 };
+    if (p->short_waits) {
+        p->short_waits--;
+    } else if (in_time) {
+        p->failures = 0;
+    } else if (++p->failures >= IN_A_ROW) {
+        p->failures--; /* one more failure is enough next time */
+        p->short_waits = FOR_A_WHILE;
+    }
+}
+
 void sol_pool_barrier(int threads, atomic_llong *counter) {
+    static _Thread_local patience mine;
     /* Read before arriving: afterwards the next call may be writing. */
-    int64_t spin_ns = pool.spin_ns;
+    int64_t spin_ns = spin_time(&mine) < pool.spin_ns ? spin_time(&mine) : pool.spin_ns;
     unsigned phase = atomic_load_explicit(&pool.phase, memory_order_relaxed);
     unsigned before = atomic_fetch_add_explicit(&pool.arrived, 1, memory_order_acq_rel);
     if (before + 1 < (unsigned)threads) {
-        wait_change(&pool.phase, phase, &pool.sleepers, spin_ns);
+        int in_time = wait_change(&pool.phase, phase, &pool.sleepers, spin_ns);
+        learn(&mine, in_time);
         return;
     }
     if (counter) atomic_store_explicit(counter, 0, memory_order_relaxed);

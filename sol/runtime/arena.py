@@ -1,0 +1,80 @@
+"""Memory for the intermediates of calls: one arena per call at a time, kept for the next call.
+
+Programs share the arenas of a pool, because nothing in an arena outlives a call: a process with ten
+programs keeps as much memory as its largest needs, not the sum. An arena that is too small is
+replaced by a larger one; memory goes back to the system when `trim` says so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+
+from sol.core.errors import MemoryBudgetError
+
+_HUGE_PAGE = 2 * 2**20
+
+
+class Arena:
+    """A piece of memory of its own pages: `address` is a multiple of 4096, `bytes` its size."""
+
+    def __init__(self, size: int) -> None:
+        self.bytes = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        try:
+            # Private: a forked child gets a copy, not the parent's intermediates.
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            self._memory = mmap.mmap(-1, self.bytes, flags=flags)
+        except (OSError, OverflowError, ValueError) as error:
+            raise MemoryBudgetError(
+                f"the system gives no {size} bytes for the intermediates of a call: {error}",
+                expected="that much free memory",
+                do="use a smaller batch, or fewer threads",
+            ) from error
+        if self.bytes >= _HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+            self._memory.madvise(mmap.MADV_HUGEPAGE)
+        view = ctypes.c_char.from_buffer(self._memory)
+        self.address = ctypes.addressof(view)
+        del view  # else the memory could not be closed
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._memory.close()
+
+
+class ArenaPool:
+    """The arenas that are free at the moment. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._free: list[Arena] = []  # append and pop of a list are atomic
+
+    def take(self, size: int) -> Arena:
+        """An arena of at least `size` bytes. Raises MemoryBudgetError."""
+        try:
+            arena = self._free.pop()
+        except IndexError:
+            return Arena(size)
+        if arena.bytes >= size:
+            return arena
+        arena.close()
+        return Arena(size)
+
+    def give(self, arena: Arena) -> None:
+        """Take an arena back for the next call."""
+        self._free.append(arena)
+
+    @property
+    def bytes(self) -> int:
+        """Size of the free arenas together."""
+        return sum(arena.bytes for arena in list(self._free))
+
+    def trim(self) -> int:
+        """Give the free arenas back to the system. Returns their bytes."""
+        released = 0
+        while self._free:
+            arena = self._free.pop()
+            released += arena.bytes
+            arena.close()
+        return released
+
+
+arenas = ArenaPool()

@@ -1,0 +1,93 @@
+"""The C part of the runtime (pool.c, run.c): compiled with the user's compiler at first use, loaded
+once per process, because a process has one thread pool.
+
+`ProgramTable` mirrors `sol_program` of sol_runtime.h; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import re
+import struct
+import threading
+from array import array
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from sol.backends.toolchain import build
+from sol.core.device import detect
+from sol.runtime.cache import Cache, cache
+
+ABI = 1
+UNITS = ("pool.c", "run.c")
+_FOLDER = Path(__file__).parent
+_lock = threading.Lock()
+
+
+class ProgramTable(ctypes.Structure):
+    """struct sol_program."""
+
+    _fields_ = (
+        ("abi", ctypes.c_uint32),
+        ("n_steps", ctypes.c_int32),
+        ("steps", ctypes.c_void_p),
+        ("n_buffers", ctypes.c_int32),
+        ("buffers", ctypes.c_void_p),
+        ("n_tensors", ctypes.c_int32),
+        ("arena_coef", ctypes.c_int64),
+        ("arena_const", ctypes.c_int64),
+        ("scratch", ctypes.c_int64),
+        ("splittable", ctypes.c_int32),
+    )
+
+
+def source(name: str) -> str:
+    """A C file of the runtime with our own headers pasted in: one text that stands alone."""
+    text = (_FOLDER / name).read_text(encoding="utf-8")
+    return re.sub(r'^#include "(\w+\.h)"$', lambda match: source(match[1]), text, flags=re.M)
+
+
+def runtime() -> ctypes.CDLL:
+    """The runtime library of this process. Raises CompilerError, CacheError."""
+    with _lock:  # two threads at once would get two pools
+        return _load(cache)
+
+
+@functools.lru_cache(maxsize=1)
+def _load(store: Cache) -> ctypes.CDLL:
+    device = replace(detect(), flags=())  # nothing in it is worth a vector: one for all devices
+    library = store.load(build([source(name) for name in UNITS], device, store))
+    library.sol_run.argtypes = (
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int64,
+        ctypes.c_int64,
+        ctypes.c_void_p,
+        ctypes.c_int,
+        ctypes.c_void_p,
+    )
+    library.sol_arena_bytes.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int)
+    library.sol_arena_bytes.restype = ctypes.c_int64
+    library.sol_fingerprint.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
+    library.sol_fingerprint.restype = ctypes.c_uint64
+    return library
+
+
+def words(values: Sequence[int]) -> bytes | int:
+    """A C array of 64-bit words, as ctypes takes it: the array's own memory, else a packed copy."""
+    if isinstance(values, array):
+        assert values.itemsize == 8, "addresses and sizes are 64-bit"
+        return values.buffer_info()[0]
+    return struct.pack(f"{len(values)}Q", *values)
+
+
+def fingerprint(pointers: Sequence[int], sizes: Sequence[int]) -> int:
+    """A number that changes if sampled words of one of the tensors do.
+
+    `pointers` are addresses, `sizes` bytes; fastest as array("Q") and array("q"). A change that
+    misses all samples (first, last and three words between, per tensor) is not seen.
+    """
+    assert len(pointers) == len(sizes)
+    return int(runtime().sol_fingerprint(words(pointers), words(sizes), len(sizes)))

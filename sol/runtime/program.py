@@ -1,0 +1,107 @@
+"""A compiled network, ready to run: one native call with pointers, nothing of Python in between.
+
+The library comes from the cache and is verified when it is loaded. `run` may be called by many
+threads at once: one of them has the thread pool, the others run alone, with the same results.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+from sol.core.errors import CacheError, InputError
+from sol.runtime import threads as thread_count
+from sol.runtime.arena import arenas
+from sol.runtime.cache import Cache, cache
+from sol.runtime.native import ABI, ProgramTable, runtime, words
+
+
+class Program:
+    """A library with a `sol_program_table`.
+
+    `group` is the planner's choice of how many images pass through all steps at once (0: the whole
+    batch). It counts only if the program is `splittable`, that is if images are independent.
+    """
+
+    def __init__(self, library: Path, *, group: int = 0, store: Cache = cache) -> None:
+        self.path = library
+        self.group = group
+        self._runtime = runtime()
+        self._library = store.load(library)  # keeps the table alive
+        table = ProgramTable.in_dll(self._library, "sol_program_table")
+        if table.abi != ABI:
+            raise CacheError(
+                f"{library} has version {table.abi} of the runtime's ABI",
+                expected=f"version {ABI}",
+                do="compile the network again: `sol.cache.clear()`",
+            )
+        self._table = ctypes.addressof(table)
+        self.n_tensors: int = table.n_tensors
+        self.n_steps: int = table.n_steps
+        self.splittable = bool(table.splittable)
+        self._sizes: dict[tuple[int, int], int] = {}
+
+    def images_at_once(self, batch: int) -> int:
+        """How many images of a batch are in the arena together."""
+        split = self.splittable and 0 < self.group < batch
+        return self.group if split else batch
+
+    def arena_bytes(self, batch: int, threads: int) -> int:
+        """Bytes that a call needs for intermediates, tables and the scratch of its threads."""
+        key = (self.images_at_once(batch), threads)
+        size = self._sizes.get(key)
+        if size is None:
+            size = int(self._runtime.sol_arena_bytes(self._table, *key))
+            self._sizes[key] = size
+        return size
+
+    def run(
+        self,
+        pointers: Sequence[int],
+        batch: int,
+        threads: int | None = None,
+        profile: bool = False,
+    ) -> tuple[int, ...]:
+        """Run on the tensors at these addresses; array("Q") is the fastest sequence for them.
+
+        `threads` is taken as it is; None means sol.runtime.threads.count(). Returns the nanoseconds
+        of each step if `profile`, else (). Raises InputError, MemoryBudgetError.
+        """
+        if len(pointers) != self.n_tensors or batch < 0:
+            raise InputError(
+                f"a call with {len(pointers)} tensors and a batch of {batch}",
+                expected=f"{self.n_tensors} tensors and a batch of 0 or more",
+            )
+        if threads is None:
+            threads = thread_count.count()
+        times = array("q", bytes(8 * self.n_steps)) if profile else None
+        self._call(words(pointers), batch, threads, times)
+        return tuple(times) if times else ()
+
+    def _call(
+        self, pointers: bytes | int, batch: int, threads: int, times: array[int] | None
+    ) -> None:
+        arena = arenas.take(self.arena_bytes(batch, threads))
+        try:
+            status = self._runtime.sol_run(
+                self._table,
+                pointers,
+                batch,
+                self.group,
+                arena.address,
+                threads,
+                times.buffer_info()[0] if times else None,
+            )
+        finally:
+            arenas.give(arena)
+        if status:
+            raise InputError(
+                f"the runtime refused a call with a batch of {batch} on {threads} threads",
+                expected="a batch of 0 or more and 1 or more threads",
+            )
+
+    def close(self) -> None:
+        """Give the memory of finished calls back to the system. The program stays usable."""
+        arenas.trim()
