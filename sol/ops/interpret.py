@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sol.core.dims import evaluate
+from sol.core.dtypes import DTYPES, DType
 from sol.ir.expr import SCALAR_OPS, Expr, walk
 
 Array = NDArray[Any]
@@ -45,6 +46,11 @@ class Scope:
     rank: int = 0
     batch: int = 1
     memo: dict[tuple[Expr, Path], Array] = field(default_factory=dict)
+
+
+def dtype_of(array: Array) -> DType:
+    """Sol's dtype of an array."""
+    return next(t for t in DTYPES.values() if t.numpy == array.dtype.name)
 
 
 def interpret(x: Expr, scope: Scope) -> Array:

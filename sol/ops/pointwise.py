@@ -10,10 +10,13 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from sol.core.dtypes import BOOL, DTYPES, F32, DType, promote
+import numpy as np
+
+from sol.core.dims import concrete
+from sol.core.dtypes import BOOL, F32, DType, promote
 from sol.ir.expr import Expr, cast, load
 from sol.ir.graph import Node, TensorType
-from sol.ops.interpret import Scope, interpret
+from sol.ops.interpret import Scope, dtype_of, interpret
 from sol.ops.maps import read_broadcast
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import broadcast, need_kind
@@ -98,7 +101,8 @@ def referenced(scalar: Scalar) -> Callable[..., Any]:
     def reference(node: Node, *arrays: Any) -> Any:
         names = [f"x{n}" for n in range(len(arrays))]
         elements = [_lifted(node, load(n, dtype_of(a))) for n, a in zip(names, arrays)]
-        return interpret(scalar(node, *elements), Scope(dict(zip(names, arrays))))
+        value = interpret(scalar(node, *elements), Scope(dict(zip(names, arrays))))
+        return np.broadcast_to(value, concrete(node.shape, 1))
 
     return reference
 
@@ -108,11 +112,6 @@ def _lifted(node: Node, x: Expr) -> Expr:
     if node.dtype.kind == "float" and x.dtype.kind == "int":
         return cast(x, node.dtype)
     return x
-
-
-def dtype_of(array: Any) -> DType:
-    """Sol's dtype of an array."""
-    return next(t for t in DTYPES.values() if t.numpy == array.dtype.name)
 
 
 def _result(rule: ResultRule, types: Sequence[TensorType]) -> DType:
