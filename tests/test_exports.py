@@ -37,7 +37,7 @@ def loaded_by(code: str) -> set[str]:
 def test_import_is_light() -> None:
     """0.2 s on any machine: no NumPy, no framework, no command line, few modules at all."""
     loaded = loaded_by("import sol")
-    heavy = {"numpy", "torch", "typer", "rich", "platformdirs", "asyncio", "subprocess"}
+    heavy = {"numpy", "torch", "argparse", "rich", "platformdirs", "asyncio", "subprocess"}
     assert not heavy & loaded
     assert len(loaded) < 40
     assert {name for name in loaded if name.startswith("sol")} == {"sol"}

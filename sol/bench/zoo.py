@@ -91,7 +91,19 @@ def _two_samples(x: torch.Tensor) -> torch.Tensor:
     return torch.randn(2, *x.shape[1:], generator=torch.Generator().manual_seed(0))
 
 
+def require(spec: str) -> None:
+    """Raise InputError, with the closest names, if nobody knows `spec`. Builds nothing."""
+    if ":" in spec:
+        _function(spec)
+    else:
+        _source_of(spec)
+
+
 def _named(spec: str, batch: int) -> Network:
+    return _source_of(spec).build(spec.rpartition("/")[2], batch)
+
+
+def _source_of(spec: str) -> Source:
     library, _, name = spec.rpartition("/")
     seen: list[str] = []
     for source in SOURCES:
@@ -99,40 +111,44 @@ def _named(spec: str, batch: int) -> Network:
             continue
         known = list(source.names())
         if name in known:
-            return source.build(name, batch)
+            return source
         seen += known
-    close = difflib.get_close_matches(name, seen, n=5)
-    absent = [s.name for s in SOURCES if not s.installed()]
+    close = difflib.get_close_matches(name, list(dict.fromkeys(seen)), n=5)
+    absent = ", ".join(s.name for s in SOURCES if not s.installed())
     raise InputError(
-        f"no network is named {spec!r}"
-        + (f" (not installed: {', '.join(absent)})" if absent else ""),
+        f"no network is named {spec!r}" + (f" (not installed: {absent})" if absent else ""),
         expected=f"one of {', '.join(close)}"
         if close
-        else "a name of torchvision, timm, transformers, or package.module:function",
-        do="name your own network as package.module:function" if not close else "",
+        else "a name of torchvision, timm or transformers",
+        do="" if close else "name a network of your own as package.module:function",
     )
 
 
 def _call(spec: str, batch: int) -> Network:
-    """Call a user's function: `before: "pkg.nets:small" -> after: pkg.nets.small(batch=…)`."""
+    """Call a user's function: `"pkg.nets:small"` -> `pkg.nets.small(batch=…)`."""
+    function = _function(spec)
+    takes_batch = "batch" in inspect.signature(function).parameters
+    made = function(batch=batch) if takes_batch else function()
+    return _from_user(spec, made, None if takes_batch else batch)
+
+
+def _function(spec: str) -> Callable[..., object]:
     path, _, name = spec.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        function = getattr(importlib.import_module(path), name)
+        found = getattr(importlib.import_module(path), name, None)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{path}.".startswith(f"{error.name}."):
-            raise
+            raise  # the module is there, but not what it imports
         raise InputError(
             f"there is no module {path!r}",
             expected="package.module:function",
-            do="run it where `import " + path + "` works",
+            do=f"run it where `import {path}` works",
         ) from None
-    except AttributeError:
-        raise InputError(f"{path!r} has no {name!r}", expected="package.module:function") from None
-    takes_batch = "batch" in inspect.signature(function).parameters
-    made = function(batch=batch) if takes_batch else function()
-    return _from_user(spec, made, None if takes_batch else batch)
+    if not callable(found):
+        raise InputError(f"{path!r} has no function {name!r}", expected="package.module:function")
+    return found  # type: ignore[no-any-return]
 
 
 def _from_user(spec: str, made: object, batch: int | None) -> Network:

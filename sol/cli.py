@@ -1,0 +1,266 @@
+"""The command `sol`: devices | optimize | explain | bench | cache.
+
+Each command is a row of `COMMANDS`: its arguments and a function from them to an exit status.
+What is asked for goes to standard output, progress and errors to standard error. Exit status: 0
+done, 1 it failed, 2 a wrong call, 130 interrupted. An error of Sol is shown as its message, never
+as a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+import sol
+from sol.core.errors import ConfigError, InputError, SolError
+
+if TYPE_CHECKING:
+    from sol.bench.results import Benchmark
+    from sol.bench.zoo import Network
+
+_MODEL = "a name of torchvision, timm or transformers, or package.module:function"
+_AGAINST = (
+    "eager",
+    "channels_last",
+    "inductor",
+    "inductor-freezing",
+    "openvino",
+    "onnxruntime",
+    "ncnn",
+)
+
+Arguments = argparse.Namespace
+
+
+Tell = Callable[[str, int, int], None]
+"""Called with what happens now, steps done, and steps in all (0: nobody knows)."""
+
+
+@dataclass(frozen=True)
+class Screen:
+    """Where a command writes: `out` for what was asked for, `err` for progress and errors."""
+
+    out: Console
+    err: Console
+
+    def line(self, text: str) -> None:
+        """One line of the result, as it is: no wrapping, no colours from its content."""
+        self.out.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Tell]:
+        """A bar on standard error while work goes on; plain lines where that is no terminal."""
+        if not self.err.is_terminal:
+            yield lambda text, done, steps: print(text, file=sys.stderr, flush=True)
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn())
+        with Progress(*columns, TimeElapsedColumn(), console=self.err, transient=True) as bar:
+            task = bar.add_task("", total=None)
+
+            def tell(text: str, done: int, steps: int) -> None:
+                bar.update(task, description=text, completed=done, total=steps or None)
+
+            yield tell
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: what it is called, what it is for, its arguments and what it does."""
+
+    name: str
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[Arguments, Screen], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    parsed = parser().parse_args(arguments)
+    screen = Screen(Console(), Console(stderr=True))
+    try:
+        status: int = parsed.run(parsed, screen)
+    except SolError as error:
+        screen.err.print(Text.assemble(("sol: ", "bold red"), str(error)))
+        return 2 if isinstance(error, (InputError, ConfigError)) else 1
+    except KeyboardInterrupt:
+        screen.err.print("sol: interrupted")
+        return 130
+    return status
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options; `sol --help` shows them."""
+    top = argparse.ArgumentParser(
+        prog="sol", description="Makes existing neural networks faster and smaller."
+    )
+    top.add_argument("--version", action="version", version=f"sol {sol.__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        made = commands.add_parser(command.name, help=command.help, description=command.help)
+        command.arguments(made)
+        made.set_defaults(run=command.run)
+    return top
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+# ---------------------------------------------------------------------------------------- devices
+
+
+def _no_arguments(made: argparse.ArgumentParser) -> None:
+    del made
+
+
+def _devices(arguments: Arguments, screen: Screen) -> int:
+    from sol.backends.compilers import find_compiler
+
+    for device in sol.devices():
+        screen.line(device.describe())
+    screen.line(f"compiler: {find_compiler().describe()}")
+    screen.line(f"cache: {sol.cache.path}")
+    return 0
+
+
+# ----------------------------------------------------------------------------- optimize, explain
+
+
+def _model_arguments(made: argparse.ArgumentParser) -> None:
+    made.add_argument("model", metavar="MODEL", help=_MODEL)
+    made.add_argument("--batch", type=_positive, default=1, help="samples in a call (default 1)")
+    made.add_argument("--threads", type=_positive, help="threads to use (default: PyTorch's)")
+
+
+def _optimized(arguments: Arguments, screen: Screen) -> tuple[Network, Any]:
+    """The network that the arguments name, and what Sol makes of it."""
+    with screen.progress() as tell:
+        tell("starting PyTorch", 0, 0)
+        import torch
+
+        from sol.bench.zoo import build
+        from sol.pytorch import optimize
+
+        if arguments.threads is not None:
+            torch.set_num_threads(arguments.threads)
+        tell(f"building {arguments.model}", 0, 0)
+        network = build(arguments.model, arguments.batch)
+        tell(f"optimizing {arguments.model}", 0, 0)
+        return network, optimize(network.module, *network.args, **network.kwargs)
+
+
+def _optimize(arguments: Arguments, screen: Screen) -> int:
+    network, fast = _optimized(arguments, screen)
+    with screen.progress() as tell:
+        tell("comparing with PyTorch, and with PyTorch in float64", 0, 0)
+        report = fast.sol.check(*network.args, **network.kwargs)
+    screen.line(f"{network.name}: {network.parameters / 1e6:.1f} million weights")
+    screen.line(str(report))
+    screen.line(str(fast.sol.memory))
+    return 0
+
+
+def _explain(arguments: Arguments, screen: Screen) -> int:
+    network, fast = _optimized(arguments, screen)
+    fast(*network.args, **network.kwargs)
+    screen.line(fast.sol.explain())
+    return 0
+
+
+# ------------------------------------------------------------------------------------------ bench
+
+
+def _bench_arguments(made: argparse.ArgumentParser) -> None:
+    add = made.add_argument
+    add("models", metavar="MODEL", nargs="+", help=_MODEL)
+    add("--batch", type=_positive, nargs="+", default=[1], help="samples in a call (default 1)")
+    add("--threads", type=_positive, default=2, help="threads of every rival (default 2)")
+    add("--against", nargs="*", default=list(_AGAINST), help=f"rivals: {', '.join(_AGAINST)}")
+    add("--rounds", type=_positive, default=10, help="turns of every rival (default 10)")
+    add("--seconds", type=float, default=0.2, help="length of a turn (default 0.2)")
+    add("--seed", type=int, default=0, help="of the random weights and inputs (default 0)")
+    add("--timeout", type=float, default=900.0, help="seconds to get ready (default 900)")
+    add("--json", type=Path, metavar="FILE", help="also write everything to this file")
+    add("--no-sol", action="store_true", help="only the rivals")
+
+
+def _bench(arguments: Arguments, screen: Screen) -> int:
+    with screen.progress() as tell:
+        tell("starting", 0, 0)
+        from sol.bench.run import benchmark, save
+        from sol.bench.session import Plan
+
+        plan = Plan(
+            _rivals(arguments),
+            arguments.threads,
+            arguments.rounds,
+            arguments.seconds,
+            arguments.seed,
+            arguments.timeout,
+        )
+        result = benchmark(arguments.models, arguments.batch, plan, tell)
+    if arguments.json is not None:
+        save(result, arguments.json)
+    return _show(result, screen)
+
+
+def _rivals(arguments: Arguments) -> tuple[str, ...]:
+    """`--against eager,inductor ncnn` -> sol, eager, inductor, ncnn; each once."""
+    named = [name for text in arguments.against for name in text.split(",") if name]
+    ours = [] if arguments.no_sol else ["sol"]
+    return tuple(dict.fromkeys(ours + named))
+
+
+def _show(result: Benchmark, screen: Screen) -> int:
+    """Print the tables; 1 if Sol was asked for and failed somewhere."""
+    from sol.bench.table import show
+
+    show(result, screen.out)
+    failed = [m for c in result.comparisons for m in c.measurements if m.reason]
+    return 1 if any(m.rival == "sol" for m in failed) else 0
+
+
+# ------------------------------------------------------------------------------------------ cache
+
+
+def _cache_arguments(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--clear", action="store_true", help="remove everything")
+    made.add_argument("--prune", action="store_true", help="remove what was not used for longest")
+
+
+def _cache(arguments: Arguments, screen: Screen) -> int:
+    if arguments.clear:
+        sol.cache.clear()
+    elif arguments.prune:
+        sol.cache.prune()
+    table = Table.grid(padding=(0, 2))
+    table.add_row("directory", str(sol.cache.path))
+    table.add_row("entries", str(len(list(sol.cache.entries()))))
+    table.add_row("size", f"{sol.cache.size / 2**20:.1f} MiB")
+    screen.out.print(table)
+    return 0
+
+
+COMMANDS = (
+    Command("devices", "show what Sol can compile for, and with what", _no_arguments, _devices),
+    Command("optimize", "optimize a network and check the result", _model_arguments, _optimize),
+    Command("explain", "show what became of each layer, and why", _model_arguments, _explain),
+    Command("bench", "measure Sol and others on networks, in turn", _bench_arguments, _bench),
+    Command("cache", "show or clear what Sol keeps on disk", _cache_arguments, _cache),
+)
+
+if __name__ == "__main__":
+    sys.exit(main())
