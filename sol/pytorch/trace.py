@@ -1,0 +1,232 @@
+"""Read the network out of a module: torch.export, then ATen operators at the level of Sol's rows.
+
+Comes in: a callable module and a `Signature` (which tensors, which of their sizes is the batch).
+Goes out: a `Traced`, an FX graph without side effects whose placeholders and results are explained.
+The module is run on fake tensors only, so nothing is computed and no parameter is copied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+
+from sol.core.errors import UnsupportedError
+from sol.pytorch.rows import ROWS
+from sol.pytorch.tree import Tree, constants, flatten, unflatten
+
+_INNER = "model"  # where `Flat` keeps the network; stripped from the names of parameters
+_BATCHES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor argument: its sizes, and whether the first of them is the batch."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    batched: bool
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a network is called with: the structure of `(args, kwargs)`, and its tensors."""
+
+    tree: Tree
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def symbolic(self) -> bool:
+        """Whether the batch size is left open."""
+        return any(t.batched for t in self.tensors)
+
+    def fixed(self) -> Signature:
+        """The same with every size fixed."""
+        return Signature(self.tree, tuple(Tensor(t.shape, t.dtype, False) for t in self.tensors))
+
+
+Role = Literal["input", "parameter", "constant"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A placeholder: the n-th input, or a parameter or constant by its name in the module."""
+
+    node: torch.fx.Node
+    role: Role
+    key: str = ""
+    index: int = -1
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A network as ATen operators.
+
+    `results` are FX nodes or plain values; `mutations` say which input (by number) or buffer (by
+    name) gets a new value; `tree` is the structure of what the network returns.
+    """
+
+    graph: torch.fx.Graph
+    sources: tuple[Source, ...]
+    results: tuple[Any, ...]
+    mutations: tuple[tuple[int | str, torch.fx.Node], ...]
+    tensors: dict[str, torch.Tensor]
+    tree: Tree
+
+
+class Flat(nn.Module):
+    """A network as a function from tensors to tensors; `report` hears the result's structure."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        call: Callable[..., Any],
+        inputs: Tree,
+        report: Callable[[Tree], None],
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.training = model.training
+        self._call = call
+        self._inputs = inputs
+        self._report = report  # torch.export undoes what a forward sets on its module
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[Any, ...]:
+        """Call the network; the tensors of its result."""
+        args, kwargs = unflatten(self._inputs, tensors)
+        leaves, tree = flatten(self._call(*args, **kwargs))
+        self._report(tree)
+        return tuple(leaves)
+
+
+def trace(model: nn.Module, call: Callable[..., Any], signature: Signature) -> Traced:
+    """The graph of `call(*args, **kwargs)`, where `model` holds its parameters.
+
+    Raises whatever torch.export raises if it cannot follow the network.
+    """
+    trees: list[Tree] = []
+    flat = Flat(model, call, signature.tree, trees.append)
+    examples, shapes = _examples(model, signature)
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(flat, examples, dynamic_shapes=(shapes,), strict=False)
+        program = program.run_decompositions(decompositions())
+    symbolic = (torch.SymInt, torch.SymFloat, torch.SymBool)
+    if any(isinstance(v, symbolic) for v in constants(trees[0])):
+        raise UnsupportedError("a number that is returned", "it depends on the batch size B")
+    return _read(program, trees[0])
+
+
+def _examples(model: nn.Module, signature: Signature) -> tuple[tuple[torch.Tensor, ...], Any]:
+    """Tensors without content, and which of their sizes are open.
+
+    The batch of the example differs from all other sizes, so nothing is taken for it by chance.
+    """
+    taken = {s for t in signature.tensors for s in t.shape}
+    taken.update(itertools.chain.from_iterable(p.shape for p in model.parameters()))
+    batch = next((b for b in _BATCHES if b not in taken), 53)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    open_batch = Dim("B", min=2)
+    examples = tuple(
+        torch.empty((batch, *t.shape[1:]) if t.batched else t.shape, dtype=t.dtype, device=device)
+        for t in signature.tensors
+    )
+    return examples, tuple({0: open_batch} if t.batched else None for t in signature.tensors)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """torch.export warns and logs about its own ways; failures reach the user by `explain`."""
+    loggers = [logging.getLogger(n) for n in ("torch.export", "torch.fx", "torch._export")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels):
+                logger.setLevel(level)
+
+
+@functools.cache
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """PyTorch's own rules for every operator that has no row: `cdist -> sub, norm`, and so on."""
+    table = dict(torch.export.default_decompositions().items())
+    return {op: rule for op, rule in table.items() if str(op) not in ROWS}
+
+
+# ---- reading the exported program
+
+
+def _read(program: ExportedProgram, tree: Tree) -> Traced:
+    graph = program.graph
+    named = {n.name: n for n in graph.nodes}
+    users = program.graph_signature.user_inputs
+    sources = []
+    tensors: dict[str, torch.Tensor] = {}
+    for spec in program.graph_signature.input_specs:
+        node = named[spec.arg.name]
+        match spec.kind:
+            case InputKind.USER_INPUT:
+                sources.append(Source(node, "input", index=users.index(node.name)))
+            case InputKind.PARAMETER | InputKind.BUFFER:
+                sources.append(Source(node, "parameter", _strip(spec.target)))
+            case InputKind.CONSTANT_TENSOR:
+                key = _strip(spec.target)
+                sources.append(Source(node, "constant", key))
+                tensors[key] = program.constants[spec.target]
+            case _:
+                raise UnsupportedError(str(spec.kind), "an input of a kind that Sol does not know")
+    results, mutations = _results(program, named)
+    return Traced(graph, tuple(sources), results, mutations, tensors, tree)
+
+
+def _results(program: ExportedProgram, named: dict[str, torch.fx.Node]) -> tuple[Any, Any]:
+    users = program.graph_signature.user_inputs
+    values = next(n for n in program.graph.nodes if n.op == "output").args[0]
+    results: list[Any] = []
+    mutations: list[tuple[int | str, torch.fx.Node]] = []
+    for spec, value in zip(program.graph_signature.output_specs, values):
+        match spec.kind:
+            case OutputKind.USER_OUTPUT:
+                results.append(value)
+            case OutputKind.USER_INPUT_MUTATION:
+                mutations.append((users.index(spec.target), value))
+            case OutputKind.BUFFER_MUTATION | OutputKind.PARAMETER_MUTATION:
+                mutations.append((_strip(spec.target), value))
+            case _:
+                raise UnsupportedError(str(spec.kind), "a result of a kind that Sol does not know")
+    return tuple(results), tuple(mutations)
+
+
+def _strip(name: str | None) -> str:
+    assert name is not None
+    return name.removeprefix(_INNER + ".")
+
+
+def origin(node: torch.fx.Node) -> str:
+    """The layer of the user's model that a node comes from: `layer1.0.conv1`, or ""."""
+    stack = node.meta.get("nn_module_stack") or {}
+    paths = [path for path, _ in stack.values()]
+    return _strip(paths[-1].removeprefix(_INNER)).lstrip(".") if paths else ""
+
+
+def describe(signature: Signature) -> str:
+    """A signature for people: `(float32[B, 3, 224, 224], …)`."""
+    return f"({', '.join(map(_describe, signature.tensors))})"
+
+
+def _describe(tensor: Tensor) -> str:
+    sizes = ["B" if tensor.batched and n == 0 else str(s) for n, s in enumerate(tensor.shape)]
+    return f"{str(tensor.dtype).removeprefix('torch.')}[{', '.join(sizes)}]"
