@@ -51,7 +51,7 @@ def pointwise(
         return TensorType(broadcast(name, *(x.shape for x in types)), _result(result, types))
 
     infer.__signature__ = signature(inputs, attrs)  # type: ignore[attr-defined]
-    return declare(name, doc, infer, scalar, samples)
+    return declare(name, doc, infer, _lifted(scalar), samples)
 
 
 def declare(
@@ -89,7 +89,7 @@ def computed(scalar: Scalar) -> Callable[..., Expr]:
     """The `compute` of a scalar meaning."""
 
     def compute(node: Node, index: Index, *reads: Read) -> Expr:
-        elements = [_lifted(node, read_broadcast(x, index)) for x in reads]
+        elements = [read_broadcast(x, index) for x in reads]
         return cast(scalar(node, *elements), node.dtype)
 
     return compute
@@ -100,18 +100,22 @@ def referenced(scalar: Scalar) -> Callable[..., Any]:
 
     def reference(node: Node, *arrays: Any) -> Any:
         names = [f"x{n}" for n in range(len(arrays))]
-        elements = [_lifted(node, load(n, dtype_of(a))) for n, a in zip(names, arrays)]
+        elements = [load(n, dtype_of(a)) for n, a in zip(names, arrays)]
         value = interpret(scalar(node, *elements), Scope(dict(zip(names, arrays))))
         return np.broadcast_to(value, concrete(node.shape, 1))
 
     return reference
 
 
-def _lifted(node: Node, x: Expr) -> Expr:
-    """An integer that takes part in floating-point arithmetic is converted to the result's type."""
-    if node.dtype.kind == "float" and x.dtype.kind == "int":
-        return cast(x, node.dtype)
-    return x
+def _lifted(scalar: Scalar) -> Scalar:
+    """Integers that take part in floating-point arithmetic become of the result's type first."""
+
+    def meaning(node: Node, *elements: Expr) -> Expr:
+        if node.dtype.kind == "float":
+            elements = tuple(cast(x, node.dtype) for x in elements)
+        return scalar(node, *elements)
+
+    return meaning
 
 
 def _result(rule: ResultRule, types: Sequence[TensorType]) -> DType:

@@ -61,11 +61,11 @@ def _array(type: TensorType, sample: Sample, rng: np.random.Generator) -> NDArra
     shape = concrete(type.shape, 1)
     match type.dtype.kind:
         case "bool":
-            return rng.random(shape) < 0.5
+            return np.asarray(rng.random(shape) < 0.5)
         case "int":
             return _integers(type.dtype, sample, shape, rng)
         case _:
-            return rng.uniform(sample.low, sample.high, shape).astype(type.dtype.numpy)
+            return np.asarray(rng.uniform(sample.low, sample.high, shape), type.dtype.numpy)
 
 
 def _integers(
@@ -74,4 +74,4 @@ def _integers(
     low, high = int(sample.low), int(sample.high)
     if dtype == U8:
         low = max(low, 0)
-    return rng.integers(low, max(high, low + 1), shape).astype(dtype.numpy)
+    return np.asarray(rng.integers(low, max(high, low + 1), shape), dtype.numpy)

@@ -1,0 +1,291 @@
+"""Every operator on every sample, against the function of PyTorch that it stands for.
+
+`MEANING[op](attributes, *tensors)` is that function. All is computed in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import sol.ops  # noqa: F401  fills the table
+from sol.core.dtypes import F64, DType
+from sol.ir.graph import Literal
+from sol.ops.reference import evaluate, in_float64
+from sol.ops.registry import OPS, OpDef, Sample
+from sol.ops.sampling import sample_arrays, sample_graph
+
+Meaning = Callable[..., Any]
+Attrs = dict[str, Any]
+
+
+def dtype(sol: DType) -> torch.dtype:
+    """PyTorch's type of the same values; float32 is float64, as these tests compute."""
+    return torch.float64 if sol.kind == "float" else getattr(torch, sol.numpy)
+
+
+def by_name(*names: str) -> dict[str, Meaning]:
+    return {name: ignoring_attributes(getattr(torch, name)) for name in names}
+
+
+def ignoring_attributes(function: Callable[..., Any]) -> Meaning:
+    return lambda a, *tensors: function(*tensors)
+
+
+def literal(value: Literal) -> Tensor:
+    return torch.from_numpy(value.array.copy()).to(dtype(value.dtype))
+
+
+def constant_pad(a: Attrs, x: Tensor) -> Tensor:
+    widths = [w for pair in zip(reversed(a["low"]), reversed(a["high"])) for w in pair]
+    if a["mode"] == "constant":
+        return F.pad(x, widths, value=a["value"])
+    spatial = 2 * (x.ndim - 2) if x.ndim > 2 else 2  # these modes pad the last axes only
+    batched = x if x.ndim > 2 else x[None]
+    return F.pad(batched, widths[:spatial], mode=a["mode"]).reshape_as(
+        batched.new_empty([s + low + high for s, low, high in zip(x.shape, a["low"], a["high"])])
+    )
+
+
+def pool(kind: str) -> Meaning:
+    names = {"padding": "padding", "dilation": "dilation", "ceil": "ceil_mode",
+             "count_include_pad": "count_include_pad", "divisor": "divisor_override"}  # fmt: skip
+
+    def run(a: Attrs, x: Tensor) -> Tensor:
+        rank = len(a["kernel"])
+        more = {new: a[old] for old, new in names.items() if a.get(old) is not None}
+        return getattr(F, f"{kind}_pool{rank}d")(x, a["kernel"], a["stride"], **more)
+
+    return run
+
+
+def adaptive(kind: str) -> Meaning:
+    return lambda a, x: getattr(F, f"adaptive_{kind}_pool{len(a['size'])}d")(x, a["size"])
+
+
+def conv(a: Attrs, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    widths = [p for pair in reversed(a["padding"]) for p in pair]
+    run = getattr(F, f"conv{x.ndim - 2}d")
+    return run(F.pad(x, widths), w, b, a["stride"], 0, a["dilation"], a["groups"])
+
+
+def conv_transpose(a: Attrs, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+    run = getattr(F, f"conv_transpose{x.ndim - 2}d")
+    more = (a["stride"], a["padding"], a["output_padding"], a["groups"], a["dilation"])
+    return run(x, w, b, *more)
+
+
+def layer_norm(a: Attrs, x: Tensor, *parameters: Tensor) -> Tensor:
+    given = list(parameters)
+    weight = given.pop(0) if a["has_weight"] else None
+    bias = given.pop(0) if a["has_bias"] else None
+    return F.layer_norm(x, x.shape[x.ndim - a["axes_count"] :], weight, bias, a["eps"])
+
+
+def batch_norm(a: Attrs, x: Tensor, mean: Tensor, var: Tensor, *affine: Tensor) -> Tensor:
+    return F.batch_norm(x, mean, var, *affine, eps=a["eps"])
+
+
+def interpolate(a: Attrs, x: Tensor) -> Tensor:
+    rank = x.ndim - 2
+    linear = {1: "linear", 2: "bilinear", 3: "trilinear"}[rank]
+    mode = {"nearest_exact": "nearest-exact", "linear": linear, "cubic": "bicubic"}.get(
+        a["mode"], a["mode"]
+    )
+    align = a["align_corners"] if a["mode"] in ("linear", "cubic") else None
+    size = {"size": a["size"]} if a["scales"] is None else {"scale_factor": a["scales"]}
+    return F.interpolate(x, mode=mode, align_corners=align, **size)
+
+
+def index(a: Attrs, x: Tensor, *indices: Tensor) -> Tensor:
+    key: list[Any] = [slice(None)] * x.ndim
+    for axis, i in zip(a["axes"], indices):
+        key[axis] = i
+    return x[tuple(key)]
+
+
+def take(a: Attrs, x: Tensor, i: Tensor) -> Tensor:
+    return x[(slice(None),) * a["axis"] + (i.long(),)]
+
+
+def gather(a: Attrs, x: Tensor, i: Tensor) -> Tensor:
+    extent = x.shape[a["axis"]]
+    return torch.gather(x, a["axis"], torch.where(i < 0, i + extent, i).long())
+
+
+def attention(a: Attrs, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    if a["causal"] and mask is not None:
+        allowed = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril()
+        mask = mask.masked_fill(~allowed, float("-inf"))
+    causal = a["causal"] and mask is None
+    k, v = (x.repeat_interleave(a["groups"], -3) if a["groups"] > 1 else x for x in (k, v))
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, is_causal=causal, scale=a["scale"]
+    )
+
+
+def recurrent(kind: str, states: int) -> Meaning:
+    def run(a: Attrs, x: Tensor, *rest: Tensor) -> Sequence[Tensor]:
+        initial, weights = rest[:states], list(rest[states:])
+        names = ("layers", "bidirectional", "bias", "batch_first")
+        layers, bidirectional, bias, batch_first = (a[n] for n in names)
+        call = getattr(torch, kind if kind != "rnn" else f"rnn_{a['nonlinearity']}")
+        state = list(initial) if states == 2 else initial[0]
+        return call(x, state, weights, bias, layers, 0.0, False, bidirectional, batch_first)
+
+    return run
+
+
+def roll(a: Attrs, x: Tensor) -> Tensor:
+    return torch.roll(x, a["shifts"], a["axes"])
+
+
+def reduction(name: str) -> Meaning:
+    def run(a: Attrs, x: Tensor) -> Tensor:
+        if not a["axes"]:  # PyTorch reduces over all axes then
+            return x.bool() if name in ("any", "all") else x
+        if name in ("prod", "any", "all"):
+            for axis in sorted(a["axes"], reverse=True):
+                x = getattr(torch, name)(x, axis, keepdim=a["keepdims"])
+            return x
+        return getattr(torch, name)(x, a["axes"], keepdim=a["keepdims"])
+
+    return run
+
+
+def slice_assign(a: Attrs, x: Tensor, value: Tensor) -> Tensor:
+    return torch.slice_scatter(x, value, a["axis"], a["start"], a["stop"], a["step"])
+
+
+MEANING: dict[str, Meaning] = {
+    **by_name(
+        "neg", "abs", "sign", "exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt",
+        "reciprocal", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "erf",
+        "sigmoid", "relu", "floor", "ceil", "round", "trunc", "square", "logical_not",
+        "bitwise_not", "isnan", "isinf", "add", "sub", "mul", "div", "fmod", "pow", "atan2", "eq",
+        "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and",
+        "bitwise_or", "bitwise_xor", "where", "matmul",
+    ),
+    "floordiv": lambda a, x, y: torch.floor_divide(x, y),
+    "mod": lambda a, x, y: torch.remainder(x, y),
+    "max": lambda a, x, y: torch.maximum(x, y),
+    "min": lambda a, x, y: torch.minimum(x, y),
+    "clamp": lambda a, x: torch.clamp(x, a["low"], a["high"]),
+    "cast": lambda a, x: x.to(dtype(a["dtype"])),
+    "leaky_relu": lambda a, x: F.leaky_relu(x, a["slope"]),
+    "elu": lambda a, x: torch.ops.aten.elu(x, a["alpha"], a["scale"], a["input_scale"]),
+    "gelu": lambda a, x: F.gelu(x, approximate=a["approximate"]),
+    "silu": lambda a, x: F.silu(x),
+    "hardswish": lambda a, x: F.hardswish(x),
+    "hardsigmoid": lambda a, x: F.hardsigmoid(x),
+    "mish": lambda a, x: F.mish(x),
+    "softplus": lambda a, x: F.softplus(x, a["beta"], a["threshold"]),
+    "softsign": lambda a, x: F.softsign(x),
+    "softshrink": lambda a, x: F.softshrink(x, a["lambd"]),
+    "hardshrink": lambda a, x: F.hardshrink(x, a["lambd"]),
+    "threshold": lambda a, x: F.threshold(x, a["threshold"], a["value"]),
+    "log_sigmoid": lambda a, x: F.logsigmoid(x),
+    "tanhshrink": lambda a, x: F.tanhshrink(x),
+    "logit": lambda a, x: torch.logit(x, a["eps"]),
+    "prelu": lambda a, x, slope: F.prelu(x, slope),
+    "constant": lambda a: literal(a["value"]),
+    "iota": lambda a: torch.arange(a["shape"][a["axis"]], dtype=dtype(a["dtype"])).reshape(
+        [-1 if k == a["axis"] else 1 for k in range(len(a["shape"]))]).expand(a["shape"]),
+    "full": lambda a: torch.full(a["shape"], a["value"], dtype=dtype(a["dtype"])),
+    "reshape": lambda a, x: x.reshape(a["shape"]),
+    "permute": lambda a, x: x.permute(a["axes"]),
+    "expand": lambda a, x: x.expand(a["shape"]),
+    "slice": lambda a, x: torch.ops.aten.slice(x, a["axis"], a["start"], a["stop"], a["step"]),
+    "concat": lambda a, *x: torch.cat(x, a["axis"]),
+    "pad": constant_pad,
+    "roll": roll,
+    "flip": lambda a, x: torch.flip(x, a["axes"]),
+    "pixel_shuffle": lambda a, x: F.pixel_shuffle(x, a["factor"]),
+    "pixel_unshuffle": lambda a, x: F.pixel_unshuffle(x, a["factor"]),
+    "channel_shuffle": lambda a, x: torch.channel_shuffle(
+        x.reshape(*x.shape, *[1] * (4 - x.ndim)), a["groups"]).reshape(x.shape),
+    "gather": gather,
+    "take": take,
+    "index": index,
+    "interpolate": interpolate,
+    "tril": lambda a, x: torch.tril(x, a["diagonal"]),
+    "triu": lambda a, x: torch.triu(x, a["diagonal"]),
+    "repeat": lambda a, x: x.repeat(a["repeats"]),
+    "slice_assign": slice_assign,
+    "select_assign": lambda a, x, v: torch.select_scatter(x, v, a["axis"], a["index"]),
+    "one_hot": lambda a, x: F.one_hot(x, a["classes"]),
+    "unfold": lambda a, x: x.unfold(a["axis"], a["size"], a["step"]),
+    "im2col": lambda a, x: F.unfold(x, a["kernel"], a["dilation"], a["padding"], a["stride"]),
+    "grid_sample": lambda a, x, g: F.grid_sample(
+        x, g, a["mode"], a["padding_mode"], a["align_corners"]),
+    **{name: reduction(name) for name in ("sum", "mean", "prod", "any", "all")},
+    "max_reduce": lambda a, x: torch.amax(x, a["axes"], a["keepdims"]) if a["axes"] else x,
+    "min_reduce": lambda a, x: torch.amin(x, a["axes"], a["keepdims"]) if a["axes"] else x,
+    "var": lambda a, x: torch.var(
+        x, a["axes"], correction=a["correction"], keepdim=a["keepdims"]),
+    "argmax": lambda a, x: torch.argmax(x, a["axis"], a["keepdims"]),
+    "argmin": lambda a, x: torch.argmin(x, a["axis"], a["keepdims"]),
+    "norm": lambda a, x: torch.linalg.vector_norm(x, a["ord"], a["axes"], a["keepdims"]),
+    "logsumexp": lambda a, x: torch.logsumexp(x, a["axes"], a["keepdims"]),
+    "cumsum": lambda a, x: torch.cumsum(x, a["axis"]),
+    "max_pool": pool("max"),
+    "avg_pool": pool("avg"),
+    "adaptive_avg_pool": adaptive("avg"),
+    "adaptive_max_pool": adaptive("max"),
+    "batch_norm": batch_norm,
+    "layer_norm": layer_norm,
+    "rms_norm": lambda a, x, *w: F.rms_norm(x, x.shape[x.ndim - a["axes_count"] :], *w,
+                                            eps=a["eps"]),
+    "group_norm": lambda a, x, *p: F.group_norm(x, a["groups"], *p, eps=a["eps"]),
+    "softmax": lambda a, x: torch.softmax(x, a["axis"]),
+    "log_softmax": lambda a, x: torch.log_softmax(x, a["axis"]),
+    "local_response_norm": lambda a, x: F.local_response_norm(
+        x, a["size"], a["alpha"], a["beta"], a["k"]),
+    "conv": conv,
+    "conv_transpose": conv_transpose,
+    "linear": lambda a, *t: F.linear(*t),
+    "attention": attention,
+    "lstm": recurrent("lstm", 2),
+    "gru": recurrent("gru", 1),
+    "rnn": recurrent("rnn", 1),
+}  # fmt: skip
+
+
+CASES = [
+    pytest.param(OPS[name], meaning, sample, id=f"{name}-{n}")
+    for name, meaning in MEANING.items()
+    for n, sample in enumerate(OPS[name].samples)
+]
+
+
+@pytest.fixture(autouse=True)
+def _integers_become_float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def run_both(entry: OpDef, meaning: Any, sample: Sample, arrays: dict[str, Any]) -> None:
+    graph = sample_graph(entry, sample)
+    found = evaluate(graph, arrays, dtype=F64)
+    types = {n.name: n.dtype.numpy for n in in_float64(graph).inputs}
+    tensors = [torch.from_numpy(a.astype(types[name])) for name, a in arrays.items()]
+    expected = meaning(sample.attrs, *tensors)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(mine, theirs.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_every_operator_has_a_meaning_in_pytorch() -> None:
+    assert set(OPS) - set(MEANING) == {"input", "parameter", "item"}
+
+
+@pytest.mark.parametrize(("entry", "meaning", "sample"), CASES)
+def test_samples(entry: OpDef, meaning: Any, sample: Sample) -> None:
+    run_both(entry, meaning, sample, sample_arrays(sample))
