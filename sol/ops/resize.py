@@ -232,7 +232,7 @@ def _bordered(p: Expr, extent: int, node: Node) -> Expr:
     """The coordinate after the padding mode: inside the image for border and reflection."""
     match node["padding_mode"]:
         case "zeros":
-            return _within(p, -3.0, extent + 2.0)  # from two pixels off on, all taps are outside
+            return p
         case "reflection":
             p = _reflected(p, extent, node["align_corners"])
     return _within(p, 0.0, extent - 1.0)
@@ -250,26 +250,30 @@ def _reflected(p: Expr, extent: int, align: bool) -> Expr:
 
 
 def _nearest_tap(p: Expr, extent: int, node: Node) -> Weighted:
-    position = cast(apply("round", _bordered(p, extent, node)), I64)
+    position = _position(apply("round", _bordered(p, extent, node)), extent)
     return [(position, const(1.0, node.dtype))]
 
 
 def _linear_taps(p: Expr, extent: int, node: Node) -> Weighted:
     real = _bordered(p, extent, node)
     floor = apply("floor", real)
-    low = cast(floor, I64)
+    low = _position(floor, extent)
     fraction = real - floor
     return [(low, 1.0 - fraction), (low + 1, fraction)]
 
 
 def _cubic_taps(p: Expr, extent: int, node: Node) -> Weighted:
     """Padding applies to each of the four taps, not to the coordinate."""
-    real = _within(p, -1e6, 1e6)
-    floor = apply("floor", real)
+    floor = apply("floor", p)
     taps = []
-    for n, weight in enumerate(_cubic_weights(real - floor), start=-1):
-        taps.append((cast(_bordered(floor + float(n), extent, node), I64), weight))
+    for n, weight in enumerate(_cubic_weights(p - floor), start=-1):
+        taps.append((_position(_bordered(floor + float(n), extent, node), extent), weight))
     return taps
+
+
+def _position(p: Expr, extent: int) -> Expr:
+    """A whole coordinate as an index; what is far outside of the image stays outside of it."""
+    return cast(_within(p, -3.0, extent + 2.0), I64)
 
 
 def _sampled(mode: str, padding_mode: str, align: bool) -> dict[str, Any]:

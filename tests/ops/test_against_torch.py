@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional as nn
 
 import sol.ops  # noqa: F401  fills the table
-from sol.core.dtypes import F64, DType
+from sol.core.dtypes import F32, F64, DType
 from sol.ir.graph import Literal
-from sol.ops.reference import evaluate, in_float64
+from sol.ops.reference import by_expansion, evaluate, in_float64
 from sol.ops.registry import OPS, OpDef, Sample
-from sol.ops.sampling import sample_arrays, sample_graph
+from sol.ops.sampling import f32, sample_arrays, sample_graph
 
 Meaning = Callable[..., Any]
 Attrs = dict[str, Any]
@@ -45,10 +45,10 @@ def literal(value: Literal) -> Tensor:
 def constant_pad(a: Attrs, x: Tensor) -> Tensor:
     widths = [w for pair in zip(reversed(a["low"]), reversed(a["high"])) for w in pair]
     if a["mode"] == "constant":
-        return F.pad(x, widths, value=a["value"])
+        return nn.pad(x, widths, value=a["value"])
     spatial = 2 * (x.ndim - 2) if x.ndim > 2 else 2  # these modes pad the last axes only
     batched = x if x.ndim > 2 else x[None]
-    return F.pad(batched, widths[:spatial], mode=a["mode"]).reshape_as(
+    return nn.pad(batched, widths[:spatial], mode=a["mode"]).reshape_as(
         batched.new_empty([s + low + high for s, low, high in zip(x.shape, a["low"], a["high"])])
     )
 
@@ -60,23 +60,23 @@ def pool(kind: str) -> Meaning:
     def run(a: Attrs, x: Tensor) -> Tensor:
         rank = len(a["kernel"])
         more = {new: a[old] for old, new in names.items() if a.get(old) is not None}
-        return getattr(F, f"{kind}_pool{rank}d")(x, a["kernel"], a["stride"], **more)
+        return getattr(nn, f"{kind}_pool{rank}d")(x, a["kernel"], a["stride"], **more)
 
     return run
 
 
 def adaptive(kind: str) -> Meaning:
-    return lambda a, x: getattr(F, f"adaptive_{kind}_pool{len(a['size'])}d")(x, a["size"])
+    return lambda a, x: getattr(nn, f"adaptive_{kind}_pool{len(a['size'])}d")(x, a["size"])
 
 
 def conv(a: Attrs, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     widths = [p for pair in reversed(a["padding"]) for p in pair]
-    run = getattr(F, f"conv{x.ndim - 2}d")
-    return run(F.pad(x, widths), w, b, a["stride"], 0, a["dilation"], a["groups"])
+    run = getattr(nn, f"conv{x.ndim - 2}d")
+    return run(nn.pad(x, widths), w, b, a["stride"], 0, a["dilation"], a["groups"])
 
 
 def conv_transpose(a: Attrs, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    run = getattr(F, f"conv_transpose{x.ndim - 2}d")
+    run = getattr(nn, f"conv_transpose{x.ndim - 2}d")
     more = (a["stride"], a["padding"], a["output_padding"], a["groups"], a["dilation"])
     return run(x, w, b, *more)
 
@@ -85,11 +85,11 @@ def layer_norm(a: Attrs, x: Tensor, *parameters: Tensor) -> Tensor:
     given = list(parameters)
     weight = given.pop(0) if a["has_weight"] else None
     bias = given.pop(0) if a["has_bias"] else None
-    return F.layer_norm(x, x.shape[x.ndim - a["axes_count"] :], weight, bias, a["eps"])
+    return nn.layer_norm(x, x.shape[x.ndim - a["axes_count"] :], weight, bias, a["eps"])
 
 
 def batch_norm(a: Attrs, x: Tensor, mean: Tensor, var: Tensor, *affine: Tensor) -> Tensor:
-    return F.batch_norm(x, mean, var, *affine, eps=a["eps"])
+    return nn.batch_norm(x, mean, var, *affine, eps=a["eps"])
 
 
 def interpolate(a: Attrs, x: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def interpolate(a: Attrs, x: Tensor) -> Tensor:
     )
     align = a["align_corners"] if a["mode"] in ("linear", "cubic") else None
     size = {"size": a["size"]} if a["scales"] is None else {"scale_factor": a["scales"]}
-    return F.interpolate(x, mode=mode, align_corners=align, **size)
+    return nn.interpolate(x, mode=mode, align_corners=align, **size)
 
 
 def index(a: Attrs, x: Tensor, *indices: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ def attention(a: Attrs, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = N
         mask = mask.masked_fill(~allowed, float("-inf"))
     causal = a["causal"] and mask is None
     k, v = (x.repeat_interleave(a["groups"], -3) if a["groups"] > 1 else x for x in (k, v))
-    return F.scaled_dot_product_attention(
+    return nn.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=causal, scale=a["scale"]
     )
 
@@ -178,22 +178,22 @@ MEANING: dict[str, Meaning] = {
     "min": lambda a, x, y: torch.minimum(x, y),
     "clamp": lambda a, x: torch.clamp(x, a["low"], a["high"]),
     "cast": lambda a, x: x.to(dtype(a["dtype"])),
-    "leaky_relu": lambda a, x: F.leaky_relu(x, a["slope"]),
+    "leaky_relu": lambda a, x: nn.leaky_relu(x, a["slope"]),
     "elu": lambda a, x: torch.ops.aten.elu(x, a["alpha"], a["scale"], a["input_scale"]),
-    "gelu": lambda a, x: F.gelu(x, approximate=a["approximate"]),
-    "silu": lambda a, x: F.silu(x),
-    "hardswish": lambda a, x: F.hardswish(x),
-    "hardsigmoid": lambda a, x: F.hardsigmoid(x),
-    "mish": lambda a, x: F.mish(x),
-    "softplus": lambda a, x: F.softplus(x, a["beta"], a["threshold"]),
-    "softsign": lambda a, x: F.softsign(x),
-    "softshrink": lambda a, x: F.softshrink(x, a["lambd"]),
-    "hardshrink": lambda a, x: F.hardshrink(x, a["lambd"]),
-    "threshold": lambda a, x: F.threshold(x, a["threshold"], a["value"]),
-    "log_sigmoid": lambda a, x: F.logsigmoid(x),
-    "tanhshrink": lambda a, x: F.tanhshrink(x),
+    "gelu": lambda a, x: nn.gelu(x, approximate=a["approximate"]),
+    "silu": lambda a, x: nn.silu(x),
+    "hardswish": lambda a, x: nn.hardswish(x),
+    "hardsigmoid": lambda a, x: nn.hardsigmoid(x),
+    "mish": lambda a, x: nn.mish(x),
+    "softplus": lambda a, x: nn.softplus(x, a["beta"], a["threshold"]),
+    "softsign": lambda a, x: nn.softsign(x),
+    "softshrink": lambda a, x: nn.softshrink(x, a["lambd"]),
+    "hardshrink": lambda a, x: nn.hardshrink(x, a["lambd"]),
+    "threshold": lambda a, x: nn.threshold(x, a["threshold"], a["value"]),
+    "log_sigmoid": lambda a, x: nn.logsigmoid(x),
+    "tanhshrink": lambda a, x: nn.tanhshrink(x),
     "logit": lambda a, x: torch.logit(x, a["eps"]),
-    "prelu": lambda a, x, slope: F.prelu(x, slope),
+    "prelu": lambda a, x, slope: nn.prelu(x, slope),
     "constant": lambda a: literal(a["value"]),
     "iota": lambda a: torch.arange(a["shape"][a["axis"]], dtype=dtype(a["dtype"])).reshape(
         [-1 if k == a["axis"] else 1 for k in range(len(a["shape"]))]).expand(a["shape"]),
@@ -206,8 +206,8 @@ MEANING: dict[str, Meaning] = {
     "pad": constant_pad,
     "roll": roll,
     "flip": lambda a, x: torch.flip(x, a["axes"]),
-    "pixel_shuffle": lambda a, x: F.pixel_shuffle(x, a["factor"]),
-    "pixel_unshuffle": lambda a, x: F.pixel_unshuffle(x, a["factor"]),
+    "pixel_shuffle": lambda a, x: nn.pixel_shuffle(x, a["factor"]),
+    "pixel_unshuffle": lambda a, x: nn.pixel_unshuffle(x, a["factor"]),
     "channel_shuffle": lambda a, x: torch.channel_shuffle(
         x.reshape(*x.shape, *[1] * (4 - x.ndim)), a["groups"]).reshape(x.shape),
     "gather": gather,
@@ -219,10 +219,10 @@ MEANING: dict[str, Meaning] = {
     "repeat": lambda a, x: x.repeat(a["repeats"]),
     "slice_assign": slice_assign,
     "select_assign": lambda a, x, v: torch.select_scatter(x, v, a["axis"], a["index"]),
-    "one_hot": lambda a, x: F.one_hot(x, a["classes"]),
+    "one_hot": lambda a, x: nn.one_hot(x, a["classes"]),
     "unfold": lambda a, x: x.unfold(a["axis"], a["size"], a["step"]),
-    "im2col": lambda a, x: F.unfold(x, a["kernel"], a["dilation"], a["padding"], a["stride"]),
-    "grid_sample": lambda a, x, g: F.grid_sample(
+    "im2col": lambda a, x: nn.unfold(x, a["kernel"], a["dilation"], a["padding"], a["stride"]),
+    "grid_sample": lambda a, x, g: nn.grid_sample(
         x, g, a["mode"], a["padding_mode"], a["align_corners"]),
     **{name: reduction(name) for name in ("sum", "mean", "prod", "any", "all")},
     "max_reduce": lambda a, x: torch.amax(x, a["axes"], a["keepdims"]) if a["axes"] else x,
@@ -240,16 +240,16 @@ MEANING: dict[str, Meaning] = {
     "adaptive_max_pool": adaptive("max"),
     "batch_norm": batch_norm,
     "layer_norm": layer_norm,
-    "rms_norm": lambda a, x, *w: F.rms_norm(x, x.shape[x.ndim - a["axes_count"] :], *w,
+    "rms_norm": lambda a, x, *w: nn.rms_norm(x, x.shape[x.ndim - a["axes_count"] :], *w,
                                             eps=a["eps"]),
-    "group_norm": lambda a, x, *p: F.group_norm(x, a["groups"], *p, eps=a["eps"]),
+    "group_norm": lambda a, x, *p: nn.group_norm(x, a["groups"], *p, eps=a["eps"]),
     "softmax": lambda a, x: torch.softmax(x, a["axis"]),
     "log_softmax": lambda a, x: torch.log_softmax(x, a["axis"]),
-    "local_response_norm": lambda a, x: F.local_response_norm(
+    "local_response_norm": lambda a, x: nn.local_response_norm(
         x, a["size"], a["alpha"], a["beta"], a["k"]),
     "conv": conv,
     "conv_transpose": conv_transpose,
-    "linear": lambda a, *t: F.linear(*t),
+    "linear": lambda a, *t: nn.linear(*t),
     "attention": attention,
     "lstm": recurrent("lstm", 2),
     "gru": recurrent("gru", 1),
@@ -289,3 +289,88 @@ def test_every_operator_has_a_meaning_in_pytorch() -> None:
 @pytest.mark.parametrize(("entry", "meaning", "sample"), CASES)
 def test_samples(entry: OpDef, meaning: Any, sample: Sample) -> None:
     run_both(entry, meaning, sample, sample_arrays(sample))
+
+
+SPECIAL = [float("nan"), float("inf"), float("-inf"), 0.0, -0.0, 1.0, -1.0, 1e30, -1e30, 1e-30]
+UNARY = [
+    pytest.param(entry, MEANING[entry.name], entry.samples[0].attrs, id=entry.name)
+    for entry in OPS.values()
+    if entry.kind == "elementwise" and len(entry.samples[0].inputs) == 1 and entry.name != "cast"
+]
+BINARY = [
+    pytest.param(entry, MEANING[entry.name], id=entry.name)
+    for entry in OPS.values()
+    if entry.kind == "elementwise"
+    and len(entry.samples[0].inputs) == 2
+    and entry.samples[0].inputs[0].dtype == F32
+]
+
+
+@pytest.mark.parametrize(("entry", "meaning", "attrs"), UNARY)
+def test_nan_and_infinity(entry: OpDef, meaning: Any, attrs: Attrs) -> None:
+    if entry.name == "bitwise_not":
+        pytest.skip("takes no floating point")
+    run_both(entry, meaning, Sample((f32(10),), attrs), {"x0": np.array(SPECIAL)})
+
+
+@pytest.mark.parametrize(("entry", "meaning"), BINARY)
+def test_nan_and_infinity_of_two(entry: OpDef, meaning: Any) -> None:
+    if entry.name == "prelu":
+        arrays = {"x0": np.array(SPECIAL)[:, None], "x1": np.array([0.25])}
+        run_both(entry, meaning, Sample((f32(10, 1), f32(1))), arrays)
+        return
+    x = np.array(SPECIAL)
+    x = x[np.abs(x) < 1e20] if entry.name == "mod" else x  # PyTorch: inf mod 1 is nan or 1
+    arrays = {"x0": x[:, None], "x1": x}
+    run_both(entry, meaning, Sample((f32(len(x), 1), f32(len(x)))), arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "attrs", "shape"),
+    [
+        ("max_pool", OPS["max_pool"].samples[0].attrs, (2, 3, 13, 7)),
+        ("avg_pool", OPS["avg_pool"].samples[0].attrs, (2, 3, 13, 7)),
+        ("adaptive_max_pool", {"size": (5, 3)}, (1, 5, 13, 7)),
+        ("softmax", {"axis": 1}, (5, 9)),
+        ("log_softmax", {"axis": 1}, (5, 9)),
+        ("max_reduce", {"axes": (1,), "keepdims": False}, (5, 9)),
+        ("min_reduce", {"axes": (1,), "keepdims": False}, (5, 9)),
+        ("logsumexp", {"axes": (1,), "keepdims": False}, (5, 9)),
+        ("argmax", {"axis": 1, "keepdims": False}, (5, 9)),
+        ("argmin", {"axis": 1, "keepdims": False}, (5, 9)),
+        ("norm", {"ord": float("inf"), "axes": (1,), "keepdims": False}, (5, 9)),
+        ("cumsum", {"axis": 1}, (5, 9)),
+    ],
+)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_one_special_value_among_others(
+    name: str, attrs: Attrs, shape: tuple[int, ...], value: float
+) -> None:
+    x = np.random.default_rng(0).uniform(-2, 2, shape)
+    x.flat[7] = x.flat[30] = value
+    run_both(OPS[name], MEANING[name], Sample((f32(*shape),), attrs), {"x0": x})
+    if OPS[name].expand is not None:
+        graph = in_float64(sample_graph(OPS[name], Sample((f32(*shape),), attrs)))
+        expected = MEANING[name](attrs, torch.from_numpy(x)).numpy()
+        np.testing.assert_allclose(by_expansion(graph["y"], x), expected, rtol=1e-9)
+
+
+def test_rows_of_infinity_stay_what_they_are_in_pytorch() -> None:
+    x = np.full((2, 3), float("-inf"))
+    for name, attrs in (
+        ("softmax", {"axis": 1}),
+        ("logsumexp", {"axes": (1,), "keepdims": False}),
+    ):
+        run_both(OPS[name], MEANING[name], Sample((f32(2, 3),), attrs), {"x0": x})
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("padding_mode", ["zeros", "border", "reflection"])
+def test_points_far_from_the_image(mode: str, padding_mode: str) -> None:
+    x = np.arange(1.0, 17.0).reshape(1, 1, 4, 4)
+    points = [1e9, -1e9, 3.5, -40.0, float("inf"), float("-inf"), float("nan")]
+    points = points if padding_mode == "zeros" else points[:4]
+    grid = np.array([[p, 0.1] for p in points]).reshape(1, 1, -1, 2)
+    attrs = {"mode": mode, "padding_mode": padding_mode, "align_corners": False}
+    sample = Sample((f32(1, 1, 4, 4), f32(*grid.shape)), attrs)
+    run_both(OPS["grid_sample"], MEANING["grid_sample"], sample, {"x0": x, "x1": grid})
