@@ -11,7 +11,7 @@ from sol.core.dims import Shape
 from sol.core.dtypes import I64
 from sol.ir.graph import Builder, Node, TensorType
 from sol.ops.registry import OpDef, Sample, register
-from sol.ops.rules import broadcast, need, need_kind, need_number, need_positive
+from sol.ops.rules import broadcasts_to, need, need_kind, need_number, need_positive, show_shape
 from sol.ops.sampling import boolean, f32
 
 
@@ -27,13 +27,18 @@ def _infer_attention(
     need(k.shape[:-1] == v.shape[:-1], op, f"keys {k}, values {v}", "as many keys as values")
     need_positive(op, "groups", (groups,))
     lead = _grouped_lead(k.shape[:-2], groups)
-    need(q.shape[:-2] == lead, op, f"queries {q}, keys {k} in {groups} groups", f"{lead} in front")
+    need(
+        q.shape[:-2] == lead,
+        op,
+        f"queries {q}, keys {k} in {groups} groups",
+        f"{show_shape(lead)} in front",
+    )
     need(len(mask) <= 1, op, f"{len(mask) + 3} inputs", "queries, keys, values and maybe a mask")
     for m in mask:
         need_kind(op, m, "float", "bool")
         scores = (*q.shape[:-1], k.shape[-2])
-        fits = broadcast(op, m.shape, scores) == scores
-        need(fits, op, f"a mask {m}", f"one that broadcasts to {scores}")
+        wanted = f"one that broadcasts to {show_shape(scores)}"
+        need(broadcasts_to(m.shape, scores), op, f"a mask {m}", wanted)
     return TensorType((*q.shape[:-1], v.shape[-1]), q.dtype)
 
 

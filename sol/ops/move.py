@@ -18,7 +18,7 @@ from sol.ir.graph import Node, TensorType
 from sol.ops.maps import read_broadcast, reshape_index, size
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import (
-    broadcast,
+    broadcasts_to,
     need,
     need_axes,
     need_axis,
@@ -62,7 +62,7 @@ def _compute_permute(node: Node, index: Index, x: Read) -> Expr:
 
 def _infer_expand(x: TensorType, *, shape: Shape) -> TensorType:
     need(
-        broadcast("expand", x.shape, shape) == tuple(shape),
+        broadcasts_to(x.shape, shape),
         "expand",
         f"{x} to {show_shape(shape)}",
         "a shape that the input broadcasts to",

@@ -97,6 +97,12 @@ def broadcast(op: str, *shapes: Shape) -> Shape:
     return tuple(result)
 
 
+def broadcasts_to(shape: Shape, target: Shape) -> bool:
+    """Whether NumPy's broadcasting makes `target` of `shape`."""
+    tail = target[len(target) - len(shape) :]
+    return len(shape) <= len(target) and all(s in (1, to) for s, to in zip(shape, tail))
+
+
 def show_shape(shape: Shape) -> str:
     """A shape as text, [B, 3, 7]."""
     return f"[{', '.join(map(str, shape))}]"
