@@ -1,0 +1,294 @@
+"""Attention that was written out, found again: `softmax(q kᵀ * scale + mask) v`.
+
+One rule of the pass `canonical`. It looks from the last product backwards to the first one, through
+whatever models put between them: scales before or after, masks that are added or filled in, and
+reshapes that split and join the batch (windows of an image get their mask so). A second rule finds
+keys and values that are repeated for several query heads.
+
+Attention gives 0 for a query that may attend to nothing, where what was written out gives NaN. So
+a mask must not hide all keys from a query: see `_may_hide_a_row`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sol.core.dims import Shape
+from sol.ir.graph import Node
+from sol.ir.rewrite import Match, Rule, rule
+from sol.ir.rewriter import Rewriter
+from sol.passes.axes import aligned, regrouped, swap_last
+
+_LOWEST_SUM = -1e30  # what is this low stays the same number when a score is added to it
+
+
+@dataclass(frozen=True, slots=True)
+class _Mask:
+    """Something added to the scores, which have the batch axes `batch` there."""
+
+    node: Node
+    batch: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """What stands between the product of q and k and the softmax, as far as it is known.
+
+    `node` is looked at next; `batches` are the batch axes that the scores have on the way.
+    """
+
+    node: Node
+    scale: float = 1.0
+    masks: tuple[_Mask, ...] = field(default=())
+    batches: tuple[Shape, ...] = field(default=())
+
+
+def _attention(rw: Rewriter, m: Match) -> Node | None:
+    """`matmul(softmax(matmul(q, permute(k)) * s + mask), v)` -> `attention(q, k, v, mask)`"""
+    weights, value = rw.inputs_of(m.root)
+    top = _same_matrices(rw, weights)
+    if top is None or top.op != "softmax" or top["axis"] != top.tensor.rank - 1:
+        return None
+    if not rw.is_single(top) or not rw.is_single(weights):
+        return None
+    (first,) = rw.inputs_of(top)
+    batches = tuple(dict.fromkeys((weights.shape[:-2], first.shape[:-2])))
+    scores = _down_to_product(rw, _Scores(first, batches=batches))
+    if scores is None or value.shape[:-2] != weights.shape[:-2]:
+        return None
+    return _build(rw, scores, value, m.root)
+
+
+def _same_matrices(rw: Rewriter, node: Node) -> Node | None:
+    """What a reshape that only changes the batch axes reads, or the node itself."""
+    if node.op != "reshape":
+        return node
+    (x,) = rw.inputs_of(node)
+    return x if x.tensor.rank >= 2 and x.shape[-2:] == node.shape[-2:] else None
+
+
+def _down_to_product(rw: Rewriter, scores: _Scores) -> _Scores | None:
+    """Follow the scores to the matmul that makes them."""
+    while scores.node.op != "matmul":
+        if not rw.is_single(scores.node):
+            return None
+        below = _step(rw, scores)
+        if below is None:
+            return None
+        scores = below
+    return scores if rw.is_single(scores.node) else None
+
+
+def _step(rw: Rewriter, scores: _Scores) -> _Scores | None:
+    """One operator further down; None if attention has no such operator."""
+    node, inputs = scores.node, rw.inputs_of(scores.node)
+    match node.op:
+        case "mul" | "div":
+            return _through_scale(rw, scores, inputs)
+        case "add":
+            return _through_mask(rw, scores, inputs)
+        case "where":
+            return _through_fill(rw, scores, inputs)
+        case "reshape":
+            below = _same_matrices(rw, node)
+            if below is None:
+                return None
+            batches = tuple(dict.fromkeys((*scores.batches, below.shape[:-2])))
+            return replace(scores, node=below, batches=batches)
+        case _:
+            return None
+
+
+def _through_scale(rw: Rewriter, scores: _Scores, inputs: tuple[Node, ...]) -> _Scores | None:
+    for x, factor in (inputs, inputs[::-1]):
+        number = rw.number(factor)
+        if number is not None and number != 0 and x.type == scores.node.type:
+            divided = scores.node.op == "div"
+            if divided and factor.name != inputs[1].name:
+                return None
+            scale = scores.scale / number if divided else scores.scale * number
+            return replace(scores, node=x, scale=scale)
+    return None
+
+
+def _through_mask(rw: Rewriter, scores: _Scores, inputs: tuple[Node, ...]) -> _Scores | None:
+    for x, mask in (inputs, inputs[::-1]):
+        if x.type == scores.node.type and _leads_to_product(rw, x):
+            return _masked(rw, scores, x, mask)
+    return None
+
+
+def _through_fill(rw: Rewriter, scores: _Scores, inputs: tuple[Node, ...]) -> _Scores | None:
+    """`where(hidden, lowest, x)` is `x + where(hidden, lowest, 0)`, if lowest is low enough."""
+    condition, yes, no = inputs
+    for x, other, first in ((no, yes, True), (yes, no, False)):
+        lowest = rw.number(other)
+        if lowest is None or lowest > _LOWEST_SUM or x.type != scores.node.type:
+            continue
+        zero, fill = rw.constant(0.0, x.dtype), rw.constant(lowest, x.dtype)
+        mask = rw.add("where", condition, *((fill, zero) if first else (zero, fill)))
+        return _masked(rw, scores, x, mask)
+    return None
+
+
+def _masked(rw: Rewriter, scores: _Scores, x: Node, mask: Node) -> _Scores | None:
+    if mask.dtype != x.dtype or _may_hide_a_row(rw, mask, set()):
+        return None
+    if scores.scale != 1:  # it was added before the scores were scaled
+        mask = rw.add("mul", mask, rw.constant(scores.scale, mask.dtype))
+    found = _Mask(mask, scores.node.shape[:-2])
+    return replace(scores, node=x, masks=(*scores.masks, found))
+
+
+def _leads_to_product(rw: Rewriter, node: Node) -> bool:
+    """Whether following the operators of scores downwards ends at a matmul."""
+    while node.op in ("mul", "div", "add", "where", "reshape"):
+        inputs = rw.inputs_of(node)
+        if node.op == "add":
+            return any(_leads_to_product(rw, i) for i in inputs)
+        candidates = [i for i in inputs if rw.number(i) is None]
+        if not candidates:
+            return False
+        node = candidates[-1]
+    return node.op == "matmul"
+
+
+# ---- masks --------------------------------------------------------------------
+
+_KEEP_FINITE = frozenset(
+    {"add", "sub", "mul", "neg", "abs", "where", "clamp", "relu", "sigmoid", "tanh", "cast"}
+    | {"reshape", "permute", "expand", "slice", "concat", "take", "gather", "index", "roll", "flip"}
+    | {"tril", "triu", "repeat", "linear", "conv", "select_assign", "slice_assign", "iota"}
+)
+
+
+def _may_hide_a_row(rw: Rewriter, mask: Node, seen: set[str]) -> bool:
+    """Whether the mask may hold -inf, so that all of a row might be -inf.
+
+    Parameters are taken to be finite, a constant is looked at, an input of the network may hold
+    anything. Sums and products of finite numbers are taken to be finite.
+    """
+    if mask.name in seen:
+        return False
+    seen.add(mask.name)
+    if mask.op == "constant":
+        return _has_hidden_row(mask)
+    number = rw.number(mask)
+    if number is not None:
+        return not math.isfinite(number)
+    if mask.op == "parameter" or mask.dtype.kind != "float":
+        return False
+    if mask.op not in _KEEP_FINITE:
+        return True
+    return any(_may_hide_a_row(rw, i, seen) for i in rw.inputs_of(mask))
+
+
+def _has_hidden_row(mask: Node) -> bool:
+    values = mask["value"].array
+    if values.dtype.kind != "f":
+        return False
+    hidden = ~np.isfinite(values)
+    # -inf here and there is how masks are written; only a whole row of them is not
+    return bool(hidden.all(axis=-1).any() if values.ndim else hidden)
+
+
+# ---- putting it together ------------------------------------------------------
+
+
+def _build(rw: Rewriter, scores: _Scores, value: Node, root: Node) -> Node | None:
+    query, key = rw.inputs_of(scores.node)
+    batch = scores.node.shape[:-2]
+    if query.shape[:-2] != batch or key.shape[:-2] != batch:
+        return None
+    query, scale = _unscaled(rw, query, scores.scale)
+    key, scale = _unscaled(rw, key, scale)
+    key = rw.add("permute", key, axes=swap_last(key.tensor.rank))
+    for common in sorted(dict.fromkeys((*scores.batches, batch)), key=len, reverse=True):
+        masks = [_in_batch(rw, mask, common) for mask in scores.masks]
+        operands = [_rebatched(rw, x, common) for x in (query, key, value)]
+        if None in masks:
+            continue
+        total = [_sum(rw, [mask for mask in masks if mask is not None])] if masks else []
+        result = rw.add("attention", *operands, *total, scale=scale, causal=False, groups=1)
+        return _rebatched(rw, result, root.shape[:-2])
+    return None
+
+
+def _unscaled(rw: Rewriter, node: Node, scale: float) -> tuple[Node, float]:
+    """`mul(x, c)` as x and the scale times c: queries or keys scaled before their product."""
+    if node.op not in ("mul", "div"):
+        return node, scale
+    x, factor = rw.inputs_of(node)
+    if node.op == "mul" and rw.number(factor) is None:
+        x, factor = factor, x
+    number = rw.number(factor)
+    if not number or x.type != node.type:
+        return node, scale
+    return x, (scale * number if node.op == "mul" else scale / number)
+
+
+def _rebatched(rw: Rewriter, x: Node, batch: Shape) -> Node:
+    shape = (*batch, *x.shape[-2:])
+    return x if x.shape == shape else rw.add("reshape", x, shape=shape)
+
+
+def _in_batch(rw: Rewriter, mask: _Mask, batch: Shape) -> Node | None:
+    """The mask as it broadcasts to scores of these batch axes; None if it does not."""
+    if mask.batch == batch:
+        return mask.node
+    *own, rows, columns = aligned(mask.node.shape, len(mask.batch) + 2)
+    shape = regrouped(tuple(own), mask.batch, batch)
+    return None if shape is None else rw.add("reshape", mask.node, shape=(*shape, rows, columns))
+
+
+def _sum(rw: Rewriter, masks: list[Node]) -> Node:
+    total = masks[0]
+    for mask in masks[1:]:
+        total = rw.add("add", total, mask)
+    return total
+
+
+# ---- repeated heads -----------------------------------------------------------
+
+
+def _grouped(rw: Rewriter, m: Match) -> Node | None:
+    """`attention(q, repeated(k), repeated(v))` -> `attention(q, k, v, groups=n)`
+
+    repeated(k) is `reshape(expand(reshape(k)))`, where each head becomes n equal heads.
+    """
+    if m.root["groups"] != 1:
+        return None
+    query, key, value, *mask = rw.inputs_of(m.root)
+    keys, values = _repeated(rw, key), _repeated(rw, value)
+    if keys is None or values is None or keys[1] != values[1]:
+        return None
+    attrs = {**dict(m.root.attrs), "groups": keys[1]}
+    return rw.add("attention", query, keys[0], values[0], *mask, **attrs)
+
+
+def _repeated(rw: Rewriter, node: Node) -> tuple[Node, int] | None:
+    """The heads (…, H, S, E) of `reshape(expand((…, H, 1, S, E) to (…, H, n, S, E)))`, and n."""
+    if node.op != "reshape" or rw.inputs_of(node)[0].op != "expand":
+        return None
+    (wide,) = rw.inputs_of(node)
+    (narrow,) = rw.inputs_of(wide)
+    if wide.tensor.rank != node.tensor.rank + 1 or narrow.tensor.rank != wide.tensor.rank:
+        return None
+    *batch, heads, times, rows, columns = wide.shape
+    fits = narrow.shape == (*batch, heads, 1, rows, columns)
+    if (
+        not fits
+        or not isinstance(times, int)
+        or node.shape != (*batch, heads * times, rows, columns)
+    ):
+        return None
+    return rw.add("reshape", narrow, shape=(*batch, heads, rows, columns)), times
+
+
+RULES: tuple[Rule, ...] = (
+    rule("matmul(*)", _attention),
+    rule("attention(*)", _grouped),
+)

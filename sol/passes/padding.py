@@ -1,0 +1,68 @@
+"""Padding that becomes part of the convolution or pooling behind it, where it costs nothing.
+
+Rules of the pass `simplify`; each is `before -> after` in the docstring of its function.
+"""
+
+from __future__ import annotations
+
+import math
+
+from sol.ir.graph import Node
+from sol.ir.rewrite import Match, Rule, rule
+from sol.ir.rewriter import Rewriter
+
+_Pads = tuple[tuple[int, int], ...]
+
+
+def _spatial_pads(pad: Node, value: float) -> _Pads | None:
+    """(low, high) per spatial axis, if nothing but these is padded, with this value."""
+    if pad["mode"] != "constant" or pad["value"] != value:
+        return None
+    pads = tuple(zip(pad["low"], pad["high"]))
+    if any(p != (0, 0) for p in pads[:2]) or any(p < 0 for pair in pads for p in pair):
+        return None
+    return pads[2:]
+
+
+def _symmetric(pads: _Pads | None) -> tuple[int, ...] | None:
+    if pads is None or any(low != high for low, high in pads):
+        return None
+    return tuple(low for low, _ in pads)
+
+
+def _into_conv(rw: Rewriter, m: Match) -> Node | None:
+    """`conv(pad(x, 0), w)` -> `conv(x, w)` with more padding"""
+    pad, *parameters = rw.inputs_of(m.root)
+    pads = _spatial_pads(pad, 0) if pad.op == "pad" else None
+    if pads is None:
+        return None
+    total = tuple((a + c, b + d) for (a, b), (c, d) in zip(m.root["padding"], pads))
+    attrs = {**dict(m.root.attrs), "padding": total}
+    return rw.add("conv", rw.inputs_of(pad)[0], *parameters, **attrs)
+
+
+def _into_max_pool(rw: Rewriter, m: Match) -> Node | None:
+    """`max_pool(pad(x, -inf))` -> `max_pool(x)` with more padding, the same on both sides"""
+    pads = _symmetric(_spatial_pads(m["p"], -math.inf))
+    if pads is None:
+        return None
+    total = tuple(a + b for a, b in zip(m.root["padding"], pads))
+    return rw.add("max_pool", m["x"], **{**dict(m.root.attrs), "padding": total})
+
+
+def _into_avg_pool(rw: Rewriter, m: Match) -> Node | None:
+    """`avg_pool(pad(x, 0))` -> `avg_pool(x, count_include_pad=True)` with more padding"""
+    pads = _symmetric(_spatial_pads(m["p"], 0))
+    counted = m.root["count_include_pad"] or not any(m.root["padding"])
+    if pads is None or not counted or m.root["ceil"]:
+        return None
+    total = tuple(a + b for a, b in zip(m.root["padding"], pads))
+    attrs = {**dict(m.root.attrs), "padding": total, "count_include_pad": True}
+    return rw.add("avg_pool", m["x"], **attrs)
+
+
+RULES: tuple[Rule, ...] = (
+    rule("conv(*)", _into_conv),
+    rule("max_pool(pad:p(x))", _into_max_pool),
+    rule("avg_pool(pad:p(x))", _into_avg_pool),
+)
