@@ -30,6 +30,7 @@ from sol.runtime.trust import check_trusted, why_not_own
 log = logging.getLogger(__name__)
 _GRACE_SECONDS = 600.0  # another process may be about to load an entry: leave it that long
 _STALE_SECONDS = 3600.0  # an unfinished file of that age has no writer any more
+_ATTEMPTS = 8
 _BLOB = "bin"
 
 
@@ -56,7 +57,7 @@ class Cache:
         self._instead: dict[Path, Path] = {}  # directory that cannot be used -> private one
         self._written = 0  # bytes since the last pruning
 
-    # ---- where -------------------------------------------------------------------------------
+    # ---- where ---------------------------------------------------------------------------------
 
     @property
     def path(self) -> Path:
@@ -101,23 +102,28 @@ class Cache:
 
     def add(self, key: str, suffix: str, data: bytes) -> Path:
         """Store a file under a key and return its path."""
-        base = self.path
-        try:
-            path = _write(base, key, suffix, data)
-        except FileNotFoundError:  # another process has just cleared the cache
-            path = _write(self.path, key, suffix, data)
-        except OSError as error:
-            if base in self._instead.values():
-                raise CacheError(
-                    f"nothing can be written to {base}: {error}",
-                    expected=f"{len(data)} bytes of free space",
-                    do="free some space, or set SOL_CACHE_DIR and TMPDIR to another disk",
-                ) from error
-            path = _write(self._use_private(base, error), key, suffix, data)
+        path = self._write(key, suffix, data)
         self._written += len(data)
         if self._written > config.CACHE_SIZE.get() // 16:
             self.prune(grace=_GRACE_SECONDS)
         return path
+
+    def _write(self, key: str, suffix: str, data: bytes) -> Path:
+        base = self.path
+        for _ in range(_ATTEMPTS):
+            base = self.path
+            try:
+                return _write(base, key, suffix, data)
+            except FileNotFoundError:
+                continue  # another process has just cleared the cache
+            except OSError as error:
+                if base in self._instead.values():
+                    raise _nothing_can_be_written(base, error) from error
+                self._use_private(base, error)
+        raise CacheError(
+            f"another process removes {base} again and again",
+            do="set SOL_CACHE_DIR to a directory of your own",
+        )
 
     def _find(self, key: str, suffix: str) -> tuple[Path, bytes] | None:
         base = self.path
@@ -151,7 +157,7 @@ class Cache:
                 do="set SOL_CACHE_DIR to a directory on another one, if this is mounted noexec",
             ) from error
 
-    # ---- all entries ----------------------------------------------------------------------------
+    # ---- all entries ---------------------------------------------------------------------------
 
     def entries(self) -> tuple[Entry, ...]:
         """All entries, the ones used last first."""
@@ -196,7 +202,7 @@ class Cache:
         return f"<sol cache {self.path}: {len(entries)} entries, {total / 2**20:.1f} MiB>"
 
 
-# ---- files ------------------------------------------------------------------------------------
+# ---- files -------------------------------------------------------------------------------------
 
 
 def read_verified(path: Path) -> bytes | None:
@@ -279,7 +285,15 @@ def _remove_stale(base: Path) -> None:
                 path.unlink()
 
 
-# ---- directories --------------------------------------------------------------------------------
+def _nothing_can_be_written(base: Path, error: OSError) -> CacheError:
+    return CacheError(
+        f"nothing can be written to {base}: {error}",
+        expected="a directory with free space",
+        do="free some space, or set SOL_CACHE_DIR and TMPDIR to another disk",
+    )
+
+
+# ---- directories -------------------------------------------------------------------------------
 
 
 def _user_directory() -> Path:

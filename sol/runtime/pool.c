@@ -161,7 +161,7 @@ void sol_pool_barrier(int threads, atomic_llong *counter) {
     change(&pool.phase, phase + 1, &pool.sleepers);
 }
 
-/* ---- the floating-point mode: rounding, flushing of denormals ------------------------------- */
+/* ---- the floating-point mode: rounding, flushing of denormals ------------------------------ */
 
 static unsigned get_fp_mode(void) {
 #ifdef __SSE__

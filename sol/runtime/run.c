@@ -31,7 +31,7 @@ static int64_t linear(int64_t coef, int64_t constant, int64_t batch) {
     return coef * batch + constant;
 }
 
-/* ---- the arena ------------------------------------------------------------------------------ */
+/* ---- the arena ----------------------------------------------------------------------------- */
 
 static int64_t intermediate_bytes(const sol_program *p, int64_t batch) {
     return round_up(linear(p->arena_coef, p->arena_const, batch), LINE);
@@ -52,7 +52,7 @@ static char *align_pointer(char *pointer, uintptr_t unit) {
     return pointer + (unit - (uintptr_t)pointer % unit) % unit;
 }
 
-/* ---- one group of images --------------------------------------------------------------------- */
+/* ---- one group of images ------------------------------------------------------------------- */
 
 static char *resolve(const call *c, const sol_buffer *b) {
     int64_t offset = linear(b->offset_coef, b->offset_const, c->images);
@@ -87,7 +87,7 @@ static void take_units(call *c, const sol_step *s, char *const *buffers, int thr
     }
 }
 
-/* ---- one call ----------------------------------------------------------------------------------- */
+/* ---- one call ------------------------------------------------------------------------------ */
 
 static int64_t now_ns(void) {
     struct timespec t;
@@ -143,7 +143,7 @@ int sol_run(const sol_program *program, char *const *tensors, int64_t batch, int
     return SOL_OK;
 }
 
-/* ---- fingerprints -------------------------------------------------------------------------------- */
+/* ---- fingerprints -------------------------------------------------------------------------- */
 
 /* Mixes 64 bits (the finaliser of SplitMix64: Steele, Lea, Flood, OOPSLA 2014). */
 static uint64_t mix(uint64_t x) {
