@@ -1,7 +1,7 @@
 """Named sets of networks through `sol bench`: `python benchmarks/run.py vision [--json FILE]`.
 
-Every figure that Sol publishes comes from here: a suite says which networks, batch sizes and rivals,
-so that it can be measured again.
+Every figure that Sol publishes comes from here: a suite says which networks, batch sizes and
+rivals, so that it can be measured again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`make demo`: ResNet-50 through the poster's call. Is it equal, how fast is it, what does it need?"""
+"""`make demo`: ResNet-50 through the poster's call. Is it equal, how fast, what does it need?"""
 
 from __future__ import annotations
 
