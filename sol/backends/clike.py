@@ -39,6 +39,7 @@ class Printer:
     lines: list[str] = field(default_factory=list)
     calls: set[tuple[str, int]] = field(default_factory=set)
     dtypes: dict[str, DType] = field(default_factory=dict)
+    axes: dict[str, str] = field(default_factory=dict)
     depth: int = 1
     count: int = 0
 
@@ -63,9 +64,12 @@ class Printer:
                 self.line(f"// {text}")
             case For():
                 self.loop(stmt, lane)
-            case If(condition, body):
+            case If(condition, body, orelse):
                 self.line(f"if ({Value(self, lane).of(condition)}) {{")
                 self.block(body, lane)
+                if orelse:
+                    self.lines[-1] += " else {"
+                    self.block(orelse, lane)
             case Let(name, value):
                 text = Value(self, lane).root(value)
                 self.line(f"const {self.type_of(value, lane)} {name} = {text};")
@@ -83,7 +87,7 @@ class Printer:
 
     def loop(self, stmt: For, lane: Lane | None) -> None:
         """Print a loop; one that runs once becomes a block."""
-        name = identifier(stmt.axis)
+        name = self.identifier(stmt.axis)
         inner = Lane(stmt.axis, stmt.width) if stmt.width > 1 else lane
         stride = stmt.width * stmt.step
         begin, end = Value(self, None).of(stmt.begin), Value(self, None).of(stmt.end)
@@ -104,10 +108,27 @@ class Printer:
             self.line(f"{where_to} = {text};")
             return
         dtype = self.dtypes[buffer]
+        step = lane_coefficient(index, lane.axis)
+        if step != 1:
+            self.scatter(where_to, step, value, lane, text)
+            return
         name = "store" if dtype == F32 else "storeb"
         if not depends(value, lane):
             text = self.broadcast(text, value.dtype, lane.width)
         self.line(f"{self.call(name, lane.width)}(&{where_to}, {text});")
+
+    def scatter(self, where_to: str, step: Size | None, value: Expr, lane: Lane, text: str) -> None:
+        """Print a store whose lanes lie `step` elements apart."""
+        assert step is not None, "lanes must lie at a constant distance"
+        name = self.fresh()
+        self.line(f"const {self.type_of(value, lane)} {name} = {text};")
+        element = f"{name}[{name}l]" if depends(value, lane) else name
+        target = f"(&{where_to})[{name}l * {size_text(step)}]"
+        self.line(f"for (int {name}l = 0; {name}l < {lane.width}; {name}l++) {target} = {element};")
+
+    def identifier(self, axis: Expr) -> str:
+        """The C name of an axis: numbered in order of appearance, so that equal kernels have equal text."""
+        return self.axes.setdefault(str(axis.value[0]), f"i{len(self.axes)}")
 
     def broadcast(self, text: str, dtype: DType, width: int) -> str:
         """A scalar as a vector."""
@@ -170,7 +191,7 @@ class Value:
             case "const":
                 return literal(x.value, x.dtype)
             case "axis":
-                return identifier(x)
+                return self.printer.identifier(x)
             case "local":
                 return str(x.value[0])
             case "lanes_reduce":
@@ -203,7 +224,7 @@ class Value:
         """A scalar, vector or gathered load."""
         (index,) = x.args
         if not self.is_vector(index):
-            text = f"{x.value}[{self.of(index)}]"
+            text = f"{array_name(x)}[{self.of(index)}]"
             return f"({text} != 0)" if x.dtype == BOOL else text
         lane = self.lane
         assert lane is not None
@@ -211,11 +232,11 @@ class Value:
         step = lane_coefficient(index, lane.axis)
         name = "load" if x.dtype == F32 else "loadb"
         if step == 1:
-            return f"{self.printer.call(name, lane.width)}(&{x.value}[{scalar.of(index)}])"
+            return f"{self.printer.call(name, lane.width)}(&{array_name(x)}[{scalar.of(index)}])"
         assert x.dtype == F32, "only float32 is gathered"
         if step is not None:
-            return f"{self.printer.call('gather', lane.width)}(&{x.value}[{scalar.of(index)}], {size_text(step)})"
-        each = [f"{x.value}[{scalar.of(substitute(index, {lane.axis: lane.axis + i}))}]" for i in range(lane.width)]
+            return f"{self.printer.call('gather', lane.width)}(&{array_name(x)}[{scalar.of(index)}], {size_text(step)})"
+        each = [f"{array_name(x)}[{scalar.of(substitute(index, {lane.axis: lane.axis + i}))}]" for i in range(lane.width)]
         self.printer.calls.add(("set", lane.width))
         return f"(vf{lane.width}){{{', '.join(each)}}}"
 
@@ -272,7 +293,7 @@ class Value:
         if not self.is_vector(x):
             return f"((vi{width}){{0}} + (int32_t)({Value(self.printer, None).of(x)}))"
         if x is self.lane.axis:
-            return f"{self.printer.call('iota', width)}((int32_t){identifier(x)})"
+            return f"{self.printer.call('iota', width)}((int32_t){self.printer.identifier(x)})"
         if x.op == "linear":
             constant, terms = linear(x)
             parts = [f"{self.integers(a)} * (int32_t)({size_text(c)})" for a, c in terms.items()]
@@ -356,9 +377,9 @@ def is_index(x: Expr) -> bool:
     return x.dtype.name == "i64" and x.op in ("const", "axis", "linear", "floordiv", "mod")
 
 
-def identifier(x: Expr) -> str:
-    """The C name of an axis."""
-    return str(x.value[0])
+def array_name(x: Expr) -> str:
+    """The C name of what a load reads: a buffer, or an array in scratch memory (marked by @)."""
+    return str(x.value).lstrip("@")
 
 
 def size_text(size: Size) -> str:
@@ -406,7 +427,7 @@ def print_kernel(kernel: Kernel, name: str) -> tuple[str, set[tuple[str, int]]]:
     for item in (item for item in kernel.body if isinstance(item, Array)):
         printer.statement(item, None)
     printer.line("(void)batch, (void)scratch;")
-    unit = identifier(kernel.unit)
+    unit = printer.identifier(kernel.unit)
     printer.line(f"for (int64_t {unit} = begin; {unit} < end; {unit}++) {{")
     printer.block(tuple(s for s in kernel.body if not isinstance(s, Array)), None)
     head = f"void {name}(char *const *buffers, int64_t batch, int64_t begin, int64_t end, char *scratch)\n{{"

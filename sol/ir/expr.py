@@ -203,6 +203,11 @@ def cast(x: Expr, dtype: DType) -> Expr:
     return _intern("cast", (x,), None, dtype)
 
 
+def local_value(name: str, dtype: DType = F32, lanes: bool = False) -> Expr:
+    """A named value that the surrounding statements define; `lanes` says that it is a vector within the lane loop that encloses it."""
+    return _intern("local", (), (name, lanes), dtype)
+
+
 def as_expr(x: Operand, like: DType | None = None) -> Expr:
     """A number as a constant (of dtype `like` where it fits it), an expression as it is."""
     if isinstance(x, Expr):
@@ -287,7 +292,7 @@ def linear(x: Expr) -> tuple[Size, dict[Expr, Size]]:
 
 def from_linear(constant: Size, terms: dict[Expr, Size]) -> Expr:
     """The inverse of `linear`."""
-    kept = {a: c for a, c in terms.items() if c != 0}
+    kept = _recombined({a: c for a, c in terms.items() if c != 0})
     if not kept and isinstance(constant, int):
         return const(constant)
     if constant == 0 and len(kept) == 1:
@@ -296,6 +301,24 @@ def from_linear(constant: Size, terms: dict[Expr, Size]) -> Expr:
             return atom
     atoms = sorted(kept, key=_order)
     return _intern("linear", tuple(atoms), (constant, tuple(kept[a] for a in atoms)), I64)
+
+
+def _recombined(terms: dict[Expr, Size]) -> dict[Expr, Size]:
+    """c*k * (x // k) + c * (x % k) -> c * x."""
+    for rest in [a for a in terms if a.op == "mod"]:
+        x, k = rest.args
+        coef = terms.get(rest)
+        quotient = _divide("floordiv", x, k.value)
+        if coef is None or quotient.op == "linear" or terms.get(quotient) != coef * k.value:
+            continue
+        del terms[rest], terms[quotient]
+        constant, others = linear(x)
+        if constant != 0:
+            return terms | {rest: coef, quotient: coef * k.value}
+        for atom, factor in others.items():
+            terms[atom] = terms.get(atom, 0) + factor * coef
+        return _recombined({a: c for a, c in terms.items() if c != 0})
+    return terms
 
 
 def _order(atom: Expr) -> str:

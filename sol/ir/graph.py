@@ -209,6 +209,10 @@ class Builder:
             if name not in self._nodes:
                 return name
 
+    def reserve(self, name: str) -> None:
+        """Keep a name free for a node that is appended later."""
+        self._counts.setdefault(name, 1)
+
     def add(self, op: str, *inputs: Node, name: str = "", origin: str = "", **attrs: Attr) -> Node:
         """Append `op(inputs, attrs)`; the result type is inferred."""
         given = tuple(sorted(attrs.items()))

@@ -17,6 +17,7 @@ from typing import Literal, Union
 from sol.core.dims import Size
 from sol.core.dtypes import DType
 from sol.ir.expr import Expr, _intern, const
+from sol.ir.expr import local_value as local  # noqa: F401  (part of the grammar of loops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,11 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class If:
-    """The body where the condition holds."""
+    """The body where the condition holds, else `orelse`."""
 
     condition: Expr
     body: tuple[Stmt, ...]
+    orelse: tuple[Stmt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +116,6 @@ class Kernel:
     scratch: int = 0
     grain: int = 1
     notes: tuple[str, ...] = field(default=(), compare=False)
-
-
-def local(name: str, dtype: DType, lanes: bool = False) -> Expr:
-    """The value of a `Let` or `Var`; `lanes` says that it is a vector within the lane loop that encloses it."""
-    return _intern("local", (), (name, lanes), dtype)
 
 
 def lanes_reduce(

@@ -1,0 +1,278 @@
+"""Contractions as kernels: panels of A, register tiles, and the epilogue of the cluster.
+
+A unit of work is (image, group, share of columns, panel of rows). A is read in place where its rows lie at a constant distance, else a panel is packed into scratch memory, where
+padding, strides, dilation, any layout and element-wise prologues are taken care of. Each tile goes through the epilogue as soon as it is finished, while it is in the L1 cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sol.core.device import CpuDevice
+from sol.core.dtypes import F32
+from sol.ir.expr import Expr, apply, axis, const, linear, load, substitute, walk
+from sol.ir.loop import For, If, Kernel, Stmt, scratch_layout
+from sol.kernels.micro import Micro, micro_kernel
+from sol.kernels.operands import ACCUMULATED, Product, describe
+from sol.kernels.pack import Packing
+from sol.kernels.tiles import _LONGEST_K, Tile, choose_tile
+from sol.lower.cluster import Lowered, Memory
+from sol.lower.nest import NestBuilder, Output, nest
+from sol.lower.ranges import extent_of
+from sol.lower.units import UNIT, count, decode, with_units
+from sol.plan.records import Cluster, Plan
+
+_CONFLICT = 1024  # floats: rows at multiples of 4 KiB share their L1 sets
+_IN_PLACE_COLUMNS = 64  # so few columns that conflicts cost less than packing
+
+
+@dataclass(frozen=True, slots=True)
+class Contraction:
+    """A lowered contraction: the kernel, and the weight that must be packed for it (buffer name, value, packing)."""
+
+    lowered: Lowered
+    packed: tuple[str, str, Packing] | None
+    tile: Tile
+    in_place: bool
+
+
+@dataclass
+class _Shape:
+    """Numbers of one contraction that all its parts use."""
+
+    product: Product
+    tile: Tile
+    total_rows: int
+    depth: int  # of one block of k
+    blocks: int  # of k
+    pitch: int  # of a packed panel
+    row0: Expr  # first row of the unit's panel
+    vector0: Expr  # first vector of columns of the unit's share
+
+
+def lower_contraction(plan: Plan, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...]) -> Contraction:
+    """The kernel of a contraction cluster."""
+    lanes = device.vector_lanes(4)
+    product = describe(plan, cluster, lanes)
+    memory = Memory(plan)
+    builder = NestBuilder(memory.access(), widths)
+    rows, depth = _volume(product.rows), _volume(product.k)
+    direct = _row_pitch(memory, product)
+    in_place = direct is not None and (direct % _CONFLICT != 0 or product.columns <= _IN_PLACE_COLUMNS)
+    tile = choose_tile(rows, product.columns, depth, device, packed=not in_place, block=product.w_block)
+    first = extent_of(product.k[0])
+    blocks = int(first) if not in_place and depth > _LONGEST_K and len(product.k) > 1 else 1  # type: ignore[arg-type]
+    block = depth // blocks
+    panels = -(-rows // tile.panel)
+    vectors = -(-product.columns // lanes)
+    shares = -(-vectors // tile.columns)
+    panel_axis, share_axis = axis("panel", panels), axis("share", shares)
+    shape = _Shape(product, tile, rows, block, blocks, block + (16 if block % 256 == 0 else 0), panel_axis * tile.panel, share_axis * tile.columns)
+    body = _unit(memory, builder, shape, in_place)
+    outer = [*product.outer, *([product.group] if product.group is not None else []), share_axis, panel_axis]
+    arrays, scratch = scratch_layout(_scratch(shape, in_place))
+    statements = (*arrays, *with_units(outer, body))
+    packing = replace(product.packing, vectors=tile.vectors) if product.packing else None
+    weight = f"{product.weight}/{_signature(packing)}" if packing else product.weight
+    kernel = Kernel(memory.buffers.arguments(), UNIT, count(outer), statements, scratch)
+    names = tuple(weight if n == "@weights" else n for n in memory.buffers.names)
+    return Contraction(Lowered(kernel, names), (weight, product.weight, packing) if packing else None, tile, in_place)
+
+
+def _signature(packing: Packing | None) -> str:
+    assert packing is not None
+    order = "".join(map(str, packing.k_order))
+    return f"{packing.kind}{order}x{packing.vectors}x{packing.lanes}m{packing.merged}"
+
+
+def _volume(axes: tuple[Expr, ...]) -> int:
+    total = 1
+    for a in axes:
+        extent = extent_of(a)
+        assert isinstance(extent, int)
+        total *= extent
+    return total
+
+
+def _row_pitch(memory: Memory, product: Product) -> int | None:
+    """Distance of A's rows in memory, if rows and k are read along constant steps; None if A must be packed."""
+    if product.a.op != "load" or sum(extent_of(a) != 1 for a in product.k) > 1:
+        return None
+    row = axis("row", _volume(product.rows))
+    flat = memory.flat(substitute(product.a, decode(row, product.rows))).args[0]
+    _, terms = linear(flat)
+    if any(atom.op == "load" or (atom is not row and row in walk(atom)) for atom in terms):
+        return None
+    inner = [a for a in product.k if extent_of(a) != 1]
+    if inner and terms.get(inner[0]) != 1:
+        return None
+    pitch = terms.get(row, 0)
+    return pitch if isinstance(pitch, int) and (pitch > 0 or _volume(product.rows) == 1) else None
+
+
+def _scratch(shape: _Shape, in_place: bool) -> list[tuple[str, object, int]]:  # type: ignore[type-arg]
+    tile = shape.tile
+    out = tile.panel * tile.columns * tile.lanes if shape.blocks > 1 else tile.rows * tile.vectors * tile.lanes
+    arrays = [("tile", F32, out)]
+    if not in_place:
+        arrays.append(("panel", F32, tile.panel * shape.pitch))
+    return arrays  # type: ignore[return-value]
+
+
+def _unit(memory: Memory, builder: NestBuilder, shape: _Shape, in_place: bool) -> tuple[Stmt, ...]:
+    """Everything for one panel of rows and one share of columns."""
+    tile, rows = shape.tile, shape.total_rows
+    present = apply("min", const(tile.panel), const(rows) - shape.row0)
+    block = axis("kblock", shape.blocks)
+    source = _weights(memory, shape.product)
+    body: list[Stmt] = []
+    if not in_place:
+        body.extend(_pack(builder, shape, present, block))
+    body.extend(_columns(memory, builder, shape, present, block, source, in_place))
+    return (For(block, const(0), const(shape.blocks), tuple(body)),)
+
+
+def _weights(memory: Memory, product: Product) -> str:
+    """The kernel's name for the packed W."""
+    if product.packing is not None:
+        return memory.buffers.read("@weights", F32)
+    return memory.buffers.read(memory.plan.places[product.weight].buffer, F32)
+
+
+def _pack(builder: NestBuilder, shape: _Shape, present: Expr, block: Expr) -> tuple[Stmt, ...]:
+    """Copy rows of A, with all its index maps and prologues, into the panel."""
+    product = shape.product
+    row = axis("prow", shape.tile.panel)
+    k = product.k
+    inner = k[1:] if shape.blocks > 1 else k
+    mapping = decode(shape.row0 + row, product.rows)
+    if shape.blocks > 1:
+        mapping[k[0]] = block
+    position = row * shape.pitch
+    step = shape.depth
+    for a in inner:
+        step //= int(extent_of(a))  # type: ignore[arg-type]
+        position = position + a * step
+    value = substitute(product.a, mapping)
+    code = nest(builder, tuple(a for a in inner if extent_of(a) != 1), (Output("panel", substitute(position, {a: const(0) for a in inner if extent_of(a) == 1}),
+                substitute(value, {a: const(0) for a in inner if extent_of(a) == 1})),))  # fmt: skip
+    return (For(row, const(0), present, code),)
+
+
+def _columns(memory: Memory, builder: NestBuilder, shape: _Shape, present: Expr, block: Expr, source: str, in_place: bool) -> tuple[Stmt, ...]:
+    """Loops over column blocks and row tiles; the last, narrower block of columns has code of its own."""
+    tile, columns = shape.tile, shape.product.columns
+    vectors = -(-columns // tile.lanes)
+    whole, tail = divmod(vectors, tile.vectors)
+    if not tail and columns % tile.lanes:  # the last block is full of vectors, but its last vector is not full
+        whole, tail = whole - 1, tile.vectors
+    stmts: list[Stmt] = []
+    if whole:
+        cblock = axis("cblock", whole)
+        first = shape.vector0 // tile.vectors
+        last = apply("min", first + tile.columns // tile.vectors, const(whole))
+        body = _rows(memory, builder, shape, present, block, source, in_place, tile.vectors, cblock * tile.vectors, 0)
+        stmts.append(For(cblock, first, last, body))
+    if tail:
+        share = shape.vector0
+        here = (share <= const(whole * tile.vectors)) & (const(whole * tile.vectors) < share + tile.columns)
+        body = _rows(memory, builder, shape, present, block, source, in_place, tail, const(whole * tile.vectors), columns)
+        stmts.extend(_when(here, body))
+    return tuple(stmts)
+
+
+def _when(condition: Expr, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    if condition.op == "const":
+        return body if condition.value else ()
+    return (If(condition, body),)
+
+
+def _rows(memory: Memory, builder: NestBuilder, shape: _Shape, present: Expr, block: Expr, source: str, in_place: bool,
+          vectors: int, vector: Expr, end: int) -> tuple[Stmt, ...]:  # fmt: skip
+    """Row tiles of one block of columns: whole tiles, then the rest of the last panel. end: number of columns if the block may reach beyond them, else 0."""
+    tile = shape.tile
+    step = axis("step", -(-tile.panel // tile.rows))
+    full = present // tile.rows
+    rest = shape.total_rows % tile.rows
+    stmts: list[Stmt] = []
+    if shape.total_rows >= tile.rows:
+        stmts.append(For(step, const(0), full, _tile(memory, builder, shape, block, source, in_place, (tile.rows, vectors), step * tile.rows, vector, end)))
+    if rest:
+        stmts.extend(_when(present % tile.rows > 0, _tile(memory, builder, shape, block, source, in_place, (rest, vectors), full * tile.rows, vector, end)))
+    return tuple(stmts)
+
+
+def _tile(memory: Memory, builder: NestBuilder, shape: _Shape, block: Expr, source: str, in_place: bool,
+          size: tuple[int, int], row: Expr, vector: Expr, end: int) -> tuple[Stmt, ...]:  # fmt: skip
+    """One register tile and its epilogue. row: first row within the panel; vector: first vector of columns."""
+    tile = shape.tile
+    rows, vectors = size
+    target = _target(shape, row, vector, vectors)
+    a_name, a = _reader_of_a(memory, shape, row, in_place)
+    weights = _weight_index(memory, shape, block, vector, vectors)
+    micro = Micro(rows, vectors, tile.lanes, a_name, source, a, weights)
+    resume = block > 0 if shape.blocks > 1 else None
+    code = micro_kernel(micro, shape.depth, target, "tile", resume)
+    last = _when(apply("eq", block, const(shape.blocks - 1)), _epilogue(memory, builder, shape, size, row, vector, end, target))
+    return (*code, *last)
+
+
+def _target(shape: _Shape, row: Expr, vector: Expr, vectors: int) -> Callable[[int | Expr, int, Expr], Expr]:
+    """Where accumulators of (row of the tile, vector, lane) are kept: a tile, or a whole panel when k is cut."""
+    lanes = shape.tile.lanes
+    if shape.blocks == 1:
+        return lambda p, j, lane: const(0) + p * const(vectors * lanes) + lane + j * lanes
+    width = shape.tile.columns * lanes
+    return lambda p, j, lane: (row + p) * width + (vector - shape.vector0) * lanes + j * lanes + lane
+
+
+def _reader_of_a(memory: Memory, shape: _Shape, row: Expr, in_place: bool) -> tuple[str, Callable[[int, Expr], Expr]]:
+    product = shape.product
+    if not in_place:
+        return "panel", lambda p, k: (row + p) * shape.pitch + k
+    inner = [a for a in product.k if extent_of(a) != 1]
+
+    def index(p: int, k: Expr) -> Expr:
+        mapping = decode(shape.row0 + row + p, product.rows)
+        mapping.update({a: const(0) for a in product.k})
+        base = memory.flat(substitute(product.a, mapping)).args[0]
+        return base + k if inner else base
+
+    return memory.flat(product.a).value, index
+
+
+def _weight_index(memory: Memory, shape: _Shape, block: Expr, vector: Expr, vectors: int) -> Callable[[Expr, int, Expr], Expr]:
+    lanes, product = shape.tile.lanes, shape.product
+    if product.packing is None:
+        per, place = product.w_block // lanes, memory.plan.places[product.weight]
+        return lambda k, j, lane: place.flat((*product.w_batch, vector // per, block * shape.depth + k, vector % per * lanes + j * lanes + lane))
+    depth = shape.depth * shape.blocks
+    all_columns = -(-product.columns // lanes) * lanes
+    base = vector * (lanes * depth) + block * (shape.depth * vectors * lanes)
+    if product.group is not None:
+        base = base + product.group * (depth * all_columns)
+    return lambda k, j, lane: base + k * (vectors * lanes) + j * lanes + lane
+
+
+def _epilogue(memory: Memory, builder: NestBuilder, shape: _Shape, size: tuple[int, int], row: Expr, vector: Expr, end: int,
+              target: Callable[[Expr, int, Expr], Expr]) -> tuple[Stmt, ...]:  # fmt: skip
+    """The cluster's element-wise operators on one finished tile, and the store of the result."""
+    product, lanes = shape.product, shape.tile.lanes
+    rows, vectors = size
+    width = vectors * lanes
+    if end:
+        width = end - (-(-end // lanes) - vectors) * lanes
+    p, j = axis("erow", rows), axis("ecol", width)
+    mapping = decode(shape.row0 + row + p, product.rows)
+    mapping[product.column] = vector * lanes + j
+    finished = load("@tile", F32, target(p, 0, j))
+    value = substitute(substitute(product.value, mapping), {ACCUMULATED: finished})
+    output = memory.target(product.end, tuple(substitute(i, mapping) for i in product.index), value)
+    return nest(builder, (p, j) if rows > 1 else (j,), (output,)) if rows > 1 else nest(builder, (j,), (_at(output, p),))
+
+
+def _at(output: Output, p: Expr) -> Output:
+    zero = {p: const(0)}
+    assert output.index is not None
+    return Output(output.buffer, substitute(output.index, zero), substitute(output.value, zero))

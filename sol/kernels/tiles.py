@@ -1,0 +1,76 @@
+"""Choice of register tile and panels for a matrix product C[M, N] = A[M, K] W[K, N].
+
+A tile is `rows` x `vectors` accumulators. The choice minimises an estimate of cycles over whole tiles and remainders; measurements that it rests on
+are in docs/performance.md: all tiles that fill the registers reach a similar rate, so what counts is how little the edges waste.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sol.core.device import CpuDevice
+
+_PANEL_BYTES = 160 * 1024  # of packed A per thread: leaves room for weights in a 1 MiB L2 cache
+_LONGEST_K = 2304  # longer reductions are cut at kernel taps, so that a panel stays in the cache
+_UNITS_PER_CORE = 4
+_FEWEST_COLUMNS = 64  # a narrower share of columns repeats the packing of A too often
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """rows x vectors accumulators of `lanes` floats; panels of `panel` rows; `columns` vectors of N per unit."""
+
+    rows: int
+    vectors: int
+    lanes: int
+    panel: int
+    columns: int
+
+
+def _cycles(rows: int, vectors: int, latency: int) -> float:
+    """Cycles of one step in k: one multiply-add a cycle, no fewer than its latency needs, and two loads a cycle."""
+    return max(rows * vectors, latency, (rows + vectors) * 0.75) + 0.5
+
+
+def candidates(registers: int) -> list[tuple[int, int]]:
+    """(rows, vectors) whose accumulators, one row of weights and one broadcast fit the registers."""
+    found = []
+    for vectors in (1, 2, 3, 4, 6):
+        most = (registers - vectors - 1) // vectors
+        found.extend((rows, vectors) for rows in range(2, min(most, 24) + 1))
+    return found
+
+
+def choose_tile(rows: int, columns: int, depth: int, device: CpuDevice, *, packed: bool, block: int = 0) -> Tile:
+    """The tile for M = rows (of one image), N = columns, K = depth. packed: whether A is packed into panels. block: columns per block of W where that is given."""
+    lanes = device.vector_lanes(4)
+    vectors = -(-columns // lanes)
+    latency = 6
+
+    def estimate(tile: tuple[int, int]) -> float:
+        p, v = tile
+        full, rest = divmod(rows, p)
+        blocks, tail = divmod(vectors, v)
+        column = full * _cycles(p, v, latency) + (_cycles(rest, v, latency) if rest else 0)
+        edge = full * _cycles(p, tail, latency) + (_cycles(rest, tail, latency) if rest else 0) if tail else 0
+        return blocks * column + edge
+
+    fitting = [t for t in candidates(device.vector_registers) if (t[0] <= rows and t[1] <= vectors) or t == (2, 1)]
+    if block:
+        fitting = [t for t in fitting if block // lanes % t[1] == 0]
+    p, v = min(fitting, key=lambda t: (round(estimate(t), 3), -t[0] * t[1]))
+    p = min(p, rows)
+    panel = max(p, min(_whole(rows, p), _PANEL_BYTES // (4 * min(depth, _LONGEST_K)) // p * p))
+    want = _UNITS_PER_CORE * device.cores
+    share = vectors
+    if packed:
+        while _whole(rows, panel) // panel < want and panel > 2 * p:
+            panel = max(p, (panel // 2 + p - 1) // p * p)
+    units = -(-rows // panel)
+    while units * -(-vectors // share) < want and share * lanes >= 2 * _FEWEST_COLUMNS and share > v:
+        share = max(v, (share // 2 + v - 1) // v * v)
+    return Tile(p, v, lanes, panel, share)
+
+
+def _whole(rows: int, p: int) -> int:
+    return (rows + p - 1) // p * p

@@ -1,0 +1,289 @@
+"""One value of a cluster as a loop nest: result[index] = expression, for all values of its axes.
+
+The expression may hold reductions: they become accumulators, whose loops are restricted to where the body counts (padding costs nothing inside), the innermost window axis
+unrolled, several results side by side (`_JAM`) so that neighbouring windows share their loads. Loops are cut at the borders of
+conditions, so that interiors run without any. Called by lower/cluster.py and by kernels/ for epilogues and packing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sol.core.dims import Dim
+from sol.core.dtypes import DType
+from sol.ir.expr import Expr, apply, axis as new_axis, const, rebuild, substitute, walk
+from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var, lanes_reduce, local
+from sol.lower.ranges import extent_of, lane_pieces, restrict, shifted, size_expr, split_points
+from sol.lower.vector import Access, choose_lane, lane_cost
+
+_JAM = 8  # results computed side by side along a window or a row of outputs
+_UNROLLED_WINDOW = 8  # an innermost window axis up to this extent is unrolled
+_CHAINS = 4  # independent accumulators of a reduction along lanes: latency, and a smaller rounding error
+
+
+@dataclass
+class NestBuilder:
+    """What lowering a nest needs: the memory access, the vector widths of the device (widest first), and a counter for names."""
+
+    access: Access
+    widths: tuple[int, ...]
+    count: int = field(default=0)
+
+    def fresh(self, hint: str) -> str:
+        """A new local name."""
+        self.count += 1
+        return f"{hint}{self.count}"
+
+    def final(self, x: Expr) -> Expr:
+        """x with loads of linear indices, ready to print."""
+        loads = {p: self.access.flat(p) for p in walk(x) if p.op == "load"}
+        return _flatten(x, loads)
+
+
+def _flatten(x: Expr, loads: dict[Expr, Expr]) -> Expr:
+    """Replace loads from the inside out: the index of a load may hold another load."""
+    memo: dict[Expr, Expr] = {}
+    for part in walk(x):
+        if part.op != "load":
+            memo[part] = rebuild(part, [memo[a] for a in part.args]) if part.args else part
+            continue
+        flat = loads[part]
+        inner = {a: b for a, b in memo.items() if a.op == "load" and a is not b}
+        memo[part] = rebuild(flat, [substitute(a, inner) for a in flat.args]) if inner else flat
+    return memo[x]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a nest's results go: stores `value` at `index` of `buffer`, or into the scalar variable `buffer` when there is no index."""
+
+    buffer: str
+    index: Expr | None
+    value: Expr
+
+
+def outer_reductions(values: Sequence[Expr]) -> list[Expr]:
+    """Reductions that are not inside other reductions, in order of evaluation."""
+    inside: set[Expr] = set()
+    found: dict[Expr, None] = {}
+    for value in values:
+        for part in walk(value):
+            if part.op == "reduce":
+                found[part] = None
+                inside.update(p for p in walk(part.args[0]) if p.op == "reduce")
+    return [r for r in found if r not in inside]
+
+
+def nest(builder: NestBuilder, axes: Sequence[Expr], outputs: Sequence[Output]) -> tuple[Stmt, ...]:
+    """Loops over `axes` (outer to inner) that store all outputs."""
+    values = [o.value for o in outputs]
+    reductions = outer_reductions(values)
+    reduced = list(dict.fromkeys(a for r in reductions for a in reversed(r.args[1:])))
+    index = next((o.index for o in outputs if o.index is not None), const(0))
+    lane = choose_lane(tuple(axes), reduced, values, index, builder.access)
+    loops = [a for a in axes if a is not lane]
+    jam = loops.pop() if reductions and loops and isinstance(extent_of(loops[-1]), int) else None
+    body = _jammed(builder, outputs, jam, lane if lane in axes else None, lane)
+    for axis in reversed(loops):
+        body = (For(axis, const(0), size_expr(extent_of(axis)), body),)
+    return body
+
+
+Copies = list[tuple[Output, ...]]
+
+
+def _jammed(builder: NestBuilder, outputs: Sequence[Output], jam: Expr | None, store_lane: Expr | None, lane: Expr | None) -> tuple[Stmt, ...]:
+    if jam is None:
+        return _lanes(builder, [tuple(outputs)], store_lane, lane)
+    extent = extent_of(jam)
+    assert isinstance(extent, int)
+    points = sorted({p for o in outputs for p in split_points(o.value, jam)})
+    stmts: list[Stmt] = []
+    for low, high in zip([0, *points], [*points, extent]):
+        groups, rest = divmod(high - low, _JAM)
+        if groups:
+            block = new_axis(f"{jam.value[0]}_b{low}", groups)
+            copies = [_moved(outputs, jam, block * _JAM + (low + u)) for u in range(_JAM)]
+            stmts.append(For(block, const(0), const(groups), _lanes(builder, copies, store_lane, lane)))
+        if rest:
+            copies = [_moved(outputs, jam, const(high - rest + u)) for u in range(rest)]
+            stmts.extend(_lanes(builder, copies, store_lane, lane))
+    return tuple(stmts)
+
+
+def _moved(outputs: Sequence[Output], axis: Expr, position: Expr) -> tuple[Output, ...]:
+    memo: dict[Expr, Expr] = {}
+    where = {axis: position}
+    return tuple(Output(o.buffer, None if o.index is None else substitute(o.index, where, memo), substitute(o.value, where, memo)) for o in outputs)
+
+
+def _lanes(builder: NestBuilder, copies: Copies, store_lane: Expr | None, lane: Expr | None) -> tuple[Stmt, ...]:
+    """The loop over lanes of the result, if there is one, cut where conditions on the lane axis change."""
+    if store_lane is None:
+        return _stores(builder, copies, lane, 0)
+    extent = extent_of(store_lane)
+    if isinstance(extent, Dim):
+        return _lane_loops(builder, copies, store_lane)
+    points = sorted({p for c in copies for o in c for p in split_points(o.value, store_lane)})
+    stmts: list[Stmt] = []
+    for low, high in zip([0, *points], [*points, extent]):
+        inner = store_lane if not points else new_axis(f"{store_lane.value[0]}_{low}", high - low)
+        moved = copies if not points else [_moved(c, store_lane, inner + low) for c in copies]
+        stmts.extend(_lane_loops(builder, moved, inner))
+    return tuple(stmts)
+
+
+def _lane_loops(builder: NestBuilder, copies: Copies, lane: Expr) -> tuple[Stmt, ...]:
+    condition = _shared_condition(copies, lane)
+    if condition is not None:  # unswitch: one test outside the loop instead of one per vector
+        yes, no = ([tuple(Output(o.buffer, o.index, o.value.args[k]) for o in c) for c in copies] for k in (1, 2))
+        return (If(builder.final(condition), _lane_loops(builder, yes, lane), _lane_loops(builder, no, lane)),)
+    possible = lane_cost([o.value for c in copies for o in c], lane, builder.access) is not None
+    stmts: list[Stmt] = []
+    for begin, end, width in lane_pieces(extent_of(lane), builder.widths if possible else (1,)):
+        stmts.append(For(lane, begin, end, _stores(builder, copies, lane, width), width))
+    return tuple(stmts)
+
+
+def _shared_condition(copies: Copies, lane: Expr) -> Expr | None:
+    """The condition of every value, if all are `where` of one condition that does not differ between lanes."""
+    first = copies[0][0].value
+    if first.op != "where" or lane in walk(first.args[0]):
+        return None
+    alike = all(o.value.op == "where" and o.value.args[0] is first.args[0] for c in copies for o in c)
+    return first.args[0] if alike else None
+
+
+def _stores(builder: NestBuilder, copies: Copies, lane: Expr | None, width: int) -> tuple[Stmt, ...]:
+    """Reductions of all copies, then their stores. width > 0: inside a loop over lanes of the result; 0: lanes, if any, run inside reductions."""
+    stmts: list[Stmt] = []
+    done = [[o.value for o in copy] for copy in copies]
+    while True:
+        reductions = [outer_reductions(values) for values in done]
+        if not reductions[0]:
+            break
+        group = [r[0] for r in reductions]
+        code, results = _reduction(builder, group, lane, width)
+        stmts.extend(code)
+        done = [[substitute(v, {r: result}) for v in values] for values, r, result in zip(done, group, results)]
+    for copy, values in zip(copies, done):
+        for output, value in zip(copy, values):
+            stmts.append(_store(builder, output, value))
+    return tuple(stmts)
+
+
+def _store(builder: NestBuilder, output: Output, value: Expr) -> Stmt:
+    value = builder.final(value)
+    if output.index is None:
+        return Let(output.buffer, value)
+    return Store(output.buffer, output.index, value)
+
+
+NEUTRAL: dict[str, float] = {"sum": 0.0, "prod": 1.0, "max": -math.inf, "min": math.inf, "any": 0.0, "all": 1.0}
+_COMBINE = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "any": "or", "all": "and"}
+_INT_LIMITS = {"max": -(2**63), "min": 2**63 - 1}
+
+
+def neutral(kind: str, dtype: DType) -> Expr:
+    """The value that changes nothing in a reduction."""
+    if dtype.kind == "int":
+        return const(_INT_LIMITS.get(kind, int(NEUTRAL[kind]) if math.isfinite(NEUTRAL[kind]) else 0), dtype)
+    return const(NEUTRAL[kind], dtype)
+
+
+def _reduction(builder: NestBuilder, group: Sequence[Expr], lane: Expr | None, width: int) -> tuple[list[Stmt], list[Expr]]:
+    """Accumulators for one reduction of each copy, sharing their loops; the copies' results."""
+    if width == 0 and lane is not None and lane in group[0].args[1:]:
+        return _lane_reduction(builder, group, lane)
+    kind, dtype = group[0].value, group[0].dtype
+    vector = width > 1 and lane is not None and any(lane in walk(r) for r in group)
+    names = [builder.fresh("acc") for _ in group]
+    start = neutral(kind, dtype)
+    stmts: list[Stmt] = [Var(n, start, width if vector else 1) for n in names]
+    results = [local(n, dtype, vector) for n in names]
+    updates = _reduce_loops(builder, list(group[0].args[1:]), [r.args[0] for r in group], kind, results, lane)
+    return [*stmts, *updates], results
+
+
+def _reduce_loops(builder: NestBuilder, axes: list[Expr], bodies: list[Expr], kind: str, targets: Sequence[Expr], lane: Expr | None) -> list[Stmt]:
+    if not axes:
+        return [Set(t.value[0], apply(_COMBINE[kind], t, builder.final(b))) for t, b in zip(targets, bodies)]
+    axis, *inner = axes
+    extent = extent_of(axis)
+    if not inner and isinstance(extent, int) and extent <= _UNROLLED_WINDOW:
+        return [s for k in range(extent) for s in _guarded(builder, [substitute(b, {axis: const(k)}) for b in bodies], kind, targets, lane)]
+    hidden = set(inner) | ({lane} if lane is not None else set())
+    begin, end, bodies = restrict(axis, bodies, neutral(kind, bodies[0].dtype), hidden)
+    body = _reduce_loops(builder, inner, bodies, kind, targets, lane)
+    return [For(axis, begin, end, tuple(body))]
+
+
+def _guarded(builder: NestBuilder, bodies: list[Expr], kind: str, targets: Sequence[Expr], lane: Expr | None) -> list[Stmt]:
+    """Updates of an unrolled step; a condition that guards a whole body becomes an `if` around its update."""
+    stmts: list[Stmt] = []
+    for target, body in zip(targets, bodies):
+        start = neutral(kind, body.dtype)
+        if body is start and kind != "prod":
+            continue
+        if body.op == "where" and body.args[2] is start and lane not in walk(body.args[0]):
+            update = Set(target.value[0], apply(_COMBINE[kind], target, builder.final(body.args[1])))
+            stmts.append(If(builder.final(body.args[0]), (update,)))
+        else:
+            stmts.append(Set(target.value[0], apply(_COMBINE[kind], target, builder.final(body))))
+    return stmts
+
+
+def _lane_reduction(builder: NestBuilder, group: Sequence[Expr], lane: Expr) -> tuple[list[Stmt], list[Expr]]:
+    """A reduction whose lanes run over one of its own axes: vector accumulators, combined horizontally at the end."""
+    kind, dtype = group[0].value, group[0].dtype
+    outer = [a for a in group[0].args[1:] if a is not lane]
+    extent = extent_of(lane)
+    assert isinstance(extent, int)
+    start = neutral(kind, dtype)
+    stmts: list[Stmt] = []
+    totals: list[Expr] = [start for _ in group]
+    for begin, end, width in lane_pieces(extent, builder.widths):
+        chains = _CHAINS if len(group) == 1 and width == builder.widths[0] and extent >= 2 * _CHAINS * width else 1
+        for first, last, together in _chain_pieces(begin.value, end.value, width, chains):
+            inner, names = _lane_piece(builder, group, lane, kind, dtype, outer, (first, last, width, together))
+            stmts.extend(inner)
+            for i, mine in enumerate(names):
+                for name in mine:
+                    part = lanes_reduce(kind, name, dtype, width) if width > 1 else local(name, dtype)
+                    totals[i] = part if totals[i] is start else apply(_COMBINE[kind], totals[i], part)
+    results = []
+    for total in totals:
+        name = builder.fresh("total")
+        stmts.append(Let(name, total))
+        results.append(local(name, dtype))
+    return stmts, results
+
+
+def _chain_pieces(begin: int, end: int, width: int, chains: int) -> list[tuple[int, int, int]]:
+    middle = begin + (end - begin) // (width * chains) * (width * chains)
+    pieces = [(begin, middle, chains)] if chains > 1 else []
+    return [*pieces, *([(middle if chains > 1 else begin, end, 1)] if (end > middle or chains == 1) else [])]
+
+
+def _lane_piece(builder: NestBuilder, group: Sequence[Expr], lane: Expr, kind: str, dtype: DType, outer: list[Expr],
+                piece: tuple[int, int, int, int]) -> tuple[list[Stmt], list[list[str]]]:  # fmt: skip
+    begin, end, width, together = piece
+    names = [[builder.fresh("acc") for _ in range(together)] for _ in group]
+    stmts: list[Stmt] = [Var(n, neutral(kind, dtype), width) for mine in names for n in mine]
+    updates: list[Stmt] = []
+    bodies = [r.args[0] for r in group]
+    starts = [(const(0), size_expr(extent_of(a))) for a in outer]
+    for position, axis in enumerate(outer):
+        low, high, bodies = restrict(axis, bodies, neutral(kind, dtype), set(outer[position + 1 :]) | {lane})
+        starts[position] = (low, high)
+    for c in range(together):
+        for mine, body in zip(names, bodies):
+            target = local(mine[c], dtype, width > 1)
+            moved = shifted(body, lane, lane, c * width) if c else body
+            updates.append(Set(mine[c], apply(_COMBINE[kind], target, builder.final(moved))))
+    code: tuple[Stmt, ...] = (For(lane, const(begin), const(end), tuple(updates), width, together),)
+    for axis, (low, high) in zip(reversed(outer), reversed(starts)):
+        code = (For(axis, low, high, code),)
+    return [*stmts, *code], names

@@ -1,0 +1,98 @@
+"""Which axis the lanes of a loop nest run over.
+
+The innermost axis of the result, if its elements are computed alike; or an innermost reduction axis, with one horizontal combination at the end; or none, then the nest runs
+element by element. What the printer can do with lanes is decided here, in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from sol.core.dims import Dim, Size
+from sol.core.dtypes import BOOL, F32
+from sol.ir.expr import SCALAR_OPS, Expr, linear, walk
+from sol.lower.ranges import is_index_compare
+
+_INDEX_OPS = ("const", "axis", "linear", "floordiv", "mod")
+_WORTH_LANES = 4  # an axis shorter than the narrowest vector is not worth lanes
+
+
+class Access:
+    """How values lie in memory, as lowering sees it."""
+
+    def __init__(self, flat: Callable[[Expr], Expr], safe: Callable[[Expr], bool]) -> None:
+        self.flat = flat  # a load with logical indices -> a load with one linear index
+        self.safe = safe  # whether a load is in range whatever conditions guard it
+
+
+def step(index: Expr, axis: Expr) -> Size | None:
+    """Change of a linear index from one value of the axis to the next; None if it is not constant."""
+    _, terms = linear(index)
+    if any(atom is not axis and axis in walk(atom) for atom in terms):
+        return None
+    return terms.get(axis, 0)
+
+
+def lane_cost(values: Iterable[Expr], axis: Expr, access: Access) -> int | None:
+    """Number of gathers if the lanes run over axis; None where they cannot."""
+    gathers = 0
+    for value in values:
+        parts = _dependent(value, axis)
+        for part in parts:
+            if not _supported(part, parts, access):
+                return None
+            if part.op == "load" and step(access.flat(part).args[0], axis) not in (0, 1):
+                if part.dtype != F32:
+                    return None
+                gathers += 1
+    return gathers
+
+
+def _dependent(value: Expr, axis: Expr) -> dict[Expr, None]:
+    """The parts of value that differ between lanes."""
+    found: dict[Expr, None] = {}
+    for part in walk(value):
+        if part is axis or any(a in found for a in part.args):
+            found[part] = None
+    return found
+
+
+def _supported(part: Expr, dependent: dict[Expr, None], access: Access) -> bool:
+    if part.op in _INDEX_OPS and part.dtype.name == "i64":
+        return True
+    if part.op == "load":
+        return part.dtype in (F32, BOOL) and not any(p.op == "load" for a in part.args for p in walk(a) if p in dependent)
+    if part.op == "where":
+        guarded = part.args[0] in dependent
+        return part.dtype in (F32, BOOL) and (not guarded or all(access.safe(p) for branch in part.args[1:] for p in walk(branch) if p.op == "load"))
+    if part.op == "cast":
+        source = part.args[0]
+        if part.dtype == F32:
+            return source.dtype in (F32, BOOL) or _small_index(source)
+        return part.dtype == BOOL and source.dtype == F32
+    if part.op == "reduce":
+        return part.dtype in (F32, BOOL)
+    if is_index_compare(part):
+        return all(_small_index(a) for a in part.args)
+    return part.op in SCALAR_OPS and part.dtype in (F32, BOOL) and all(a.dtype in (F32, BOOL) for a in part.args)
+
+
+def _small_index(x: Expr) -> bool:
+    """Whether x is index arithmetic that a vector of int32 can follow."""
+    return x.dtype.name == "i64" and all(p.op in _INDEX_OPS for p in walk(x))
+
+
+def choose_lane(axes: tuple[Expr, ...], reduced: Iterable[Expr], values: list[Expr], index: Expr, access: Access) -> Expr | None:
+    """The lane axis: among the result's axes the one along which it is contiguous, and the reduction axes; fewest gathers win."""
+    best: tuple[int, int, Expr] | None = None
+    stored = [a for a in axes if step(index, a) == 1]
+    for rank, axis in enumerate([*stored, *reduced]):
+        extent = axis.value[1]
+        if not isinstance(extent, Dim) and extent < _WORTH_LANES:
+            continue
+        if axis not in stored and isinstance(extent, Dim):
+            continue
+        cost = lane_cost(values, axis, access)
+        if cost is not None and (best is None or (cost, rank) < best[:2]):
+            best = (cost, rank, axis)
+    return best[2] if best else None

@@ -1,0 +1,85 @@
+"""Whether a network treats the images of a batch independently, so that a batch can be cut into groups.
+
+Decided on expressions: element i of a result with c elements per image belongs to image i // c, and every operand that depends on the batch must be read at an
+index of the same image. No rule per operator is needed; operators without an expression are named in `_IMAGE_AXES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from sol.core.dims import Dim, Shape
+from sol.ir.expr import Expr, const, walk
+from sol.ir.graph import Graph, Node, types_of
+from sol.plan.inline import Inliner, axes_for
+
+
+def is_splittable(graph: Graph, stored: Collection[str]) -> bool:
+    """Whether every value of an image is computed from that image alone, and images are outermost in all inputs and results."""
+    outside = [*graph.inputs, *(graph[o] for o in graph.outputs)]
+    symbolic = [n for n in outside if any(isinstance(s, Dim) for s in n.shape)]
+    if not symbolic or any(not isinstance(n.shape[0], Dim) for n in symbolic) or any(o not in {n.name for n in symbolic} for o in graph.outputs):
+        return False
+    if any(_image_axis(t.shape) is None for n in graph for t in types_of(n)):
+        return False
+    inline = Inliner(graph, frozenset(n.name for n in graph))
+    return all(_independent(graph, node, inline) for node in graph if node.name not in graph.static and node.inputs)
+
+
+def _image_axis(shape: Shape) -> int | None:
+    """Position of the axis that counts images, -1 if there is none; None if the shape depends on the batch in another way."""
+    axes = [k for k, s in enumerate(shape) if isinstance(s, Dim)]
+    if not axes:
+        return -1
+    extent = shape[axes[0]]
+    assert isinstance(extent, Dim)
+    return axes[0] if len(axes) == 1 and extent.const == 0 else None
+
+
+# axis of the images of (each input that has one, the result), for operators without an expression
+_RECURRENT = ("lstm", "gru", "rnn")
+
+
+def _independent(graph: Graph, node: Node, inline: Inliner) -> bool:
+    if node.op in _RECURRENT:
+        return bool(_image_axis(graph[node.inputs[0]].shape) == (0 if node["batch_first"] else 1))
+    if node.op == "item":
+        return True
+    if node.op == "attention":
+        positions = {_image_axis(graph[i].shape) for i in node.inputs} | {_image_axis(node.shape)}
+        return positions <= {0, -1}
+    try:
+        value = inline.meaning(node.name, axes_for(node))
+    except Exception:  # no expression: nothing is known
+        return False
+    mine = _image(node.shape, axes_for(node))
+    for part in walk(value):
+        if part.op != "load":
+            continue
+        image = _image(graph[part.value].shape, part.args)
+        if image is not None and image is not mine:
+            return False
+    return True
+
+
+def _image(shape: Shape, index: tuple[Expr, ...]) -> Expr | None:
+    """The image that an index belongs to; None for values that do not depend on the batch."""
+    position = _image_axis(shape)
+    if position is None or position < 0:
+        return None
+    extent = shape[position]
+    assert isinstance(extent, Dim)
+    return index[position] // const(extent.coef)
+
+
+def images(shapes: Mapping[str, Shape]) -> dict[str, int]:
+    """Elements per image of values whose outermost axis counts images."""
+    found = {}
+    for name, shape in shapes.items():
+        if shape and isinstance(shape[0], Dim):
+            per = shape[0].coef
+            for s in shape[1:]:
+                assert isinstance(s, int)
+                per *= s
+            found[name] = per
+    return found

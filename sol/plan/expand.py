@@ -1,0 +1,42 @@
+"""Composite operators as graphs of simpler ones, where no kernel takes them whole.
+
+    softmax(x) -> e = exp(x - max(x)); e / sum(e)        layer_norm, group_norm, rms_norm, var, norm …: see the entries' `expand`
+
+Runs just before planning, so that passes and libraries see whole operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from sol.ir.graph import Graph, Node
+from sol.ops.registry import OPS, builder
+
+
+def expand_composites(graph: Graph, keep: Callable[[Graph, Node], bool]) -> Graph:
+    """The graph without composite operators, except those that `keep` accepts."""
+    while any(_expandable(graph, n, keep) for n in graph):
+        graph = _once(graph, keep)
+    return graph
+
+
+def _expandable(graph: Graph, node: Node, keep: Callable[[Graph, Node], bool]) -> bool:
+    return OPS[node.op].expand is not None and not keep(graph, node)
+
+
+def _once(graph: Graph, keep: Callable[[Graph, Node], bool]) -> Graph:
+    b = builder()
+    for node in graph:  # names of the old graph are taken first, so that new nodes never collide with them
+        b.reserve(node.name)
+    mapped: dict[str, Node] = {}
+    for node in graph:
+        inputs = [mapped[i] for i in node.inputs]
+        renamed = replace(node, inputs=tuple(i.name for i in inputs))
+        if _expandable(graph, node, keep):
+            expand = OPS[node.op].expand
+            assert expand is not None
+            mapped[node.name] = expand(b, renamed, *inputs)
+        else:
+            mapped[node.name] = b.append(renamed)
+    return b.finish([mapped[o] for o in graph.outputs])

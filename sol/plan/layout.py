@@ -1,0 +1,186 @@
+"""The order of axes in memory for every stored value, and concatenation in place.
+
+Results of convolutions are channels-last, results of attention (…, L, heads, E), results of the network row-major; everything else follows its largest operand, so that
+loops run along memory on both sides. A value that is only a part of a stored concatenation lies inside it; a concatenation of parts that already lie side by side is a view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from sol.core.dims import Shape, Size, evaluate, product
+from sol.ir.expr import Expr, walk
+from sol.ir.graph import Graph, Node
+from sol.plan.facts import NOMINAL_BATCH, Facts
+from sol.plan.fuse import Choice, chain_between
+from sol.plan.inline import Inliner, axes_for
+from sol.plan.records import Buffer, Place
+
+Order = tuple[int, ...]
+
+
+def channels_last(rank: int) -> Order:
+    """(N, spatial…, C)."""
+    return (0, *range(2, rank), 1) if rank > 2 else tuple(range(rank))
+
+
+def choose_orders(graph: Graph, facts: Facts, choice: Choice) -> dict[str, Order]:
+    """Axes of every value in memory from outermost to innermost."""
+    orders: dict[str, Order] = {}
+    for node in graph:
+        if isinstance(node.type, tuple):
+            continue
+        if facts.is_source(node.name) or node.name in graph.outputs:
+            orders[node.name] = tuple(range(len(node.shape)))
+        elif node.name in choice.stored:
+            orders[node.name] = _order_of(graph, facts, choice, node, orders)
+    return orders
+
+
+def _order_of(graph: Graph, facts: Facts, choice: Choice, node: Node, orders: Mapping[str, Order]) -> Order:
+    rank = len(node.shape)
+    if node.op in ("lstm", "gru", "rnn", "item", "packed_columns"):
+        return tuple(range(rank))
+    if node.op == "attention":
+        return (*range(rank - 3), rank - 2, rank - 3, rank - 1) if rank > 3 else tuple(range(rank))
+    root = choice.roots.get(node.name)
+    if root is not None:
+        own = graph[root]
+        natural = channels_last(len(own.shape)) if own.op in ("conv", "conv_transpose") else tuple(range(len(own.shape)))
+        if root == node.name:
+            return natural
+        hidden = {*chain_between(graph, root, node.name), node.name} - {root}
+        return _follow(graph, facts, node, choice.stored | {root}, {**orders, root: natural}, only=root, hidden=hidden)
+    return _follow(graph, facts, node, choice.stored, orders)
+
+
+def _follow(graph: Graph, facts: Facts, node: Node, stored: frozenset[str], orders: Mapping[str, Order], only: str = "", hidden: set[str] | None = None) -> Order:
+    """The order in which the largest operand's elements are met along memory."""
+    axes = axes_for(node)
+    inline = Inliner(graph, stored - (hidden or set()))
+    value = inline.meaning(node.name, axes)
+    loads = [p for p in walk(value) if p.op == "load" and p.value in orders and (not only or p.value == only)]
+    if not loads:
+        return tuple(range(len(axes)))
+    main = max(loads, key=lambda p: (not facts.is_source(p.value) or graph[p.value].op == "input", facts.size(p.value)))
+    strides = strides_of(graph[main.value].shape, orders[main.value])
+    steps = [_average_step(main, strides, a) for a in axes]
+    last = len(axes)
+    return tuple(sorted(range(last), key=lambda k: (-steps[k] if steps[k] else -_missing(steps, k), k)))
+
+
+def _missing(steps: Sequence[Fraction], k: int) -> Fraction:
+    """A place for an axis along which the operand does not change: just outside its right neighbour, innermost if it has none."""
+    return next((s for s in steps[k + 1 :] if s), Fraction(0))
+
+
+def _average_step(load: Expr, strides: Shape, axis: Expr) -> Fraction:
+    if axis.op != "axis":
+        return Fraction(0)
+    extent = evaluate(axis.value[1], NOMINAL_BATCH)
+    if extent < 2:
+        return Fraction(0)
+    ends = [sum(number(i, axis, at) * evaluate(s, NOMINAL_BATCH) for i, s in zip(load.args, strides)) for at in (0, extent - 1)]
+    return abs(Fraction(ends[1] - ends[0], extent - 1))
+
+
+def number(x: Expr, axis: Expr, value: int) -> int:
+    """An index expression with one axis set and all others 0; data-dependent indices count as 0."""
+    match x.op:
+        case "const":
+            return int(x.value)
+        case "axis":
+            return value if x is axis else 0
+        case "linear":
+            constant, coefs = x.value
+            return evaluate(constant, NOMINAL_BATCH) + sum(evaluate(c, NOMINAL_BATCH) * number(a, axis, value) for a, c in zip(x.args, coefs))
+        case "floordiv":
+            return number(x.args[0], axis, value) // max(1, number(x.args[1], axis, value))
+        case "mod":
+            return number(x.args[0], axis, value) % max(1, number(x.args[1], axis, value))
+        case "max":
+            return max(number(a, axis, value) for a in x.args)
+        case "min":
+            return min(number(a, axis, value) for a in x.args)
+    return 0
+
+
+def strides_of(shape: Shape, order: Order) -> Shape:
+    """Strides per logical axis of a dense value with its axes in this order."""
+    strides: list[Size] = [0] * len(shape)
+    step: Size = 1
+    for axis in reversed(order):
+        strides[axis] = step
+        step = step * shape[axis]
+    return tuple(strides)
+
+
+# ---- places -----------------------------------------------------------------------------------------------------------------------
+
+
+def place_values(graph: Graph, facts: Facts, choice: Choice, orders: Mapping[str, Order], private: frozenset[str]) -> tuple[dict[str, Place], dict[str, Buffer], set[str]]:
+    """Places and buffers of all values in memory, and the concatenations that are views of a larger one."""
+    places: dict[str, Place] = {}
+    buffers: dict[str, Buffer] = {}
+    views: set[str] = set()
+    for node in reversed(graph.nodes):
+        if node.op == "concat" and node.name in choice.stored and node.name not in private:
+            if node.name not in places and not _view_of_parts(graph, node, orders, places):
+                _own_buffer(graph, node, orders, places, buffers)
+            _place_parts(graph, facts, choice, node, orders, places, private)
+            if _is_view(graph, node, places):
+                views.add(node.name)
+    for node in graph:
+        if isinstance(node.type, tuple) or node.name in places or node.name in private:
+            continue
+        if node.name in choice.stored or facts.is_source(node.name):
+            _own_buffer(graph, node, orders, places, buffers)
+    return places, buffers, views
+
+
+def _own_buffer(graph: Graph, node: Node, orders: Mapping[str, Order], places: dict[str, Place], buffers: dict[str, Buffer]) -> None:
+    strides = strides_of(node.shape, orders[node.name])
+    kind = "output" if node.name in graph.outputs and node.op != "input" else "input" if node.op == "input" else "arena"
+    if kind != "input" and (node.name in graph.static or node.op in ("parameter", "constant")):
+        kind = "prepared"
+    places[node.name] = Place(node.name, strides, 0, node.dtype, node.shape)
+    buffers[node.name] = Buffer(node.name, kind, node.dtype, product(node.shape))  # type: ignore[arg-type]
+
+
+def _place_parts(graph: Graph, facts: Facts, choice: Choice, node: Node, orders: Mapping[str, Order], places: dict[str, Place], private: frozenset[str]) -> None:
+    """Give every part of a concatenation that is free a place inside it."""
+    whole = places[node.name]
+    axis = node["axis"]
+    start: Size = 0
+    for name in node.inputs:
+        part = graph[name]
+        free = name in choice.stored and name not in places and name not in private and name not in graph.outputs
+        if free and orders[name] == orders[node.name] and part.dtype == node.dtype and node.inputs.count(name) == 1:
+            places[name] = Place(whole.buffer, whole.strides, whole.offset + start * whole.strides[axis], node.dtype, part.shape)
+        start = start + part.shape[axis]
+
+
+def _view_of_parts(graph: Graph, node: Node, orders: Mapping[str, Order], places: dict[str, Place]) -> bool:
+    """Make a concatenation a view where all its parts already lie side by side in a larger one."""
+    first = places.get(node.inputs[0])
+    if first is None or node.name in graph.outputs:
+        return False
+    places[node.name] = Place(first.buffer, first.strides, first.offset, node.dtype, node.shape)
+    if _is_view(graph, node, places):
+        return True
+    del places[node.name]
+    return False
+
+
+def _is_view(graph: Graph, node: Node, places: Mapping[str, Place]) -> bool:
+    whole = places[node.name]
+    axis = node["axis"]
+    start: Size = 0
+    for name in node.inputs:
+        part = places.get(name)
+        expected = whole.offset + start * whole.strides[axis]
+        if part is None or part.buffer != whole.buffer or part.strides != whole.strides or part.offset != expected:
+            return False
+        start = start + graph[name].shape[axis]
+    return True

@@ -1,0 +1,200 @@
+"""From a graph to a plan: what is stored, which operators form a cluster, in which order clusters run, where values lie.
+
+    expand composites -> choose what is stored (fuse.py) -> memory order of axes (layout.py) -> depth-first groups (group.py)
+    -> order clusters -> places and buffers (layout.py) -> may the batch be cut (batch.py)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sol.core.dims import Size
+from sol.ir.expr import walk
+from sol.ir.graph import Graph, Node
+from sol.plan.batch import is_splittable
+from sol.plan.expand import expand_composites
+from sol.plan.facts import Facts
+from sol.plan.fuse import Choice, choose, chain_between
+from sol.plan.group import Group, grow
+from sol.plan.inline import Inliner, axes_for
+from sol.plan.layout import choose_orders, place_values
+from sol.plan.memory import Arena, Lifetime, plan_arena
+from sol.plan.prepare import prepare_graph
+from sol.plan.records import Buffer, Cluster, Place, Plan
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The plan with the groups of its depth-first clusters (by result), and the arena."""
+
+    plan: Plan
+    groups: Mapping[str, Group]
+    arena: Arena
+
+
+def whole(graph: Graph, node: Node) -> bool:
+    """Composite operators that a kernel takes as they are."""
+    return node.op in ("lstm", "gru", "rnn")
+
+
+def make_plan(graph: Graph) -> Planned:
+    """Plan a network."""
+    graph = prepare_graph(expand_composites(graph, whole))
+    facts = Facts(graph)
+    choice = choose(graph, facts)
+    orders = choose_orders(graph, facts, choice)
+    groups = _groups(graph, facts, choice, orders)
+    private = frozenset(n for g in groups.values() for n in g.private)
+    places, buffers, views = place_values(graph, facts, choice, orders, private)
+    clusters = _ordered(graph, facts, choice, _clusters(graph, facts, choice, groups, places, views))
+    arena = plan_arena(_lifetimes(graph, facts, choice, clusters, places, buffers))
+    plan = Plan(graph, clusters, places, orders, buffers, choice.stored, is_splittable(graph, choice.stored))
+    return Planned(plan, groups, arena)
+
+
+def _groups(graph: Graph, facts: Facts, choice: Choice, orders: Mapping[str, tuple[int, ...]]) -> dict[str, Group]:
+    """Depth-first groups, from the results backwards."""
+    found: dict[str, Group] = {}
+    taken: set[str] = set()
+    for node in reversed(graph.nodes):
+        name = node.name
+        if name not in choice.stored or name in taken or name in choice.roots or node.op in ("concat", "item") or facts.whole(node):
+            continue
+        group = grow(graph, facts, choice, orders[name], name, taken)
+        taken.update(group.members)
+        found[name] = group
+    return found
+
+
+def _clusters(graph: Graph, facts: Facts, choice: Choice, groups: Mapping[str, Group], places: Mapping[str, Place], views: set[str]) -> list[Cluster]:
+    clusters = []
+    for name in sorted(choice.stored, key=lambda n: facts.position[n]):
+        node = graph[name]
+        if name in choice.roots:
+            root = choice.roots[name]
+            hidden = chain_between(graph, root, name)
+            clusters.append(Cluster("contraction", (name,), root, layers=(*hidden, name)))
+        elif name in groups:
+            group = groups[name]
+            clusters.append(Cluster("dfp", group.members, private=group.private, outer=len(group.outer)))
+        elif node.op == "concat" and name not in views:
+            clusters.extend(_parts(graph, choice, node, places))
+        elif node.op == "item" and node["index"] == 0:
+            clusters.append(_recurrent(graph, node))
+        elif facts.whole(node):
+            clusters.append(Cluster("attention", (name,), name, layers=(name,)))
+    return clusters
+
+
+def _recurrent(graph: Graph, first: Node) -> Cluster:
+    source = first.inputs[0]
+    results = tuple(u.name for u in graph.users[source] if u.op == "item")
+    return Cluster("recurrent", results, source, layers=(source, *results))
+
+
+def _parts(graph: Graph, choice: Choice, node: Node, places: Mapping[str, Place]) -> list[Cluster]:
+    """Copies of the parts of a concatenation that are not written in place, as one cluster each: values `name@k`."""
+    whole_place = places[node.name]
+    found = []
+    for k, part in enumerate(node.inputs):
+        place = places.get(part)
+        if place is not None and part in choice.stored and place.buffer == whole_place.buffer and place.buffer != part:
+            continue
+        found.append(Cluster("dfp", (f"{node.name}@{k}",), layers=(node.name,)))
+    return found
+
+
+# ---- order ------------------------------------------------------------------------------------------------------------------------
+
+
+def _ordered(graph: Graph, facts: Facts, choice: Choice, clusters: list[Cluster]) -> tuple[Cluster, ...]:
+    """Clusters so that each runs after those it reads, otherwise in the network's order; with all layers named."""
+    inline = Inliner(graph, choice.stored)
+    maker: dict[str, list[int]] = {}
+    for number, cluster in enumerate(clusters):
+        for value in cluster.values:
+            maker.setdefault(value.split("@")[0], []).append(number)
+    needs: list[set[int]] = []
+    for number, cluster in enumerate(clusters):
+        read, layers = reads(graph, inline, choice, cluster)
+        clusters[number] = replace(cluster, layers=tuple(sorted(set(cluster.layers) | layers, key=lambda n: facts.position[n])))
+        needs.append({m for name in read for m in _makers(graph, name, maker)} - {number})
+    return tuple(clusters[k] for k in _topological(needs))
+
+
+def _makers(graph: Graph, name: str, maker: Mapping[str, list[int]]) -> list[int]:
+    """Clusters that must have run before `name` can be read: a view of a concatenation needs all its parts."""
+    own = list(maker.get(name, []))
+    if name in graph and graph[name].op == "concat":
+        for part in graph[name].inputs:
+            own.extend(_makers(graph, part, maker))
+    return own
+
+
+def _topological(needs: list[set[int]]) -> list[int]:
+    done: list[int] = []
+    seen: set[int] = set()
+    for start in range(len(needs)):
+        stack = [(start, False)]
+        while stack:
+            item, ready = stack.pop()
+            if item in seen:
+                continue
+            if ready:
+                seen.add(item)
+                done.append(item)
+                continue
+            stack.append((item, True))
+            stack.extend((n, False) for n in sorted(needs[item], reverse=True) if n not in seen)
+    return done
+
+
+def reads(graph: Graph, inline: Inliner, choice: Choice, cluster: Cluster) -> tuple[set[str], set[str]]:
+    """Stored or given values that a cluster reads, and the nodes inlined into it."""
+    read: set[str] = set()
+    layers: set[str] = set()
+    inside = set(cluster.layers) | {v for v in cluster.values if "@" not in v}
+    if "@" in cluster.values[0]:
+        name, part = cluster.values[0].split("@")
+        stack = [graph[name].inputs[int(part)]]
+    else:
+        stack = [i for name in inside for i in graph[name].inputs]
+    while stack:
+        name = stack.pop()
+        if name in inside or name in layers:
+            continue
+        if name in choice.stored or name in graph.static or graph[name].op == "input":
+            read.add(name)
+            continue
+        layers.add(name)
+        stack.extend(graph[name].inputs)
+    return read, inside | layers
+
+
+# ---- memory -----------------------------------------------------------------------------------------------------------------------
+
+
+def _lifetimes(graph: Graph, facts: Facts, choice: Choice, clusters: tuple[Cluster, ...], places: Mapping[str, Place], buffers: Mapping[str, Buffer]) -> list[Lifetime]:
+    inline = Inliner(graph, choice.stored)
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for step, cluster in enumerate(clusters):
+        read, _ = reads(graph, inline, choice, cluster)
+        for name in (*(v.split("@")[0] for v in cluster.values), *read):
+            if name not in places:
+                continue
+            buffer = places[name].buffer
+            if buffers[buffer].kind == "arena":
+                first.setdefault(buffer, step)
+                last[buffer] = step
+    return [Lifetime(name, _bytes(buffers[name]), first[name], last[name]) for name in first]
+
+
+def _bytes(buffer: Buffer) -> Size:
+    return buffer.size * buffer.dtype.bytes
+
+
+def expression_loads(graph: Graph, inline: Inliner, name: str) -> set[str]:
+    """Names that the expression of a value loads."""
+    return {p.value for p in walk(inline.meaning(name, axes_for(graph[name]))) if p.op == "load"}
