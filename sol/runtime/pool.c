@@ -191,13 +191,13 @@ static void *work(void *argument) {
     int thread = (int)(intptr_t)argument;
     worker *self = &pool.workers[thread];
     unsigned ticket = 0;
-    int64_t patience = SPIN_NS;
+    int64_t idle_spin_ns = SPIN_NS;
     for (;;) {
         int64_t start = now_ns();
-        wait_change(&self->ticket, ticket, &self->sleepers, patience);
+        wait_change(&self->ticket, ticket, &self->sleepers, idle_spin_ns);
         /* Spinning between calls pays only while calls follow each other closely. */
         int close = now_ns() - start < 2 * SPIN_NS;
-        patience = close ? pool.spin_ns : patience / 2 + 1;
+        idle_spin_ns = close ? pool.spin_ns : idle_spin_ns / 2 + 1;
         ticket++;
         set_fp_mode(pool.fp_mode);
         int threads = pool.threads;
