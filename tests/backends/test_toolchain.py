@@ -42,6 +42,11 @@ def store(tmp_path: Path) -> Cache:
     return Cache(tmp_path / "store")
 
 
+@pytest.fixture(autouse=True)
+def _refused_units_go_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOL_DUMP", str(tmp_path / "dump"))
+
+
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The commands that a test makes the toolchain run."""
@@ -150,10 +155,7 @@ def test_nothing_is_written_to_the_current_directory(
     assert not list(here.iterdir())
 
 
-def test_a_refused_unit_is_shown_and_kept(
-    store: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SOL_DUMP", str(tmp_path / "dump"))
+def test_a_refused_unit_is_shown_and_kept(store: Cache, tmp_path: Path) -> None:
     with pytest.raises(CompilerFailed, match="failed with status 1") as caught:
         build([ADD, "int broken("], detect(), store)
     error = caught.value
