@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from sol.core.dims import Dim, Size
+from sol.core.dims import Dim, Size, coefficients, dim
 from sol.core.dtypes import BOOL, F32, I64, DType, promote
 
 Number = Union[int, float, bool]
@@ -305,7 +305,7 @@ def from_linear(constant: Size, terms: dict[Expr, Size]) -> Expr:
 
 def _recombined(terms: dict[Expr, Size]) -> dict[Expr, Size]:
     """c*k * (x // k) + c * (x % k) -> c * x."""
-    for rest in [a for a in terms if a.op == "mod"]:
+    for rest in [a for a in terms if a.op == "mod" and a.args[1].op == "const"]:
         x, k = rest.args
         coef = terms.get(rest)
         quotient = _divide("floordiv", x, k.value)
@@ -353,38 +353,68 @@ def _index_op(name: str, args: Sequence[Expr]) -> Expr | None:
         if _is_size(b):
             return _scaled(a, linear(b)[0])
         return _scaled(b, linear(a)[0]) if _is_size(a) else None
-    if name in ("floordiv", "mod") and b.op == "const" and b.value > 0:
-        return _divide(name, a, b.value)
+    if name in ("floordiv", "mod") and _is_size(b) and at_least(linear(b)[0], 1):
+        return _divide(name, a, linear(b)[0])
     if name in ("lt", "le", "gt", "ge", "eq", "ne"):
         return _compare(name, a, b)
     if name in ("max", "min"):
-        smaller = _compare("le", a, b)
-        if smaller is not None and smaller.op == "const":
-            return (b if name == "max" else a) if smaller.value else (a if name == "max" else b)
+        larger, smaller = (a, b) if name == "max" else (b, a)
+        if _compare("ge", a, b) is const(True):
+            return larger
+        return smaller if _compare("le", a, b) is const(True) else None
     return None
 
 
-def _divide(name: str, a: Expr, k: int) -> Expr:
-    """floor(a / k) or a mod k: terms whose coefficient is a multiple of k leave the division; a rest within [0, k) disappears.
+def _divide(name: str, a: Expr, k: Size) -> Expr:
+    """floor(a / k) or a mod k for k > 0: terms whose coefficient is a multiple of k leave the
+    division; a rest within [0, k) disappears.
 
     (i * 7 + j) // 7 -> i   and   (i * 7 + j) % 7 -> j   where 0 <= j < 7.
     """
     if k == 1:
         return a if name == "floordiv" else const(0)
+    outside, rest = _multiples(a, k)
+    low, high = size_bounds(rest)
+    if isinstance(k, int):
+        if isinstance(low, int) and isinstance(high, int) and low // k == high // k:
+            shift = low // k
+            return outside + shift if name == "floordiv" else rest - shift * k
+        return _divide_by_number(name, outside, rest, k)
+    if low is not None and high is not None and at_least(low, 0) and at_least(k - high, 1):
+        return outside if name == "floordiv" else rest
+    divided = _intern(name, (rest, from_linear(k, {})), None, I64)
+    return outside + divided if name == "floordiv" else divided
+
+
+def _multiples(a: Expr, k: Size) -> tuple[Expr, Expr]:
+    """a = k * outside + rest, where rest has the terms that are not multiples of k."""
     constant, terms = linear(a)
-    if isinstance(constant, Dim) or any(isinstance(c, Dim) for c in terms.values()):
-        return _intern(name, (a, const(k)), None, I64)
-    outside = {x: c // k for x, c in terms.items() if isinstance(c, int) and c % k == 0}
-    rest = from_linear(constant % k, {x: c for x, c in terms.items() if x not in outside})
-    whole = from_linear(constant // k, dict(outside))
-    low, high = bounds(rest)
-    if low is not None and high is not None and low // k == high // k:
-        shift = low // k
-        return whole + shift if name == "floordiv" else rest - shift * k
+    quotients = {x: _quotient(c, k) for x, c in terms.items()}
+    rest = {x: c for x, c in terms.items() if quotients[x] is None}
+    outside: Size = 0
+    if isinstance(k, int) and coefficients(constant)[0] % k == 0:
+        coef, number = coefficients(constant)
+        outside, constant = dim(coef // k, number // k), number % k
+    whole = from_linear(outside, {x: q for x, q in quotients.items() if q is not None})
+    return whole, from_linear(constant, rest)
+
+
+def _quotient(c: Size, k: Size) -> Size | None:
+    """c / k where it is whole."""
+    (coef, number), (by_coef, by_number) = coefficients(c), coefficients(k)
+    if by_coef == 0:
+        whole = coef % by_number == 0 and number % by_number == 0
+        return dim(coef // by_number, number // by_number) if whole else None
+    ratio = coef // by_coef
+    return ratio if (ratio * by_coef, ratio * by_number) == (coef, number) else None
+
+
+def _divide_by_number(name: str, whole: Expr, rest: Expr, k: int) -> Expr:
     if name == "mod":
         inner = _collapse_mod(rest, k)
         return inner if inner is not None else _split_remainder(rest, k)
-    if rest.op == "floordiv" and rest.args[1].op == "const":  # (x // m) // k -> x // (m * k)
+    # (x // m) // k -> x // (m * k)
+    if rest.op == "floordiv" and rest.args[1].op == "const":
         return whole + _divide("floordiv", rest.args[0], rest.args[1].value * k)
     return whole + _split_quotient(rest, k)
 
@@ -439,70 +469,119 @@ def _divisors(k: int) -> set[int]:
 
 
 def _compare(name: str, a: Expr, b: Expr) -> Expr | None:
-    low, high = bounds(_sum(a, b, -1))
+    """a <name> b, where the bounds of a - b show it."""
+    low, high = size_bounds(_sum(a, b, -1))
+    above, below = low is not None and at_least(low, 1), high is not None and at_least(-high, 1)
+    not_below = low is not None and at_least(low, 0)
+    not_above = high is not None and at_least(-high, 0)
     known: dict[str, tuple[bool, bool]] = {
-        "lt": (high is not None and high < 0, low is not None and low >= 0),
-        "le": (high is not None and high <= 0, low is not None and low > 0),
-        "gt": (low is not None and low > 0, high is not None and high <= 0),
-        "ge": (low is not None and low >= 0, high is not None and high < 0),
-        "eq": (low == high == 0, (low is not None and low > 0) or (high is not None and high < 0)),
-        "ne": ((low is not None and low > 0) or (high is not None and high < 0), low == high == 0),
+        "lt": (below, not_below),
+        "le": (not_above, above),
+        "gt": (above, not_above),
+        "ge": (not_below, below),
+        "eq": (not_below and not_above, above or below),
+        "ne": (above or below, not_below and not_above),
     }
     true, false = known[name]
     return const(True) if true else const(False) if false else None
 
 
 def bounds(x: Expr) -> tuple[int | None, int | None]:
-    """Smallest and largest value of an index expression over its axes; None where not known (a symbolic extent)."""
-    if x.op == "const":
-        return x.value, x.value
-    if x.op == "axis":
-        extent = x.value[1]
-        return 0, (extent - 1 if isinstance(extent, int) else None)
-    if x.op == "linear":
-        return _linear_bounds(x)
-    if x.op == "mod" and x.args[1].op == "const":
-        return 0, x.args[1].value - 1
-    if x.op == "floordiv" and x.args[1].op == "const":
-        low, high = bounds(x.args[0])
-        k = x.args[1].value
-        return (None if low is None else low // k), (None if high is None else high // k)
-    if x.op in ("max", "min"):
-        return _extreme_bounds(x)
-    if x.op == "cast" and x.args[0].dtype == BOOL:
-        return 0, 1
+    """Smallest and largest value of an index expression over its axes; None where not known or
+    where it depends on the batch."""
+    low, high = size_bounds(x)
+    return (low if isinstance(low, int) else None), (high if isinstance(high, int) else None)
+
+
+Bounds = tuple[Union[Size, None], Union[Size, None]]
+
+
+def at_least(size: Size, value: int) -> bool:
+    """Whether size >= value for every batch size B >= 1."""
+    coef, const = coefficients(size)
+    return coef >= 0 and coef + const >= value
+
+
+def size_bounds(x: Expr) -> Bounds:
+    """Smallest and largest value of an index expression, which may depend on the batch size B."""
+    match x.op:
+        case "const":
+            return x.value, x.value
+        case "axis":
+            return 0, x.value[1] - 1
+        case "linear":
+            return _linear_bounds(x)
+        case "mod" if _is_size(x.args[1]) and at_least(linear(x.args[1])[0], 1):
+            return 0, linear(x.args[1])[0] - 1
+        case "floordiv" if x.args[1].op == "const" and x.args[1].value > 0:
+            return _quotient_bounds(x)
+        case "max" | "min":
+            return _extreme_bounds(x)
+        case "where":
+            return _either_bounds(x.args[1], x.args[2])
+        case "cast" if x.args[0].dtype == BOOL:
+            return 0, 1
     return None, None
 
 
-def _extreme_bounds(x: Expr) -> tuple[int | None, int | None]:
-    (a, b), (c, d) = bounds(x.args[0]), bounds(x.args[1])
-    pick = max if x.op == "max" else min
-    either_low = [v for v in (a, c) if v is not None]
-    either_high = [v for v in (b, d) if v is not None]
-    if x.op == "max":  # one known lower bound is enough
-        return (max(either_low) if either_low else None), (
-            pick(b, d) if b is not None and d is not None else None
-        )
-    return (pick(a, c) if a is not None and c is not None else None), (
-        min(either_high) if either_high else None
-    )
+def _quotient_bounds(x: Expr) -> Bounds:
+    (low, high), k = size_bounds(x.args[0]), x.args[1].value
+    if not isinstance(low, int):  # (2 * B) // 3 is not linear in B, but it is not negative
+        least: Size | None = 0 if low is not None and at_least(low, 0) else None
+    else:
+        least = low // k
+    return least, (high // k if isinstance(high, int) else None)
 
 
-def _linear_bounds(x: Expr) -> tuple[int | None, int | None]:
+def _extreme_bounds(x: Expr) -> Bounds:
+    (a, b), (c, d) = size_bounds(x.args[0]), size_bounds(x.args[1])
+    if x.op == "max":
+        return _known(a, c, _larger(a, c)), _larger(b, d)
+    return _smaller(a, c), _known(b, d, _smaller(b, d))
+
+
+def _known(a: Size | None, b: Size | None, best: Size | None) -> Size | None:
+    """The best of two bounds that both hold, or one of them."""
+    return best if best is not None else a if a is not None else b
+
+
+def _either_bounds(x: Expr, y: Expr) -> Bounds:
+    (a, b), (c, d) = size_bounds(x), size_bounds(y)
+    return _smaller(a, c), _larger(b, d)
+
+
+def _larger(a: Size | None, b: Size | None) -> Size | None:
+    """The larger one, where it is known which one that is for every batch."""
+    if a is None or b is None:
+        return None
+    return a if at_least(a - b, 0) else b if at_least(b - a, 0) else None
+
+
+def _smaller(a: Size | None, b: Size | None) -> Size | None:
+    if a is None or b is None:
+        return None
+    return b if at_least(a - b, 0) else a if at_least(b - a, 0) else None
+
+
+def _linear_bounds(x: Expr) -> Bounds:
     constant, terms = linear(x)
-    if isinstance(constant, Dim):
-        return None, None
-    low: int | None = constant
-    high: int | None = constant
+    low: Size | None = constant
+    high: Size | None = constant
     for atom, coef in terms.items():
-        if isinstance(coef, Dim):
-            return None, None
-        small, large = bounds(atom)
-        if coef < 0:
+        small, large = size_bounds(atom)
+        if not at_least(coef, 0):
+            if not at_least(-coef, 0):
+                return None, None
             small, large = large, small
-        low = None if low is None or small is None else low + coef * small
-        high = None if high is None or large is None else high + coef * large
+        low, high = _plus(low, coef, small), _plus(high, coef, large)
     return low, high
+
+
+def _plus(total: Size | None, coef: Size, bound: Size | None) -> Size | None:
+    """total + coef * bound, None where that is not known or not linear in the batch."""
+    if total is None or bound is None or (isinstance(coef, Dim) and isinstance(bound, Dim)):
+        return None
+    return total + coef * bound
 
 
 # ---- walking ----------------------------------------------------------------------------------------------------------------------
