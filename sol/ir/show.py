@@ -73,11 +73,11 @@ def _show_type(type: TensorType | tuple[TensorType, ...]) -> str:
 
 def _show_literal(literal: Literal) -> str:
     head = f"{literal.dtype}[{', '.join(map(str, literal.shape))}]"
-    elements = literal.array.reshape(-1)
-    if elements.size <= _READABLE:
+    count = math.prod(literal.shape)
+    if count <= _READABLE and len(literal.data) == count * literal.dtype.bytes:
         # str() of a NumPy scalar is the shortest text that gives the same value back, except for
         # a NaN with a payload
-        shown = [str(e) for e in elements]
+        shown = [str(e) for e in literal.array.reshape(-1)]
         if _literal_of([_number(s) for s in shown], literal.dtype, literal.shape) == literal:
             return f"{head}({', '.join(shown)})"
     data, prefix = literal.data, ""
