@@ -85,10 +85,10 @@ def _candidates(sol_cc: str, cc: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 def _zig_command() -> tuple[str, ...]:
     """The compiler of the ziglang wheel: started directly, because Python's start costs more."""
     spec = importlib.util.find_spec("ziglang")
-    program = Path(spec.origin).parent / "zig" if spec and spec.origin else None
-    if program and program.exists():
-        return (str(program), "cc")
-    return (sys.executable, "-m", "ziglang", "cc")
+    if spec is None or spec.origin is None:
+        return ("ziglang",)  # shows as not found
+    program = Path(spec.origin).parent / "zig"
+    return (str(program), "cc") if program.exists() else (sys.executable, "-m", "ziglang", "cc")
 
 
 def probe(command: tuple[str, ...]) -> Compiler | str:
