@@ -22,58 +22,6 @@ WINDOW = {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1)}
 CONV = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
 STATES = {"layers": 1, "bidirectional": False, "bias": False, "batch_first": True}
 
-SYMBOLIC: list[tuple[str, tuple[TensorType, ...], dict[str, Any], TensorType]] = [
-    ("add", (t(B, 3, 7), t(3, 1)), {}, t(B, 3, 7)),
-    ("add", (t(B, 1, 7), t(1, 5, 1)), {}, t(B, 5, 7)),
-    ("where", (t(B, 1, dtype=BOOL), t(), t(1, 3)), {}, t(B, 3)),
-    ("reshape", (t(B, 3, 4),), {"shape": (3 * B, 4)}, t(Dim(3), 4)),
-    ("reshape", (t(4 * B, 6),), {"shape": (B, 2, 2, 6)}, t(B, 2, 2, 6)),
-    ("permute", (t(B, 3, 7),), {"axes": (1, 2, 0)}, t(3, 7, B)),
-    ("expand", (t(1, 1, 8),), {"shape": (B, 5, 8)}, t(B, 5, 8)),
-    ("slice", (t(B, 7),), {"axis": 0, "start": 0, "stop": B, "step": 1}, t(B, 7)),
-    ("slice", (t(B + 3, 7),), {"axis": 0, "start": 3, "stop": B + 3, "step": 1}, t(B, 7)),
-    ("concat", (t(B, 7), t(2 * B, 7), t(1, 7)), {"axis": 0}, t(Dim(3, 1), 7)),
-    ("pad", (t(B, 7),), {"low": (1, 2), "high": (0, -1), "mode": "constant", "value": 0.0},
-     t(B + 1, 8)),
-    ("repeat", (t(B, 3),), {"repeats": (2, 1)}, t(2 * B, 3)),
-    ("roll", (t(B, 3),), {"axes": (1,), "shifts": (1,)}, t(B, 3)),
-    ("take", (t(9, 5), t(B, 7, dtype=I64)), {"axis": 0}, t(B, 7, 5)),
-    ("gather", (t(B, 9), t(B, 2, dtype=I64)), {"axis": 1}, t(B, 2)),
-    ("index", (t(B, 9, 9), t(4, dtype=I64), t(4, dtype=I64)), {"axes": (1, 2)}, t(B, 4)),
-    ("sum", (t(B, 3, 7),), {"axes": (0, 2), "keepdims": True}, t(1, 3, 1)),
-    ("mean", (t(B, 3, 7),), {"axes": (1,), "keepdims": False}, t(B, 7)),
-    ("argmax", (t(B, 10),), {"axis": 1, "keepdims": False}, t(B, dtype=I64)),
-    ("cumsum", (t(B, 3),), {"axis": 0}, t(B, 3)),
-    ("max_pool", (t(B, 3, 13, 13),), {**WINDOW, "dilation": (1, 1), "ceil": False},
-     t(B, 3, 7, 7)),
-    ("adaptive_avg_pool", (t(B, 3, 13, 13),), {"size": (1, 1)}, t(B, 3, 1, 1)),
-    ("conv", (t(B, 3, 9, 9), t(8, 3, 3, 3), t(8)), CONV, t(B, 8, 9, 9)),
-    ("conv_transpose", (t(B, 8, 4), t(8, 3, 2)),
-     {"stride": (2,), "padding": (0,), "output_padding": (1,), "dilation": (1,), "groups": 1},
-     t(B, 3, 9)),
-    ("linear", (t(B, 5, 3), t(7, 3)), {}, t(B, 5, 7)),
-    ("matmul", (t(B, 2, 5, 3), t(1, 3, 4)), {}, t(B, 2, 5, 4)),
-    ("attention", (t(B, 4, 5, 8), t(B, 2, 7, 8), t(B, 2, 7, 3), t(B, 1, 1, 7)),
-     {"scale": 1.0, "causal": False, "groups": 2}, t(B, 4, 5, 3)),
-    ("batch_norm", (t(B, 3, 7), t(3), t(3)), {"eps": 0.1, "affine": False}, t(B, 3, 7)),
-    ("group_norm", (t(B, 6, 7),), {"groups": 3, "eps": 0.1, "affine": False}, t(B, 6, 7)),
-    ("layer_norm", (t(B, 6), t(6)),
-     {"axes_count": 1, "eps": 0.1, "has_weight": True, "has_bias": False}, t(B, 6)),
-    ("pixel_shuffle", (t(B, 12, 2, 2),), {"factor": 2}, t(B, 3, 4, 4)),
-    ("im2col", (t(B, 3, 4, 4),), {**WINDOW, "dilation": (1, 1)}, t(B, 27, 4)),
-    ("interpolate", (t(B, 3, 4, 4),),
-     {"size": (8, 8), "mode": "nearest", "align_corners": False, "scales": None}, t(B, 3, 8, 8)),
-    ("iota", (), {"shape": (B, 2), "axis": 0, "dtype": I64}, t(B, 2, dtype=I64)),
-    ("full", (), {"shape": (B,), "value": 1.0, "dtype": F32}, t(B)),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("op", "inputs", "attrs", "expected"), SYMBOLIC)
-def test_symbolic_sizes(
-    op: str, inputs: tuple[TensorType, ...], attrs: dict[str, Any], expected: TensorType
-) -> None:
-    assert infer(op, inputs, attrs) == expected
-
 
 def test_recurrent_layers_have_several_results() -> None:
     state = t(1, B, 4)
