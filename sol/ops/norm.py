@@ -35,14 +35,14 @@ def _number(graph: Builder, value: float, like: Node) -> Node:
 
 
 def _infer_batch_norm(
-    x: TensorType, mean: TensorType, var: TensorType, *affine_inputs: TensorType,
+    x: TensorType, mean: TensorType, var: TensorType, *weight_and_bias: TensorType,
     eps: float, affine: bool,
 ) -> TensorType:  # fmt: skip
     op = "batch_norm"
     need(x.rank >= 2, op, f"an input {x}", "at least 2 axes: batch and channels")
     need_kind(op, x, "float")
-    need_inputs(op, affine_inputs, 2 if affine else 0, "weight and bias", f"affine={affine}")
-    for name, p in zip(("mean", "var", "weight", "bias"), (mean, var, *affine_inputs)):
+    need_inputs(op, weight_and_bias, 2 if affine else 0, "weight and bias", f"affine={affine}")
+    for name, p in zip(("mean", "var", "weight", "bias"), (mean, var, *weight_and_bias)):
         need_shape(op, f"the {name}", p, x.shape[1:2])
     return x
 
@@ -55,15 +55,15 @@ def need_inputs(
 
 
 def _expand_batch_norm(
-    graph: Builder, node: Node, x: Node, mean: Node, var: Node, *affine_inputs: Node
+    graph: Builder, node: Node, x: Node, mean: Node, var: Node, *weight_and_bias: Node
 ) -> Node:
     """y = x * scale + shift, with scale and shift of the parameters only."""
     scale = graph.add("rsqrt", graph.add("add", var, _number(graph, node["eps"], var)))
-    if affine_inputs:
-        scale = graph.add("mul", affine_inputs[0], scale)
+    if weight_and_bias:
+        scale = graph.add("mul", weight_and_bias[0], scale)
     shift = graph.add("neg", graph.add("mul", mean, scale))
-    if affine_inputs:
-        shift = graph.add("add", affine_inputs[1], shift)
+    if weight_and_bias:
+        shift = graph.add("add", weight_and_bias[1], shift)
     shape = (x.shape[1],) + (1,) * (x.tensor.rank - 2)
     scaled = graph.add("mul", x, graph.add("reshape", scale, shape=shape))
     return graph.add("add", scaled, graph.add("reshape", shift, shape=shape))
@@ -122,31 +122,31 @@ def _divided_by_rms(graph: Builder, x: Node, axes: tuple[int, ...], eps: float) 
 
 
 def _infer_layer_norm(
-    x: TensorType, *parameters: TensorType,
+    x: TensorType, *weight_and_bias: TensorType,
     axes_count: int, eps: float, has_weight: bool, has_bias: bool,
 ) -> TensorType:  # fmt: skip
     shape = _check_trailing("layer_norm", x, axes_count)
     because = f"has_weight={has_weight}, has_bias={has_bias}"
-    need_inputs("layer_norm", parameters, has_weight + has_bias, "weight and bias", because)
-    for p in parameters:
+    need_inputs("layer_norm", weight_and_bias, has_weight + has_bias, "weight and bias", because)
+    for p in weight_and_bias:
         need_shape("layer_norm", "a weight or bias", p, shape)
     return x
 
 
-def _expand_layer_norm(graph: Builder, node: Node, x: Node, *parameters: Node) -> Node:
+def _expand_layer_norm(graph: Builder, node: Node, x: Node, *weight_and_bias: Node) -> Node:
     y = _standardised(graph, x, _trailing(x, node["axes_count"]), node["eps"])
     if node["has_weight"]:
-        y = graph.add("mul", y, parameters[0])
-    return graph.add("add", y, parameters[-1]) if node["has_bias"] else y
+        y = graph.add("mul", y, weight_and_bias[0])
+    return graph.add("add", y, weight_and_bias[-1]) if node["has_bias"] else y
 
 
-def _reference_layer_norm(node: Node, x: Any, *parameters: Any) -> Any:
+def _reference_layer_norm(node: Node, x: Any, *weight_and_bias: Any) -> Any:
     axes = tuple(range(-node["axes_count"], 0))
     mean, var = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
     y = (x - mean) / np.sqrt(var + node["eps"])
     if node["has_weight"]:
-        y = y * parameters[0]
-    return y + parameters[-1] if node["has_bias"] else y
+        y = y * weight_and_bias[0]
+    return y + weight_and_bias[-1] if node["has_bias"] else y
 
 
 def _layer(axes_count: int, eps: float, has_weight: bool, has_bias: bool) -> dict[str, Any]:
@@ -215,7 +215,7 @@ register(
 
 
 def _infer_group_norm(
-    x: TensorType, *parameters: TensorType, groups: int, eps: float, affine: bool
+    x: TensorType, *weight_and_bias: TensorType, groups: int, eps: float, affine: bool
 ) -> TensorType:
     op = "group_norm"
     need(x.rank >= 2, op, f"an input {x}", "at least 2 axes: batch and channels")
@@ -223,34 +223,34 @@ def _infer_group_norm(
     need_positive(op, "groups", (groups,))
     channels = need_number(op, "the number of channels", x.shape[1])
     need(channels % groups == 0, op, f"{channels} channels", f"a multiple of groups={groups}")
-    need_inputs(op, parameters, 2 if affine else 0, "weight and bias", f"affine={affine}")
-    for p in parameters:
+    need_inputs(op, weight_and_bias, 2 if affine else 0, "weight and bias", f"affine={affine}")
+    for p in weight_and_bias:
         need_shape(op, "a weight or bias", p, x.shape[1:2])
     return x
 
 
-def _expand_group_norm(graph: Builder, node: Node, x: Node, *parameters: Node) -> Node:
+def _expand_group_norm(graph: Builder, node: Node, x: Node, *weight_and_bias: Node) -> Node:
     groups = node["groups"]
     per_group = need_number("group_norm", "the number of channels", x.shape[1]) // groups
     split = graph.add("reshape", x, shape=(x.shape[0], groups, per_group, *x.shape[2:]))
     y = _standardised(graph, split, tuple(range(2, split.tensor.rank)), node["eps"])
     y = graph.add("reshape", y, shape=x.shape)
-    if not parameters:
+    if not weight_and_bias:
         return y
     shape = (x.shape[1],) + (1,) * (x.tensor.rank - 2)
-    weight, bias = (graph.add("reshape", p, shape=shape) for p in parameters)
+    weight, bias = (graph.add("reshape", p, shape=shape) for p in weight_and_bias)
     return graph.add("add", graph.add("mul", y, weight), bias)
 
 
-def _reference_group_norm(node: Node, x: Any, *parameters: Any) -> Any:
+def _reference_group_norm(node: Node, x: Any, *weight_and_bias: Any) -> Any:
     rest = prod(x.shape[1:]) // node["groups"]
     split = x.reshape(x.shape[0], node["groups"], rest)
     mean, var = split.mean(axis=2, keepdims=True), split.var(axis=2, keepdims=True)
     y = ((split - mean) / np.sqrt(var + node["eps"])).reshape(x.shape)
-    if not parameters:
+    if not weight_and_bias:
         return y
     shape = (-1,) + (1,) * (x.ndim - 2)
-    return y * parameters[0].reshape(shape) + parameters[1].reshape(shape)
+    return y * weight_and_bias[0].reshape(shape) + weight_and_bias[1].reshape(shape)
 
 
 register(
