@@ -38,7 +38,7 @@ check: $(STAMP)-test ## pytest
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 docs: $(STAMP)-test ## write the generated pages of docs/ anew
-	@$(VENV)/bin/python -m sol.report.docs docs
+	@$(VENV)/bin/python -m sol.ops.docs > docs/operators.md
 
 bench: $(STAMP)-bench ## Sol against its rivals: make bench BENCH_ARGS="vgg16 --batch 1 16"
 	@$(VENV)/bin/sol bench $(BENCH_ARGS)
