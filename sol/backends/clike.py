@@ -21,6 +21,7 @@ from sol.ir.loop import Array, For, If, Kernel, Let, Note, Set, Stmt, Store, Var
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _BITS = {"and": "&", "or": "|", "xor": "^"}
+_MASK_COMPARE = {"eq": "(~({} ^ {}))", "ne": "({} ^ {})", "lt": "(~{} & {})", "le": "(~{} | {})", "gt": "({} & ~{})", "ge": "({} | ~{})"}
 _INT_CALLS = {"max": "max_i64", "min": "min_i64", "floordiv": "floordiv_i64", "mod": "mod_i64", "fmod": "fmod_i64", "abs": "abs_i64", "pow": "pow_i64", "sign": "sign_i64"}
 
 
@@ -314,6 +315,8 @@ class Value:
         if x.op == "neg":
             return f"(-{self.of(x.args[0])})"
         vectors = [self.as_vector(a) for a in x.args]
+        if x.op in _COMPARE and x.args[0].dtype == BOOL:
+            return _MASK_COMPARE[x.op].format(*vectors)
         if x.op in _COMPARE:
             return f"({vectors[0]} {_COMPARE[x.op]} {vectors[1]})"
         if x.op in _BITS:

@@ -150,10 +150,13 @@ class Graph:
 
     @cached_property
     def static(self) -> frozenset[str]:
-        """Names of values that depend on parameters and constants only: they are computed once, when parameters change."""
+        """Names of values that depend on parameters and constants only: they are computed once, when parameters change.
+
+        A `copy` is not: it hands such a value out as a result.
+        """
         found: set[str] = set()
         for n in self.nodes:
-            if n.op in ("parameter", "constant") or (n.op != "input" and n.inputs and all(i in found for i in n.inputs)):
+            if n.op in ("parameter", "constant") or (n.op not in ("input", "copy") and n.inputs and all(i in found for i in n.inputs)):
                 if not _is_symbolic(n):
                     found.add(n.name)
         return frozenset(found)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sol.core.dims import Dim
 from sol.core.dtypes import DType
-from sol.ir.expr import Expr, apply, axis as new_axis, const, rebuild, substitute, walk
+from sol.ir.expr import Expr, apply, axis as new_axis, const, rebuild, substitute, walk, where
 from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var, lanes_reduce, local
 from sol.lower.ranges import extent_of, lane_pieces, restrict, shifted, size_expr, split_points
 from sol.lower.vector import Access, choose_lane, lane_cost
@@ -115,8 +115,8 @@ def _jammed(builder: NestBuilder, outputs: Sequence[Output], jam: Expr | None, s
 
 def _moved(outputs: Sequence[Output], axis: Expr, position: Expr) -> tuple[Output, ...]:
     memo: dict[Expr, Expr] = {}
-    where = {axis: position}
-    return tuple(Output(o.buffer, None if o.index is None else substitute(o.index, where, memo), substitute(o.value, where, memo)) for o in outputs)
+    moved = {axis: position}
+    return tuple(Output(o.buffer, None if o.index is None else substitute(o.index, moved, memo), substitute(o.value, moved, memo)) for o in outputs)
 
 
 def _lanes(builder: NestBuilder, copies: Copies, store_lane: Expr | None, lane: Expr | None) -> tuple[Stmt, ...]:
@@ -193,18 +193,34 @@ def neutral(kind: str, dtype: DType) -> Expr:
     return const(NEUTRAL[kind], dtype)
 
 
+def _kind(reduction: Expr) -> str:
+    """The kind of a reduction; the largest of booleans is `any`, the smallest `all`."""
+    kind: str = reduction.value
+    return {"max": "any", "min": "all"}.get(kind, kind) if reduction.dtype.kind == "bool" else kind
+
+
 def _reduction(builder: NestBuilder, group: Sequence[Expr], lane: Expr | None, width: int) -> tuple[list[Stmt], list[Expr]]:
     """Accumulators for one reduction of each copy, sharing their loops; the copies' results."""
     if width == 0 and lane is not None and lane in group[0].args[1:]:
         return _lane_reduction(builder, group, lane)
-    kind, dtype = group[0].value, group[0].dtype
+    kind, dtype = _kind(group[0]), group[0].dtype
     vector = width > 1 and lane is not None and any(lane in walk(r) for r in group)
     names = [builder.fresh("acc") for _ in group]
     start = neutral(kind, dtype)
     stmts: list[Stmt] = [Var(n, start, width if vector else 1) for n in names]
     results = [local(n, dtype, vector) for n in names]
-    updates = _reduce_loops(builder, list(group[0].args[1:]), [r.args[0] for r in group], kind, results, lane)
+    bodies = [_guard_outside(r.args[0], neutral(kind, dtype)) for r in group]
+    updates = _reduce_loops(builder, list(group[0].args[1:]), bodies, kind, results, lane)
     return [*stmts, *updates], results
+
+
+def _guard_outside(body: Expr, start: Expr) -> Expr:
+    """where(c, x, 0) * w -> where(c, x * w, 0): a condition around the whole body can bound the loop."""
+    if body.op == "mul" and start.value == 0:
+        for guarded, other in (body.args, reversed(body.args)):
+            if guarded.op == "where" and guarded.args[2] is start:
+                return where(guarded.args[0], guarded.args[1] * other, start)
+    return body
 
 
 def _reduce_loops(builder: NestBuilder, axes: list[Expr], bodies: list[Expr], kind: str, targets: Sequence[Expr], lane: Expr | None) -> list[Stmt]:
@@ -237,7 +253,7 @@ def _guarded(builder: NestBuilder, bodies: list[Expr], kind: str, targets: Seque
 
 def _lane_reduction(builder: NestBuilder, group: Sequence[Expr], lane: Expr) -> tuple[list[Stmt], list[Expr]]:
     """A reduction whose lanes run over one of its own axes: vector accumulators, combined horizontally at the end."""
-    kind, dtype = group[0].value, group[0].dtype
+    kind, dtype = _kind(group[0]), group[0].dtype
     outer = [a for a in group[0].args[1:] if a is not lane]
     extent = extent_of(lane)
     assert isinstance(extent, int)
@@ -273,7 +289,7 @@ def _lane_piece(builder: NestBuilder, group: Sequence[Expr], lane: Expr, kind: s
     names = [[builder.fresh("acc") for _ in range(together)] for _ in group]
     stmts: list[Stmt] = [Var(n, neutral(kind, dtype), width) for mine in names for n in mine]
     updates: list[Stmt] = []
-    bodies = [r.args[0] for r in group]
+    bodies = [_guard_outside(r.args[0], neutral(kind, dtype)) for r in group]
     starts = [(const(0), size_expr(extent_of(a))) for a in outer]
     for position, axis in enumerate(outer):
         low, high, bodies = restrict(axis, bodies, neutral(kind, dtype), set(outer[position + 1 :]) | {lane})

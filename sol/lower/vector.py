@@ -37,6 +37,8 @@ def lane_cost(values: Iterable[Expr], axis: Expr, access: Access) -> int | None:
     """Number of gathers if the lanes run over axis; None where they cannot."""
     gathers = 0
     for value in values:
+        if value.dtype not in (F32, BOOL):
+            return None
         parts = _dependent(value, axis)
         for part in parts:
             if not _supported(part, parts, access):

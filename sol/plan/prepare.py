@@ -1,16 +1,20 @@
 """Last changes to a graph before planning, so that kernels find operands as they need them.
 
     matmul(a, b)                       -> packed_matmul(a, packed_columns(b))     where there are enough rows
+    a result that is an input, a constant or another result -> copy(it)
     conv(x, …) of few channels, padded -> conv(pad(x), …)                         borders are tested once per element, not once per window
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 from sol.core.dims import Dim
+from sol.core.dtypes import F32
 from sol.core.errors import UnsupportedError
 from sol.ir.expr import Expr, axis, const, reduce, where
-from sol.ir.graph import Builder, Graph, Node, TensorType
-from sol.ops.registry import OPS, Index, OpDef, Read, builder, register
+from sol.ir.graph import SOURCES, Builder, Graph, Node, TensorType
+from sol.ops.registry import OPS, Index, OpDef, Read, Sample, builder, register
 from sol.plan.facts import rows_per_image
 
 _FEW_CHANNELS = 8
@@ -33,7 +37,17 @@ def prepare_graph(graph: Graph) -> Graph:
             b.append(_padded(b, node))
         else:
             b.append(node)
-    return b.finish([b[o] for o in graph.outputs])
+    return b.finish(_results(b, graph))
+
+
+def _results(b: Builder, graph: Graph) -> list[Node]:
+    """One node of its own for every result: inputs, parameters and repeated results are copied."""
+    results: list[Node] = []
+    for name in graph.outputs:
+        node = b[name]
+        given = node.op in SOURCES or name in graph.static
+        results.append(b.add("copy", node, name=f"{name}_copy") if given or node in results else node)
+    return results
 
 
 def _worth_packing(node: Node) -> bool:
@@ -91,6 +105,17 @@ def _aligned(batch: Index, shape: tuple[object, ...]) -> tuple[Expr, ...]:
     return tuple(const(0) if s == 1 else i for i, s in zip(tail, shape))
 
 
-if "packed_columns" not in OPS:
-    register(OpDef("packed_columns", "move", _infer_packed, "Columns of a matrix in blocks: `y[..., n, k, j] = b[..., k, n * block + j]`, zero beyond them.", compute=_compute_packed))
-    register(OpDef("packed_matmul", "contract", _infer_product, "A matrix product whose right side comes from packed_columns.", compute=_compute_product))
+def _same(x: TensorType) -> TensorType:
+    return x
+
+
+_F32 = partial(TensorType, dtype=F32)
+for _entry in (
+    OpDef("packed_columns", "move", _infer_packed, "Columns of a matrix in blocks: `y[..., n, k, j] = b[..., k, n * block + j]`, zero beyond them.",
+          (Sample((_F32((3, 5, 37)),), {"block": _BLOCK}),), compute=_compute_packed),
+    OpDef("packed_matmul", "contract", _infer_product, "A matrix product whose right side comes from packed_columns.",
+          (Sample((_F32((3, 9, 5)), _F32((3, 2, 5, 32))), {"block": _BLOCK, "columns": 37}),), compute=_compute_product),
+    OpDef("copy", "elementwise", _same, "`y = x`, as a tensor of its own: a result of the network.", (Sample((_F32((3, 5)),)),), compute=lambda node, index, x: x(*index)),
+):  # fmt: skip
+    if _entry.name not in OPS:
+        register(_entry)
