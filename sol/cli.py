@@ -149,17 +149,10 @@ def _optimized(arguments: Arguments, screen: Screen) -> tuple[Network, Any]:
     """The network that the arguments name, and what Sol makes of it."""
     with screen.progress() as tell:
         tell("starting PyTorch", 0, 0)
-        import torch
+        from sol.bench.optimized import optimized
 
-        from sol.bench.zoo import build
-        from sol.pytorch import optimize
-
-        if arguments.threads is not None:
-            torch.set_num_threads(arguments.threads)
-        tell(f"building {arguments.model}", 0, 0)
-        network = build(arguments.model, arguments.batch)
-        tell(f"optimizing {arguments.model}", 0, 0)
-        return network, optimize(network.module, *network.args, **network.kwargs)
+        chosen = (arguments.model, arguments.batch, arguments.threads)
+        return optimized(*chosen, lambda text: tell(text, 0, 0))
 
 
 def _optimize(arguments: Arguments, screen: Screen) -> int:

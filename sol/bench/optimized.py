@@ -1,0 +1,26 @@
+"""A network by name, through Sol: what `sol optimize` and `sol explain` show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from sol.bench.zoo import Network, build
+from sol.pytorch import optimize
+
+
+def optimized(
+    spec: str, batch: int, threads: int | None, tell: Callable[[str], None]
+) -> tuple[Network, Any]:
+    """The network and the module that Sol makes of it, with `threads` (None: PyTorch's number).
+
+    `tell` hears what goes on. Raises InputError for a name that nobody knows.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    tell(f"building {spec}")
+    network = build(spec, batch)
+    tell(f"optimizing {spec}")
+    return network, optimize(network.module, *network.args, **network.kwargs)
