@@ -12,9 +12,9 @@ import numpy as np
 
 from sol.core.dims import Size
 from sol.core.dtypes import promote
-from sol.ir.expr import Expr, apply, const, reduce, where
+from sol.ir.expr import Expr, apply, const, where
 from sol.ir.graph import Node, TensorType
-from sol.ops.maps import all_of, axes_of, inside, read_broadcast
+from sol.ops.maps import all_of, axes_of, inside, over, read_broadcast
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import (
     broadcast,
@@ -85,7 +85,7 @@ def _compute_conv(
     valid = all_of([inside(p, 0, extent) for p, extent in zip(position, x.shape[2:])])
     group = o // (results // node["groups"])
     element = where(valid, x(n, group * per_group + c, *position), const(0, node.dtype))
-    total = reduce("sum", (c, *tap), element * weight(o, c, *tap))
+    total = over("sum", (c, *tap), element * weight(o, c, *tap))
     return total if bias is None else total + bias(o)
 
 
@@ -197,7 +197,7 @@ def _compute_conv_transpose(
     group = o // results
     channel = group * per_group + c
     element = where(all_of(conditions), x(n, channel, *position), const(0, node.dtype))
-    total = reduce("sum", (c, *tap), element * weight(channel, o % results, *tap))
+    total = over("sum", (c, *tap), element * weight(channel, o % results, *tap))
     return total if bias is None else total + bias(o)
 
 
@@ -287,7 +287,7 @@ def _compute_linear(
 ) -> Expr:
     *lead, o = index
     (k,) = axes_of(node, weight.shape[1:])
-    total = reduce("sum", [k], x(*lead, k) * weight(o, k))
+    total = over("sum", [k], x(*lead, k) * weight(o, k))
     return total if bias is None else total + bias(o)
 
 
@@ -310,7 +310,7 @@ def _compute_matmul(node: Node, index: Index, a: Read, b: Read) -> Expr:
     *batch, i, j = index
     (k,) = axes_of(node, a.shape[-1:])
     left = read_broadcast_matrix(a, batch, i, k)
-    return reduce("sum", [k], left * read_broadcast_matrix(b, batch, k, j))
+    return over("sum", [k], left * read_broadcast_matrix(b, batch, k, j))
 
 
 def read_broadcast_matrix(x: Read, batch: Index, i: Expr, j: Expr) -> Expr:

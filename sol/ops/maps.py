@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sol.core.dims import Shape, Size, coefficients, product
 from sol.core.dtypes import I64
-from sol.ir.expr import Expr, apply, axis, cast, const, from_linear, where
+from sol.ir.expr import Expr, ReduceKind, apply, axis, cast, const, from_linear, reduce, where
 from sol.ir.graph import Node
 from sol.ops.registry import Index, Read
 
@@ -23,8 +23,17 @@ def size(value: Size) -> Expr:
 
 
 def axes_of(node: Node, extents: Sequence[Size], role: str = "k") -> tuple[Expr, ...]:
-    """Fresh axes for a reduction inside `node`, named after it."""
-    return tuple(axis(f"{node.name}_{role}{n}", extent) for n, extent in enumerate(extents))
+    """Fresh axes for a reduction inside `node`, named after it; 0 where there is only index 0."""
+    return tuple(
+        const(0) if extent == 1 else axis(f"{node.name}_{role}{n}", extent)
+        for n, extent in enumerate(extents)
+    )
+
+
+def over(kind: ReduceKind, bound: Sequence[Expr], body: Expr) -> Expr:
+    """The reduction of body over what `axes_of` gave; the body itself if that is one place."""
+    axes = [a for a in bound if a.op == "axis"]
+    return reduce(kind, axes, body) if axes else body
 
 
 def broadcast_index(index: Index, shape: Shape) -> tuple[Expr, ...]:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from sol.core.dims import Shape
-from sol.ir.expr import Expr, apply, const, reduce, where
+from sol.ir.expr import Expr, apply, const, where
 from sol.ir.graph import Builder, Node, TensorType
-from sol.ops.maps import axes_of, inside
+from sol.ops.maps import axes_of, inside, over
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import (
     need,
@@ -360,7 +360,7 @@ def _compute_response_norm(node: Node, index: Index, x: Read) -> Expr:
     neighbour = x(n, channel, *place)
     exists = inside(channel, 0, x.shape[1])
     power = where(exists, neighbour * neighbour, const(0, node.dtype))
-    scale = reduce("sum", [tap], power) * (node["alpha"] / count) + node["k"]
+    scale = over("sum", [tap], power) * (node["alpha"] / count) + node["k"]
     return x(*index) * apply("pow", scale, -node["beta"])
 
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from sol.core.dims import Size
 from sol.core.dtypes import DType
-from sol.ir.expr import Expr, apply, cast, const, reduce, where
+from sol.ir.expr import Expr, apply, cast, const, where
 from sol.ir.graph import Node, TensorType
-from sol.ops.maps import all_of, axes_of, inside, size
+from sol.ops.maps import all_of, axes_of, inside, over, size
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import need, need_kind, need_positive, need_rank, numbers, of
 from sol.ops.sampling import f32, i64
@@ -65,7 +65,7 @@ def _window(node: Node, index: Index, x: Read, dilation: Ints) -> tuple[list[Exp
 
 def _compute_max_pool(node: Node, index: Index, x: Read) -> Expr:
     bound, element, valid = _window(node, index, x, node["dilation"])
-    return reduce("max", bound, where(valid, element, const(lowest(node.dtype), node.dtype)))
+    return over("max", bound, where(valid, element, const(lowest(node.dtype), node.dtype)))
 
 
 def _padded_windows(node: Node, x: Any, dilation: Ints, value: float) -> Any:
@@ -108,7 +108,7 @@ def _infer_avg_pool(
 
 def _compute_avg_pool(node: Node, index: Index, x: Read) -> Expr:
     bound, element, valid = _window(node, index, x, (1,) * len(node["kernel"]))
-    total = reduce("sum", bound, where(valid, element, const(0, node.dtype)))
+    total = over("sum", bound, where(valid, element, const(0, node.dtype)))
     divisor: int | None = node["divisor"]
     if divisor is not None:
         return total * (1 / divisor)
@@ -249,12 +249,12 @@ def _adaptive(node: Node, index: Index, x: Read, neutral: float) -> tuple[Any, E
 
 def _compute_adaptive_avg_pool(node: Node, index: Index, x: Read) -> Expr:
     bound, element, lengths = _adaptive(node, index, x, 0)
-    return _divided(reduce("sum", bound, element), lengths, node.dtype)
+    return _divided(over("sum", bound, element), lengths, node.dtype)
 
 
 def _compute_adaptive_max_pool(node: Node, index: Index, x: Read) -> Expr:
     bound, element, _ = _adaptive(node, index, x, lowest(node.dtype))
-    return reduce("max", bound, element)
+    return over("max", bound, element)
 
 
 def _reference_adaptive(function: Any) -> Any:

@@ -13,9 +13,9 @@ import numpy as np
 
 from sol.core.dims import product
 from sol.core.dtypes import BOOL, I64, DType
-from sol.ir.expr import Expr, ReduceKind, cast, const, reduce, where
+from sol.ir.expr import Expr, ReduceKind, cast, const, where
 from sol.ir.graph import Builder, Node, TensorType
-from sol.ops.maps import axes_of, size
+from sol.ops.maps import axes_of, over, size
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import need, need_axes, need_axis, need_kind, of, reduced
 from sol.ops.sampling import boolean, f32, i64
@@ -52,7 +52,7 @@ def _reduction(kind: ReduceKind) -> Callable[..., Expr]:
     def compute(node: Node, index: Index, x: Read) -> Expr:
         bound, inner = bound_index(node, index, x)
         element = cast(x(*inner), node.dtype)
-        return reduce(kind, bound, element) if bound else element
+        return over(kind, bound, element)
 
     return compute
 
@@ -60,7 +60,7 @@ def _reduction(kind: ReduceKind) -> Callable[..., Expr]:
 def _compute_mean(node: Node, index: Index, x: Read) -> Expr:
     bound, inner = bound_index(node, index, x)
     count = product(x.shape[a] for a in node["axes"])
-    total = reduce("sum", bound, x(*inner)) if bound else x(*inner)
+    total = over("sum", bound, x(*inner))
     if isinstance(count, int):
         return total * (1 / count if count else float("nan"))
     return total / cast(size(count), node.dtype)
@@ -149,7 +149,7 @@ def _compute_cumsum(node: Node, index: Index, x: Read) -> Expr:
     axis = node["axis"]
     (k,) = axes_of(node, [x.shape[axis]])
     element = cast(x(*index[:axis], k, *index[axis + 1 :]), node.dtype)
-    return reduce("sum", [k], where(k <= index[axis], element, const(0, node.dtype)))
+    return over("sum", [k], where(k <= index[axis], element, const(0, node.dtype)))
 
 
 register(
