@@ -5,45 +5,47 @@ whatever models put between them: scales before or after, masks that are added o
 reshapes that split and join the batch (windows of an image get their mask so). A second rule finds
 keys and values that are repeated for several query heads.
 
-Attention gives 0 for a query that may attend to nothing, where what was written out gives NaN. So
-a mask must not hide all keys from a query: see `_may_hide_a_row`.
+Attention gives 0 for a query that may attend to nothing, where what was written out gives NaN: a
+mask must be known not to hide all keys from a query (passes/masks.py).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from sol.core.dims import Shape
 from sol.ir.graph import Node
 from sol.ir.rewrite import Match, Rule, rule
 from sol.ir.rewriter import Rewriter
 from sol.passes.axes import aligned, regrouped, swap_last
+from sol.passes.masks import hides_a_row, infinities
 
 _LOWEST_SUM = -1e30  # what is this low stays the same number when a score is added to it
 
 
 @dataclass(frozen=True, slots=True)
-class _Mask:
-    """Something added to the scores, which have the batch axes `batch` there."""
+class _Operand:
+    """Something that the scores are added to or multiplied by, where they have the shape `at`."""
 
     node: Node
-    batch: Shape
+    at: Shape
 
 
 @dataclass(frozen=True, slots=True)
 class _Scores:
     """What stands between the product of q and k and the softmax, as far as it is known.
 
-    `node` is looked at next; `batches` are the batch axes that the scores have on the way.
+    `node` is looked at next; `batches` are the batch axes that the scores have on the way, and
+    `infinite` is how many of the masks have some -inf.
     """
 
     node: Node
+    batches: tuple[Shape, ...]
     scale: float = 1.0
-    masks: tuple[_Mask, ...] = field(default=())
-    batches: tuple[Shape, ...] = field(default=())
+    factors: tuple[_Operand, ...] = ()
+    masks: tuple[_Operand, ...] = ()
+    infinite: int = 0
 
 
 def _attention(rw: Rewriter, m: Match) -> Node | None:
@@ -56,7 +58,7 @@ def _attention(rw: Rewriter, m: Match) -> Node | None:
         return None
     (first,) = rw.inputs_of(top)
     batches = tuple(dict.fromkeys((weights.shape[:-2], first.shape[:-2])))
-    scores = _down_to_product(rw, _Scores(first, batches=batches))
+    scores = _down_to_product(rw, _Scores(first, batches))
     if scores is None or value.shape[:-2] != weights.shape[:-2]:
         return None
     return _build(rw, scores, value, m.root)
@@ -103,44 +105,61 @@ def _step(rw: Rewriter, scores: _Scores) -> _Scores | None:
 
 
 def _through_scale(rw: Rewriter, scores: _Scores, inputs: tuple[Node, ...]) -> _Scores | None:
-    for x, factor in (inputs, inputs[::-1]):
+    node = scores.node
+    for x, factor in (inputs, inputs[::-1]) if node.op == "mul" else (inputs,):
         number = rw.number(factor)
-        if number is not None and number != 0 and x.type == scores.node.type:
-            divided = scores.node.op == "div"
-            if divided and factor.name != inputs[1].name:
-                return None
-            scale = scores.scale / number if divided else scores.scale * number
+        if number and x.type == node.type:
+            scale = scores.scale * number if node.op == "mul" else scores.scale / number
             return replace(scores, node=x, scale=scale)
+    # a number for each head, as Swin 2 has it: the queries are multiplied by it
+    for x, factor in (inputs, inputs[::-1]):
+        per_row = aligned(factor.shape, node.tensor.rank)[-2:] == (1, 1)
+        if node.op == "mul" and per_row and x.type == node.type and _leads_to_product(rw, x):
+            factors = (*scores.factors, _Operand(factor, node.shape))
+            return replace(scores, node=x, factors=factors)
     return None
 
 
 def _through_mask(rw: Rewriter, scores: _Scores, inputs: tuple[Node, ...]) -> _Scores | None:
     for x, mask in (inputs, inputs[::-1]):
         if x.type == scores.node.type and _leads_to_product(rw, x):
-            return _masked(rw, scores, x, mask)
+            found = infinities(rw, mask)
+            return None if found is None else _masked(rw, scores, x, mask, found)
     return None
 
 
 def _through_fill(rw: Rewriter, scores: _Scores, inputs: tuple[Node, ...]) -> _Scores | None:
     """`where(hidden, lowest, x)` is `x + where(hidden, lowest, 0)`, if lowest is low enough."""
     condition, yes, no = inputs
-    for x, other, first in ((no, yes, True), (yes, no, False)):
+    for x, other, hides in ((no, yes, True), (yes, no, False)):
         lowest = rw.number(other)
         if lowest is None or lowest > _LOWEST_SUM or x.type != scores.node.type:
             continue
+        infinite = not math.isfinite(lowest)
+        if infinite and not _leaves_something(condition, hides):
+            return None
         zero, fill = rw.constant(0.0, x.dtype), rw.constant(lowest, x.dtype)
-        mask = rw.add("where", condition, *((fill, zero) if first else (zero, fill)))
-        return _masked(rw, scores, x, mask)
+        mask = rw.add("where", condition, *((fill, zero) if hides else (zero, fill)))
+        return _masked(rw, scores, x, mask, int(infinite))
     return None
 
 
-def _masked(rw: Rewriter, scores: _Scores, x: Node, mask: Node) -> _Scores | None:
-    if mask.dtype != x.dtype or _may_hide_a_row(rw, mask, set()):
+def _leaves_something(condition: Node, hides: bool) -> bool:
+    """Whether a constant condition leaves something in each row of what it hides."""
+    if condition.op != "constant":
+        return False
+    values = condition["value"].array
+    return not hides_a_row(values if hides else ~values)
+
+
+def _masked(rw: Rewriter, scores: _Scores, x: Node, mask: Node, infinite: int) -> _Scores | None:
+    # two masks with -inf might hide a row together; a factor below would have to scale the mask
+    if mask.dtype != x.dtype or scores.infinite + infinite > 1 or scores.factors:
         return None
     if scores.scale != 1:  # it was added before the scores were scaled
         mask = rw.add("mul", mask, rw.constant(scores.scale, mask.dtype))
-    found = _Mask(mask, scores.node.shape[:-2])
-    return replace(scores, node=x, masks=(*scores.masks, found))
+    masks = (*scores.masks, _Operand(mask, scores.node.shape))
+    return replace(scores, node=x, masks=masks, infinite=scores.infinite + infinite)
 
 
 def _leads_to_product(rw: Rewriter, node: Node) -> bool:
@@ -156,45 +175,6 @@ def _leads_to_product(rw: Rewriter, node: Node) -> bool:
     return node.op == "matmul"
 
 
-# ---- masks --------------------------------------------------------------------
-
-_KEEP_FINITE = frozenset(
-    {"add", "sub", "mul", "neg", "abs", "where", "clamp", "relu", "sigmoid", "tanh", "cast"}
-    | {"reshape", "permute", "expand", "slice", "concat", "take", "gather", "index", "roll", "flip"}
-    | {"tril", "triu", "repeat", "linear", "conv", "select_assign", "slice_assign", "iota"}
-)
-
-
-def _may_hide_a_row(rw: Rewriter, mask: Node, seen: set[str]) -> bool:
-    """Whether the mask may hold -inf, so that all of a row might be -inf.
-
-    Parameters are taken to be finite, a constant is looked at, an input of the network may hold
-    anything. Sums and products of finite numbers are taken to be finite.
-    """
-    if mask.name in seen:
-        return False
-    seen.add(mask.name)
-    if mask.op == "constant":
-        return _has_hidden_row(mask)
-    number = rw.number(mask)
-    if number is not None:
-        return not math.isfinite(number)
-    if mask.op == "parameter" or mask.dtype.kind != "float":
-        return False
-    if mask.op not in _KEEP_FINITE:
-        return True
-    return any(_may_hide_a_row(rw, i, seen) for i in rw.inputs_of(mask))
-
-
-def _has_hidden_row(mask: Node) -> bool:
-    values = mask["value"].array
-    if values.dtype.kind != "f":
-        return False
-    hidden = ~np.isfinite(values)
-    # -inf here and there is how masks are written; only a whole row of them is not
-    return bool(hidden.all(axis=-1).any() if values.ndim else hidden)
-
-
 # ---- putting it together ------------------------------------------------------
 
 
@@ -206,12 +186,16 @@ def _build(rw: Rewriter, scores: _Scores, value: Node, root: Node) -> Node | Non
     query, scale = _unscaled(rw, query, scores.scale)
     key, scale = _unscaled(rw, key, scale)
     key = rw.add("permute", key, axes=swap_last(key.tensor.rank))
+    for factor in scores.factors:
+        if factor.at != scores.node.shape:
+            return None
+        query = rw.add("mul", query, factor.node)
     for common in sorted(dict.fromkeys((*scores.batches, batch)), key=len, reverse=True):
         masks = [_in_batch(rw, mask, common) for mask in scores.masks]
-        operands = [_rebatched(rw, x, common) for x in (query, key, value)]
-        if None in masks:
+        if any(mask is None for mask in masks):
             continue
-        total = [_sum(rw, [mask for mask in masks if mask is not None])] if masks else []
+        operands = [_rebatched(rw, x, common) for x in (query, key, value)]
+        total = _sum(rw, [mask for mask in masks if mask is not None])
         result = rw.add("attention", *operands, *total, scale=scale, causal=False, groups=1)
         return _rebatched(rw, result, root.shape[:-2])
     return None
@@ -219,9 +203,13 @@ def _build(rw: Rewriter, scores: _Scores, value: Node, root: Node) -> Node | Non
 
 def _unscaled(rw: Rewriter, node: Node, scale: float) -> tuple[Node, float]:
     """`mul(x, c)` as x and the scale times c: queries or keys scaled before their product."""
+    inputs = rw.inputs_of(node)
+    if node.op == "permute":
+        plain, below = _unscaled(rw, inputs[0], scale)
+        return (node, scale) if plain is inputs[0] else (rw.again(node, plain), below)
     if node.op not in ("mul", "div"):
         return node, scale
-    x, factor = rw.inputs_of(node)
+    x, factor = inputs
     if node.op == "mul" and rw.number(factor) is None:
         x, factor = factor, x
     number = rw.number(factor)
@@ -235,20 +223,21 @@ def _rebatched(rw: Rewriter, x: Node, batch: Shape) -> Node:
     return x if x.shape == shape else rw.add("reshape", x, shape=shape)
 
 
-def _in_batch(rw: Rewriter, mask: _Mask, batch: Shape) -> Node | None:
+def _in_batch(rw: Rewriter, mask: _Operand, batch: Shape) -> Node | None:
     """The mask as it broadcasts to scores of these batch axes; None if it does not."""
-    if mask.batch == batch:
+    own_batch = mask.at[:-2]
+    if own_batch == batch:
         return mask.node
-    *own, rows, columns = aligned(mask.node.shape, len(mask.batch) + 2)
-    shape = regrouped(tuple(own), mask.batch, batch)
+    *lead, rows, columns = aligned(mask.node.shape, len(mask.at))
+    shape = regrouped(tuple(lead), own_batch, batch)
     return None if shape is None else rw.add("reshape", mask.node, shape=(*shape, rows, columns))
 
 
-def _sum(rw: Rewriter, masks: list[Node]) -> Node:
-    total = masks[0]
-    for mask in masks[1:]:
-        total = rw.add("add", total, mask)
-    return total
+def _sum(rw: Rewriter, masks: list[Node]) -> list[Node]:
+    """All masks as one, or none."""
+    while len(masks) > 1:
+        masks = [rw.add("add", masks[0], masks[1]), *masks[2:]]
+    return masks
 
 
 # ---- repeated heads -----------------------------------------------------------

@@ -88,7 +88,11 @@ class _Run:
         if size > _LARGEST or (size > _SMALL and size > sum(self.sizes[i] for i in node.inputs)):
             return node
         value = _computed(node, [self.values[i]() for i in node.inputs])
-        return node if value is None else _constant(node, value)
+        if value is None:
+            return node
+        new = _constant(node, value)
+        number = uniform_number(new)
+        return new if number is None else _filled(node, np.asarray(number, node.dtype.numpy))
 
     def _note_value(self, node: Node) -> None:
         if node.op == "constant":
