@@ -119,6 +119,7 @@ def _comparison_json(comparison: Comparison, baseline: str) -> dict[str, Any]:
     rows = [
         {
             **asdict(m),
+            "error": m.error if m.error is not None and math.isfinite(m.error) else None,
             "min_ms": m.min_ms,
             "median_ms": m.median_ms,
             "ratio": comparison.ratio(m.rival, baseline),

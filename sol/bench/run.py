@@ -43,7 +43,7 @@ def benchmark(
 
 def save(result: Benchmark, path: Path) -> None:
     """Write it as JSON."""
-    path.write_text(json.dumps(result.as_json(), indent=1) + "\n")
+    path.write_text(json.dumps(result.as_json(), indent=1, allow_nan=False) + "\n")
 
 
 def _one(spec: str, batch: int, plan: Plan, progress: Progress) -> Comparison:

@@ -7,7 +7,9 @@ libraries print goes to standard error; the protocol has the original standard o
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import time
 import warnings
@@ -27,6 +29,7 @@ _MOST_CALLS = 500  # of one round
 
 def main() -> None:
     """Serve one session, until it says stop or closes the pipe."""
+    _die_with_the_session()
     with os.fdopen(os.dup(1), "wb", buffering=0) as out:
         os.dup2(2, 1)
         job = decode(sys.stdin.buffer.readline())
@@ -38,6 +41,12 @@ def main() -> None:
             raise
         out.write(encode(ready))
         _serve(runner.call, out)
+
+
+def _die_with_the_session() -> None:
+    """A worker that sleeps cannot see its pipe close: let the kernel end it with its parent."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def _serve(call: Callable[[], Any], out: BinaryIO) -> None:

@@ -70,6 +70,13 @@ def test_json_has_every_call_and_the_derived_figures() -> None:
     assert tree["machine"] == MACHINE
 
 
+def test_json_is_standard_even_for_wrong_results() -> None:
+    row = Measurement("sol", "wrong result: error nan", error=float("nan"))
+    wrong = Benchmark(MACHINE, {}, {}, (Comparison("x", 1, 2, 3, (row,)),))
+    tree = json.loads(json.dumps(wrong.as_json(), allow_nan=False))
+    assert tree["comparisons"][0]["measurements"][0]["error"] is None
+
+
 def test_tables_fit_80_columns_and_give_the_reasons() -> None:
     out = StringIO()
     show(BENCHMARK, Console(file=out, width=80))

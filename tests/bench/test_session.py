@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -124,6 +125,22 @@ def test_a_worker_that_sleeps_is_stopped(tmp_path: Path) -> None:
         worker.wake()
         assert isinstance(worker.ask(Command("round", 0.01), 60), Round)
     assert pid not in children()
+
+
+def test_workers_die_with_their_session_even_asleep(tmp_path: Path) -> None:
+    """Kill a session that has a sleeping worker; nothing is left."""
+    code = (
+        "import os, sys\nfrom sol.bench.client import Worker\nfrom sol.bench.protocol import Job\n"
+        f"worker = Worker(Job('toynets:small', 1, 'eager', 1, 0, {str(tmp_path)!r}), {{}})\n"
+        "worker.answer(120)\nworker.sleep()\n"
+        "print(worker._process.pid, flush=True)\nos.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    end = time.monotonic() + 10
+    while Path(f"/proc/{int(done.stdout)}").exists() and state(int(done.stdout)) != "Z":
+        assert time.monotonic() < end, "the worker is still there"
+        time.sleep(0.01)
 
 
 def test_a_worker_that_is_late_or_dies_says_so(tmp_path: Path) -> None:
