@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from sol.core.dims import Size
 from sol.core.dtypes import I64, promote
-from sol.ir.expr import Expr, apply, cast, const, where
+from sol.ir.expr import Expr, apply, at_least, cast, const, where
 from sol.ir.graph import Node, TensorType
-from sol.ops.maps import from_data, inside, read_broadcast
+from sol.ops.maps import from_data, inside, read_broadcast, size
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import (
     broadcast,
@@ -26,6 +27,7 @@ from sol.ops.rules import (
     need_shape,
     of,
     replaced,
+    sliced,
     without,
 )
 from sol.ops.sampling import f32, i32, i64
@@ -37,8 +39,7 @@ def _infer_gather(x: TensorType, index: TensorType, *, axis: int) -> TensorType:
     need_axis("gather", axis, x.rank)
     need_kind("gather", index, "int")
     fits = index.rank == x.rank and all(
-        k == axis or i == s or (isinstance(i, int) and isinstance(s, int) and i <= s)
-        for k, (i, s) in enumerate(zip(index.shape, x.shape))
+        k == axis or at_least(s - i, 0) for k, (i, s) in enumerate(zip(index.shape, x.shape))
     )
     need(
         fits, "gather", f"an index {index} into {x}", f"sizes up to the input's on axes but {axis}"
@@ -160,21 +161,18 @@ register(
 
 
 def _infer_slice_assign(
-    x: TensorType, value: TensorType, *, axis: int, start: int, stop: int, step: int
+    x: TensorType, value: TensorType, *, axis: int, start: Size, stop: Size, step: int
 ) -> TensorType:
     op = "slice_assign"
     need_axis(op, axis, x.rank)
-    need_positive(op, "step", (step,))
-    extent = x.shape[axis]
-    fits = 0 <= start <= stop and (not isinstance(extent, int) or stop <= extent)
-    need(fits, op, f"{start}:{stop} of an axis of size {extent}", f"0 <= start <= stop <= {extent}")
-    need_shape(op, "the value", value, replaced(x.shape, axis, -(-(stop - start) // step)))
+    length = sliced(op, x.shape[axis], start, stop, step)
+    need_shape(op, "the value", value, replaced(x.shape, axis, length))
     return of(x, x.shape, promote(x.dtype, value.dtype))
 
 
 def _compute_slice_assign(node: Node, index: Index, x: Read, value: Read) -> Expr:
     axis, start, step = node["axis"], node["start"], node["step"]
-    offset = index[axis] - start
+    offset = index[axis] - size(start)
     assigned = inside(index[axis], start, node["stop"])
     if step > 1:
         assigned = assigned & apply("eq", offset % step, 0)

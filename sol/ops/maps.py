@@ -22,10 +22,10 @@ def size(value: Size) -> Expr:
     return from_linear(value, {})
 
 
-def axes_of(node: Node, extents: Sequence[Size], role: str = "k") -> tuple[Expr, ...]:
+def axes_of(node: Node, extents: Sequence[Size]) -> tuple[Expr, ...]:
     """Fresh axes for a reduction inside `node`, named after it; 0 where there is only index 0."""
     return tuple(
-        const(0) if extent == 1 else axis(f"{node.name}_{role}{n}", extent)
+        const(0) if extent == 1 else axis(f"{node.name}_k{n}", extent)
         for n, extent in enumerate(extents)
     )
 

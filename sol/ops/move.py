@@ -24,10 +24,10 @@ from sol.ops.rules import (
     need_axis,
     need_length,
     need_number,
-    need_positive,
     of,
     replaced,
     show_shape,
+    sliced,
 )
 from sol.ops.sampling import boolean, f32, i64
 
@@ -133,17 +133,7 @@ register(
 
 def _infer_slice(x: TensorType, *, axis: int, start: Size, stop: Size, step: int) -> TensorType:
     need_axis("slice", axis, x.rank)
-    need_positive("slice", "step", (step,))
-    length = stop - start if step == 1 else -(-need_number("slice", "length", stop - start) // step)
-    extent = x.shape[axis]
-    for what in (start, length, extent - stop):
-        need(
-            not isinstance(what, int) or what >= 0,
-            "slice",
-            f"{start}:{stop}:{step} of an axis of size {extent}",
-            f"0 <= start <= stop <= {extent}",
-        )
-    return of(x, replaced(x.shape, axis, length))
+    return of(x, replaced(x.shape, axis, sliced("slice", x.shape[axis], start, stop, step)))
 
 
 def _compute_slice(node: Node, index: Index, x: Read) -> Expr:
@@ -199,15 +189,18 @@ def _infer_flip(x: TensorType, *, axes: tuple[int, ...]) -> TensorType:
 def _infer_roll(x: TensorType, *, axes: tuple[int, ...], shifts: tuple[int, ...]) -> TensorType:
     need_axes("roll", axes, x.rank)
     need_length("roll", "shifts", shifts, len(axes))
+    for axis, shift in zip(axes, shifts):
+        if shift:
+            need_number("roll", f"axis {axis}", x.shape[axis])
     return x
 
 
 def _compute_roll(node: Node, index: Index, x: Read) -> Expr:
     position = list(index)
     for axis, shift in zip(node["axes"], node["shifts"]):
-        extent = x.shape[axis]
-        shift = shift % need_number("roll", f"axis {axis}", extent) if extent != 0 else 0
-        position[axis] = (index[axis] + (extent - shift)) % size(extent) if shift else index[axis]
+        if shift and x.shape[axis] != 0:
+            extent = need_number("roll", f"axis {axis}", x.shape[axis])
+            position[axis] = (index[axis] + (-shift % extent)) % extent
     return x(*position)
 
 

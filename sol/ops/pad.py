@@ -32,8 +32,8 @@ def _infer_pad(
 def _check_extent(x: TensorType, axis: int, before: int, after: int, mode: str) -> None:
     extent = x.shape[axis]
     if not isinstance(extent, int):
-        if before or after:
-            need(mode == "constant", "pad", f"mode {mode} on the batch axis", "mode constant")
+        if mode != "constant" and (before or after):
+            raise UnsupportedError("pad", f"mode {mode} on the batch axis")
         return
     need(
         extent + before + after >= 0 and min(before, after) + extent >= 0,

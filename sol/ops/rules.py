@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from sol.core.dims import Dim, Shape, Size
 from sol.core.dtypes import DType
 from sol.core.errors import InputError, UnsupportedError
+from sol.ir.expr import at_least
 from sol.ir.graph import TensorType
 
 
@@ -89,12 +90,22 @@ def broadcast(op: str, *shapes: Shape) -> Shape:
     for sizes in zip(*padded):
         larger = {s for s in sizes if s != 1}
         if len(larger) > 1:
-            raise InputError(
-                f"{op}: shapes {' and '.join(map(show_shape, shapes))} do not broadcast",
-                expected="sizes that are equal or 1, aligned at the last axis",
-            )
+            what = f"shapes {' and '.join(map(show_shape, shapes))} do not broadcast"
+            expected = "sizes that are equal or 1, aligned at the last axis"
+            if any(isinstance(s, Dim) for s in larger):  # they may, for one batch size
+                raise UnsupportedError(op, what, expected=expected)
+            raise InputError(f"{op}: {what}", expected=expected)
         result.append(larger.pop() if larger else 1)
     return tuple(result)
+
+
+def sliced(op: str, extent: Size, start: Size, stop: Size, step: int) -> Size:
+    """How many elements start:stop:step has of an axis of `extent` elements."""
+    need_positive(op, "step", (step,))
+    fits = at_least(start, 0) and at_least(stop - start, 0) and at_least(extent - stop, 0)
+    what = f"{start}:{stop}:{step} of an axis of size {extent}"
+    need(fits, op, what, f"0 <= start <= stop <= {extent}")
+    return stop - start if step == 1 else -(-need_number(op, "length", stop - start) // step)
 
 
 def broadcasts_to(shape: Shape, target: Shape) -> bool:
