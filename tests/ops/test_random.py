@@ -18,7 +18,7 @@ from sol.ops.maps import reshape_index
 from sol.ops.reference import by_compute, evaluate_node, type_of
 from sol.ops.registry import builder
 
-few = settings(max_examples=80, deadline=None)
+few = settings(max_examples=40, deadline=None)
 
 
 def node_of(op: str, *arrays: Any, **attrs: Any) -> Node:
