@@ -152,7 +152,7 @@ def _optimized(arguments: Arguments, screen: Screen) -> tuple[Network, Any]:
         from sol.bench.optimized import optimized
 
         chosen = (arguments.model, arguments.batch, arguments.threads)
-        return optimized(*chosen, lambda text: tell(text, 0, 0))
+        return optimized(*chosen, tell)
 
 
 def _optimize(arguments: Arguments, screen: Screen) -> int:

@@ -12,15 +12,16 @@ from sol.pytorch import optimize
 
 
 def optimized(
-    spec: str, batch: int, threads: int | None, tell: Callable[[str], None]
+    spec: str, batch: int, threads: int | None, tell: Callable[[str, int, int], None]
 ) -> tuple[Network, Any]:
     """The network and the module that Sol makes of it, with `threads` (None: PyTorch's number).
 
-    `tell` hears what goes on. Raises InputError for a name that nobody knows.
+    `tell` hears what goes on, steps done and steps in all (0: nobody knows). Raises InputError for a name that nobody knows.
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    tell(f"building {spec}")
+    tell(f"building {spec}", 0, 0)
     network = build(spec, batch)
-    tell(f"optimizing {spec}")
-    return network, optimize(network.module, *network.args, **network.kwargs)
+    tell(f"optimizing {spec}", 0, 0)
+    fast = optimize(network.module, *network.args, example_kwargs=network.kwargs, progress=tell)
+    return network, fast

@@ -128,7 +128,7 @@ def _inductor_freezing(network: Network, setting: Setting) -> Runner:
 def _sol(network: Network, setting: Setting) -> Runner:
     from sol.pytorch import optimize
 
-    fast = optimize(network.module, *network.args, **network.kwargs)
+    fast = optimize(network.module, *network.args, example_kwargs=network.kwargs, progress=False)
     return _module_runner(fast, network)
 
 

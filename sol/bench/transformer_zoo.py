@@ -112,7 +112,7 @@ def _inputs(module: Any, config: Any, row: Row, batch: int) -> dict[str, torch.T
     main = module.main_input_name
     inputs: dict[str, torch.Tensor] = {}
     match main:
-        case "input_ids":
+        case "input_ids" if hasattr(config, "vocab_size"):
             inputs[main] = _tokens(config, row, batch)
         case "pixel_values":
             side = getattr(config, "image_size", None) or 224
@@ -128,7 +128,7 @@ def _inputs(module: Any, config: Any, row: Row, batch: int) -> dict[str, torch.T
                 f"no example input is known for {type(module).__name__}, which takes {main!r}",
                 do="write a function that returns (model, inputs); name it as module:function",
             )
-    if config.is_encoder_decoder:
+    if getattr(config, "is_encoder_decoder", False):
         inputs["decoder_input_ids"] = _tokens(config, row, batch)
     return inputs
 
