@@ -16,7 +16,8 @@ def optimized(
 ) -> tuple[Network, Any]:
     """The network and the module that Sol makes of it, with `threads` (None: PyTorch's number).
 
-    `tell` hears what goes on, steps done and steps in all (0: nobody knows). Raises InputError for a name that nobody knows.
+    `tell` hears what goes on, steps done and steps in all (0: nobody knows). Raises InputError for
+    a name that nobody knows.
     """
     if threads is not None:
         torch.set_num_threads(threads)
