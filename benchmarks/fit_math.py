@@ -1,148 +1,174 @@
-"""The polynomials and rational functions of sol/backends/math: where their coefficients come from.
+"""The polynomials of sol/backends/math: where their coefficients come from.
 
     python benchmarks/fit_math.py            # fits all rows, prints coefficients and errors
     python benchmarks/fit_math.py exp erf    # some of them
 
-Each row of `FITS` is one approximation: a function, an interval, the form of the approximation and
-what its error is relative to. Minimax fits by the exchange algorithm of E. Y. Remez (1934), for
-rational functions with the denominator of the round before (A. Ralston and P. Rabinowitz, A First
-Course in Numerical Analysis, 1978, section 7.8), in 60 digits. Coefficients are rounded to float
-one after the other, constant term first, and the others fitted again each time, so that rounding
-costs almost nothing. Needs mpmath.
+Each row of `FITS` is one polynomial: a function, an interval, a degree, and what its error is
+relative to. Fits are minimax by C. L. Lawson's iteration (Contributions to the Theory of Linear
+Least Maximum Approximations, 1961): least squares whose weights are multiplied by the errors.
+Coefficients are rounded to float one after the other, constant term first, and those that remain
+are fitted again each time, so that rounding costs almost nothing. Needs mpmath.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import mpmath as mp
 import numpy as np
+import numpy.typing as npt
 
-mp.mp.dps = 60
+mp.mp.dps = 50
 Real = mp.mpf
 Function = Callable[[Real], Real]
+Vector = npt.NDArray[np.float64]
+POINTS, ROUNDS = 600, 300
+NOTHING = mp.mpf(10) ** -20  # where formulas with 0/0 take their limit
 
 
 @dataclass(frozen=True)
 class Fit:
-    """`target(x)` on [low, high] by sum(p_k x^k) / sum(q_k x^k), the error relative to `scale(x)`.
+    """`target(x)` on [low, high] by a polynomial of a degree, the error relative to `scale(x)`.
 
-    `fixed` names coefficients that keep a value, by ("p" or "q", k). q_0 is 1 unless it is there.
+    `first` are leading coefficients that are fixed. `single`: coefficients are floats, else doubles.
     """
 
     name: str
+    form: str
     target: Function
     low: float
     high: float
-    numerator: int
+    degree: int
     scale: Function
-    denominator: int = 0
-    fixed: dict[tuple[str, int], float] = field(default_factory=dict)
+    first: tuple[float, ...] = ()
+    single: bool = True
 
 
-Coefficients = dict[tuple[str, int], Real]
+def fitted(fit: Fit) -> tuple[list[float], float]:
+    """Rounded coefficients, constant term first, and the largest relative error."""
+    middle, half = (fit.high + fit.low) / 2, (fit.high - fit.low) / 2
+    points = middle - half * np.cos(np.pi * np.arange(POINTS + 1) / POINTS)
+    target = [fit.target(mp.mpf(float(x))) for x in points]
+    scale = [fit.scale(mp.mpf(float(x))) for x in points]
+    known = list(fit.first)
+    while len(known) <= fit.degree:
+        free = minimax(fit, points, relative(points, target, scale, known), scale, len(known))
+        known.extend([float(np.float32(free[0]))] if fit.single else free)
+    return known, float(np.abs(relative(points, target, scale, known)).max())
 
 
-def evaluate(c: Coefficients, part: str, x: Real) -> Real:
-    """The numerator ("p") or denominator ("q") at x."""
-    return mp.fsum(v * x**k for (p, k), v in c.items() if p == part)
+def relative(points: Vector, target: list[Real], scale: list[Real], known: list[float]) -> Vector:
+    """What the coefficients of `known` leave, divided by the scale."""
+    rest = []
+    for x, f, s in zip(points, target, scale):
+        rest.append(float((f - mp.polyval(known[::-1] or [0], mp.mpf(float(x)))) / s))
+    return np.array(rest)
 
 
-def error(fit: Fit, c: Coefficients, x: Real) -> Real:
-    """Relative error of the approximation at x."""
-    return (evaluate(c, "p", x) / evaluate(c, "q", x) - fit.target(x)) / fit.scale(x)
+def minimax(fit: Fit, points: Vector, rest: Vector, scale: list[Real], start: int) -> list[float]:
+    """Coefficients from degree `start` on whose largest error against `rest` is smallest."""
+    size = max(abs(fit.low), abs(fit.high))
+    powers = np.arange(start, fit.degree + 1)
+    basis = (points[:, None] / size) ** powers / np.array(scale, dtype=np.float64)[:, None]
+    weights = np.ones(len(points))
+    best, answer = np.inf, np.zeros(len(powers))
+    for _ in range(ROUNDS):
+        root = np.sqrt(weights)
+        solution = np.linalg.lstsq(basis * root[:, None], rest * root, rcond=None)[0]
+        errors = np.abs(basis @ solution - rest)
+        if errors.max() < best:
+            best, answer = errors.max(), solution
+        weights *= errors / errors.max() + 1e-9
+        weights /= weights.sum()
+    return [float(c) for c in answer / size**powers]
 
 
-def solve(
-    fit: Fit, points: Sequence[Real], known: Coefficients, last: Coefficients
-) -> Coefficients:
-    """Coefficients whose error alternates in sign and is equal in size at `points`."""
-    every = [("p", k) for k in range(fit.numerator + 1)]
-    every += [("q", k) for k in range(fit.denominator + 1)]
-    free = [key for key in every if key not in known]
-    rows, right = [], []
-    for i, x in enumerate(points):
-        f, q = fit.target(x), evaluate(last, "q", x)
-        rows.append([x**k if p == "p" else -f * x**k for p, k in free])
-        rows[-1].append((-1) ** i * q * fit.scale(x))
-        right.append(-mp.fsum(v * x**k * (1 if p == "p" else -f) for (p, k), v in known.items()))
-    answer = mp.lu_solve(mp.matrix(rows), mp.matrix(right))
-    return known | {key: answer[i] for i, key in enumerate(free)}
+def at_zero(function: Function, limit: Real) -> Function:
+    """The function with its limit at 0, where its formula divides 0 by 0."""
+    return lambda x: mp.mpf(limit) if abs(x) < NOTHING else function(x)
 
 
-def extremes(fit: Fit, c: Coefficients, count: int) -> list[Real]:
-    """The `count` places, in order, where the error is largest with alternating signs."""
-    n = 60 * count
-    middle, half = (mp.mpf(fit.high) + fit.low) / 2, (mp.mpf(fit.high) - fit.low) / 2
-    grid = [middle - half * mp.cos(mp.pi * i / n) for i in range(n + 1)]
-    values = [error(fit, c, x) for x in grid]
-    runs: list[tuple[Real, Real]] = []
-    for x, e in zip(grid, values):
-        if runs and (runs[-1][1] > 0) == (e > 0):
-            runs[-1] = max(runs[-1], (x, e), key=lambda pair: abs(pair[1]))
-        else:
-            runs.append((x, e))
-    while len(runs) > count:  # drop the smaller end
-        runs.pop(0 if abs(runs[0][1]) < abs(runs[-1][1]) else -1)
-    return [x for x, _ in runs]
+def odd(function: Function, slope: Real) -> Function:
+    """function(x) / x of an odd function, by y = x^2; `slope` is its derivative at 0."""
+    return at_zero(lambda y: function(mp.sqrt(y)) / mp.sqrt(y), slope)
 
 
-def remez(fit: Fit, known: Coefficients) -> Coefficients:
-    """The minimax coefficients with those of `known` held."""
-    unknown = fit.numerator + fit.denominator + 2 - len(known)
-    if unknown == 0:
-        return known
-    middle, half = (mp.mpf(fit.high) + fit.low) / 2, (mp.mpf(fit.high) - fit.low) / 2
-    points = [
-        middle - half * mp.cos(mp.pi * (2 * i + 1) / (2 * unknown + 2)) for i in range(unknown + 1)
-    ]
-    c: Coefficients = {("q", 0): mp.mpf(1)}
-    for _ in range(30):
-        before = c
-        c = solve(fit, points, known, c)
-        found = extremes(fit, c, unknown + 1)
-        if len(found) == unknown + 1:
-            points = found
-        if all(abs(c[k] - before.get(k, 0)) <= abs(c[k]) * mp.mpf("1e-12") for k in c):
-            break
-    return c
+def minus(function: Function, constant: float) -> Function:
+    """function(x) - constant."""
+    return lambda x: function(x) - constant
 
 
-def to_float(x: Real) -> Real:
-    """The nearest float32."""
-    return mp.mpf(float(np.float32(float(x))))
+def erf_exponent(x: Real) -> Real:
+    """-log(1 - erf(x)) / x."""
+    return -mp.log(mp.erfc(x)) / x
 
 
-def fitted(fit: Fit) -> tuple[Coefficients, float, float]:
-    """Float coefficients, the largest error before rounding them, and after."""
-    known: Coefficients = {("q", 0): mp.mpf(1)} | {k: mp.mpf(v) for k, v in fit.fixed.items()}
-    best = remez(fit, known)
-    for key in sorted(best, key=lambda k: k[1]):
-        if key not in known:
-            known[key] = to_float(remez(fit, known)[key])
-    return known, worst(fit, best), worst(fit, known)
+def erf_exponent_scale(x: Real) -> Real:
+    """An error of the exponent w counts exp(-w) |dw| / erf(x)."""
+    return erf_exponent(x) * mp.erf(x) / (-mp.log(mp.erfc(x)) * mp.erfc(x))
 
 
-def worst(fit: Fit, c: Coefficients) -> float:
-    """The largest relative error on a grid of the interval."""
-    grid = np.linspace(fit.low, fit.high, 801)
-    return float(max(abs(error(fit, c, mp.mpf(float(x)))) for x in grid))
-
-
-def near_zero(f: Function, limit: float) -> Function:
-    """f with its limit at 0, where its formula divides by zero or cancels."""
-    return lambda x: mp.mpf(limit) if abs(x) < mp.mpf("1e-25") else f(x)
-
-
-LN2 = mp.log(2)
+LN2, LN10 = mp.log(2), mp.log(10)
+OCTAVE = (
+    float(LN2 / 2) * 1.0006
+)  # exp: x reduced may lie a little outside
+ROOT_LOW, ROOT_HIGH = float(mp.sqrt(0.5) - 1) - 1e-6, float(mp.sqrt(2) - 1) + 1e-6
+QUADRANT = float((mp.pi / 4) ** 2) * 1.0002
+TANH_SPLIT, ERF_SPLIT, ERF_END = 0.65, 0.8, 3.95
+HALF_ATANH = float((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2 * 1.0001
+log_slope = at_zero(lambda f: mp.log1p(f) / f, 1)
+tanh_slope, erf_slope = odd(mp.tanh, 1), odd(mp.erf, 2 / mp.sqrt(mp.pi))
+log2_slope = odd(lambda s: 2 * mp.atanh(s) / LN2, 2 / LN2)
 
 FITS: tuple[Fit, ...] = (
-    # exp(r) on half an octave: 1 + r + r^2 p(r)
+    Fit("exp", "p(r)", mp.exp, -OCTAVE, OCTAVE, 6, mp.exp, (1.0, 1.0)),
+    Fit("log", "f p(f)", log_slope, ROOT_LOW, ROOT_HIGH, 9, log_slope, (1.0, -0.5)),
     Fit(
-        "exp", lambda r: mp.exp(r), -0.3468, 0.3468, 6, mp.exp, fixed={("p", 0): 1.0, ("p", 1): 1.0}
+        "log2",
+        "f + f p(f)",
+        lambda f: log_slope(f) / LN2 - 1,
+        ROOT_LOW,
+        ROOT_HIGH,
+        9,
+        lambda f: log_slope(f) / LN2,
     ),
+    Fit(
+        "log10",
+        "f p(f)",
+        lambda f: log_slope(f) / LN10,
+        ROOT_LOW,
+        ROOT_HIGH,
+        9,
+        lambda f: log_slope(f) / LN10,
+    ),
+    Fit("tanh", "x p(x^2)", tanh_slope, 0, TANH_SPLIT**2, 5, tanh_slope, (1.0,)),
+    Fit("erf", "x + x p(x^2)", minus(erf_slope, 1.0), 0, ERF_SPLIT**2, 5, erf_slope),
+    Fit(
+        "erf_exponent",
+        "1 - exp(-x p(x))",
+        erf_exponent,
+        ERF_SPLIT,
+        ERF_END,
+        5,
+        erf_exponent_scale,
+    ),
+    Fit("sin", "x p(x^2)", odd(mp.sin, 1), 0, QUADRANT, 3, odd(mp.sin, 1), (1.0,)),
+    Fit(
+        "cos",
+        "p(x^2)",
+        lambda y: mp.cos(mp.sqrt(y)),
+        0,
+        QUADRANT,
+        4,
+        lambda y: mp.cos(mp.sqrt(y)),
+        (1.0, -0.5),
+    ),
+    Fit("asin", "x p(x^2)", odd(mp.asin, 1), 0, 0.25, 5, odd(mp.asin, 1), (1.0,)),
+    Fit("atan", "x p(x^2)", odd(mp.atan, 1), 0, 1, 9, odd(mp.atan, 1), (1.0,)),
+    Fit("sinh", "x p(x^2)", odd(mp.sinh, 1), 0, 1, 4, odd(mp.sinh, 1), (1.0,)),
+    Fit("log2_double", "s p(s^2)", log2_slope, 0, HALF_ATANH, 4, log2_slope, single=False),
 )
 
 
@@ -151,12 +177,10 @@ def main(names: Sequence[str]) -> None:
     for fit in FITS:
         if names and fit.name not in names:
             continue
-        c, before, after = fitted(fit)
-        print(
-            f"{fit.name}: error {before:.3g}, with float coefficients {after:.3g}  (2^-24 = 5.96e-08)"
-        )
-        for (part, k), value in sorted(c.items()):
-            print(f"    {part}{k} = {float(value).hex()}f  {float(value):.9g}")
+        coefficients, error = fitted(fit)
+        print(f"{fit.name} = {fit.form}: relative error {error:.3g} (2^-24 = 5.96e-08)")
+        for k, value in enumerate(coefficients):
+            print(f"    p{k} = {value.hex()}{'f' if fit.single else ''}  {value:.9g}")
 
 
 if __name__ == "__main__":

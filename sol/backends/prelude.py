@@ -39,7 +39,8 @@ _WORD = re.compile(r"[A-Za-z_]\w*")
 _TYPE = re.compile(r"\b(v[fiudb])(\d+)\b")
 _LANES = re.compile(r"\{LANES ([^{}]*)\}")
 _SIZE = re.compile(r"(?:(?<=\bv[fiudb])|(?<=_)|\b)([WH])\b")
-_DEFINED = re.compile(r"(\w+)(?=\(|\[)")
+_ATTRIBUTE = re.compile(r"SOL_INLINE|__attribute__\(\(.*?\)\)")
+_DEFINED = re.compile(r"(\w+)(?=[(\[])")
 
 Key = tuple[str, int]  # a function and its lanes; 0 lanes: a name that has no width
 
@@ -104,13 +105,13 @@ def _find(key: Key) -> _Block:
 
 def _uses(block: _Block, width: int) -> Iterator[Key]:
     """What a definition calls, in the order of its text."""
-    lanes = {"W": width, "H": width // 2, "1": 1}
     blocks = _blocks()
+    letters = {"W": width, "H": width // 2}
     for word in _WORD.findall(block.text):
         stem, _, size = word.rpartition("_")
-        if size in lanes and f"{stem}_W" in blocks:
-            yield stem, lanes[size]
-        elif word in blocks and word != block.name and size not in lanes:
+        if f"{stem}_W" in blocks and (size in letters or size.isdecimal()):
+            yield stem, letters[size] if size in letters else int(size)
+        elif word in blocks and word != block.name:
             yield word, 0
 
 
@@ -140,7 +141,7 @@ def _blocks() -> dict[str, _Block]:
     for file in sorted(files("sol.backends").joinpath("math").iterdir(), key=lambda f: f.name):
         text = _COMMENT.sub("", file.read_text(encoding="utf-8"))
         for part in re.split(r"\n\s*\n", text):
-            defined = _DEFINED.search(part.replace("SOL_INLINE", ""))
+            defined = _DEFINED.search(_ATTRIBUTE.sub("", part))
             if defined is None:
                 continue
             assert defined[1] not in found, f"{file.name} defines {defined[1]} again"

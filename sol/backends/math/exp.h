@@ -1,40 +1,139 @@
-/* exp and what is made of it. x = n ln 2 + r with |r| <= ln 2 / 2, exp(x) = 2^n exp(r) (Cody and Waite, 1980, chapter 6).
+/* exp and what is made of it. x = n ln 2 + r with |r| <= ln 2 / 2, exp(x) = 2^n exp(r)
+   (W. J. Cody and W. Waite, Software Manual for the Elementary Functions, 1980, chapter 6).
 
-Adding the constant 1.5 * 2^23 rounds to an integer, which then stands in the low bits of the sum. The constant here is 254 larger: halves of those low bits are two
-biased exponents, and shifting them up by 23 drops everything else. Two factors 2^(n/2) reach denormal results, with one rounding, and infinity. */
+   Adding 1.5 * 2^23 rounds to an integer, which then stands in the low bits of the sum. The
+   constants here are larger by a bias: after a shift by 23 bits that drops everything else, the low
+   bits are the exponent of 2^n. Where 2^n is out of range, the bias is twice as large, and the two
+   halves of the low bits are exponents: two factors reach infinity and, with one rounding, denormal
+   results.
 
-/* exp(r) for |r| <= ln 2 / 2. */
-SOL_INLINE vfW expcore_W(vfW r) {
-    vfW p = 0x1.6ab730p-10f * r + 0x1.123d60p-7f;
-    p = p * r + 0x1.55585ap-5f;
-    p = p * r + 0x1.55548cp-3f;
-    p = p * r + 0x1.fffffcp-2f;
-    p = p * r + 1.0f;
-    return p * r + 1.0f;
+   Between a fused product and a selection stands an integer operation, even where the sign is right
+   already: gcc makes a masked sum of a sum that is selected, and then fuses no product with it. So
+   results would depend on the instruction set and on the code around. */
+
+/* (exp(r) - 1 - r) / r^2 for |r| <= ln 2 / 2. */
+SOL_INLINE vfW expseries_W(vfW r) {
+    vfW p = 0x1.6a4caap-10f * r + 0x1.123988p-7f;
+    p = p * r + 0x1.5558b0p-5f;
+    p = p * r + 0x1.555492p-3f;
+    return p * r + 0x1.fffffcp-2f;
 }
 
-/* exp(x) for -104 <= x <= 89 or NaN. */
-SOL_INLINE vfW expclamped_W(vfW x) {
-    vfW shifted = x * 0x1.715476p+0f + 0x1.8001fcp+23f;
-    vfW n = shifted - 0x1.8001fcp+23f;
+/* x - n ln 2; the first product is exact. */
+SOL_INLINE vfW reduceln2_W(vfW x, vfW n) {
     vfW r = x - n * 0x1.62e4p-1f;
-    r = r - n * 0x1.7f7d1cp-20f;
+    return r - n * 0x1.7f7d1cp-20f;
+}
+
+/* exp(x) 2^(2 bias) for -104 <= x <= 90 or NaN; `biased` is 1.5 * 2^23 + 254 + 2 bias. */
+SOL_INLINE vfW expclamped_W(vfW x, float biased) {
+    vfW shifted = x * 0x1.715476p+0f + biased;
+    vfW r = reduceln2_W(x, shifted - biased);
+    vfW y = (expseries_W(r) * r + 1.0f) * r + 1.0f;
     vuW both = (vuW)bits_W(shifted);
     vuW half = both >> 1;
-    vfW y = expcore_W(r) * frombits_W((viW)(half << 23));
-    return y * frombits_W((viW)((both - half) << 23));
+    return y * frombits_W((viW)(half << 23)) * frombits_W((viW)((both - half) << 23));
 }
 
 /* 89 and -104 give infinity and 0 by themselves; NaN passes both comparisons. */
 SOL_INLINE vfW exp_W(vfW x) {
     x = sel_W(x > 89.0f, set_W(89.0f), x);
     x = sel_W(x < -104.0f, set_W(-104.0f), x);
-    return expclamped_W(x);
+    return expclamped_W(x, 0x1.8001fcp+23f);
 }
 
-/* 1 / (1 + exp(-x)), or exp(x) / (1 + exp(x)) below 0: no overflow, and denormal results keep their bits. */
-SOL_INLINE vfW sigmoid_W(vfW x) {
-    vfW a = frombits_W(bits_W(x) | (int32_t)0x80000000);
-    vfW e = expclamped_W(sel_W(a < -104.0f, set_W(-104.0f), a));
-    return sel_W(x < 0.0f, e, set_W(1.0f)) / (1.0f + e);
+/* 2^n (exp(r) - 1) + (2^n - 1), all halved because 2^128 is no float. Below 2^-25 it is x. */
+SOL_INLINE vfW expm1_W(vfW x) {
+    vfW c = sel_W(x > 89.0f, set_W(89.0f), x);
+    c = sel_W(c < -26.0f, set_W(-26.0f), c);
+    vfW shifted = c * 0x1.715476p+0f + 0x1.8000fcp+23f;
+    vfW r = reduceln2_W(c, shifted - 0x1.8000fcp+23f);
+    vfW q = expseries_W(r) * r * r + r;
+    vfW half = frombits_W((viW)((vuW)bits_W(shifted) << 23));
+    return sel_W(abs_W(x) < 0x1p-25f, x, (q * half + (half - 0.5f)) * 2.0f);
 }
+
+/* With e = exp(-|x|) and d = e / (1 + e): 1 - d, or e - e d for x < 0. One exponential, one
+   division, no overflow, and denormal results keep their bits. */
+SOL_INLINE vfW sigmoid_W(vfW x) {
+    vfW a = frombits_W(bits_W(x) | INT32_MIN);
+    vfW e = expclamped_W(sel_W(a < -104.0f, set_W(-104.0f), a), 0x1.8001fcp+23f);
+    vfW d = e / (1.0f + e);
+    vfW c = sel_W(x < 0.0f, e, set_W(1.0f));
+    return c - c * d;
+}
+
+/* Near 0 a polynomial, which also passes NaN on, else 1 - 2 / (exp(2 |x|) + 1). */
+SOL_INLINE vfW tanh_W(vfW x) {
+    vfW y = x * x;
+    vfW p = -0x1.6969e6p-8f * y + 0x1.4f5d56p-6f;
+    p = p * y + -0x1.b7cfb4p-5f;
+    p = p * y + 0x1.1103f0p-3f;
+    p = p * y + -0x1.555524p-2f;
+    vfW near = p * y * x + x;
+    vfW a = clampabs_W(x, 10.0f);
+    vfW twice = a + a;
+    vfW shifted = twice * 0x1.715476p+0f + 0x1.8000fep+23f;
+    vfW r = twice - (shifted - 0x1.8000fep+23f) * 0x1.62e430p-1f;
+    vfW q = (expseries_W(r) * r + 1.0f) * r + 1.0f;
+    vfW e = q * frombits_W((viW)((vuW)bits_W(shifted) << 23)) + 1.0f;
+    return sel_W(y > 0.4225f, withsign_W(1.0f - 2.0f / e, x), withsign_W(near, x));
+}
+
+/* Near 0 a polynomial, which also passes NaN on, else 1 - exp(-|x| p(|x|)). */
+SOL_INLINE vfW erf_W(vfW x) {
+    vfW y = x * x;
+    vfW p = -0x1.570098p-11f * y + 0x1.4d5f72p-8f;
+    p = p * y + -0x1.b774a4p-6f;
+    p = p * y + 0x1.ce2888p-4f;
+    p = p * y + -0x1.812732p-2f;
+    p = p * y + 0x1.06eba8p-3f;
+    vfW near = p * x + x;
+    vfW a = clampabs_W(x, 3.95f);
+    p = -0x1.c58376p-13f * a + 0x1.a7d070p-9f;
+    p = p * a + -0x1.77fd28p-6f;
+    p = p * a + 0x1.af858cp-4f;
+    p = p * a + 0x1.45740ap-1f;
+    p = p * a + 0x1.20e79ap+0f;
+    vfW w = p * -a;
+    vfW shifted = w * 0x1.715476p+0f + 0x1.8000fep+23f;
+    vfW r = w - (shifted - 0x1.8000fep+23f) * 0x1.62e430p-1f;
+    vfW q = (expseries_W(r) * r + 1.0f) * r + 1.0f;
+    vfW far = 1.0f - q * frombits_W((viW)((vuW)bits_W(shifted) << 23));
+    return sel_W(y > 0.64f, withsign_W(far, x), withsign_W(near, x));
+}
+
+/* exp(|x|) / 2, without overflow where sinh and cosh have none. */
+SOL_INLINE vfW halfexp_W(vfW x) {
+    vfW a = abs_W(x);
+    return expclamped_W(sel_W(a > 90.0f, set_W(90.0f), a), 0x1.8001fap+23f);
+}
+
+SOL_INLINE vfW sinh_W(vfW x) {
+    vfW y = x * x;
+    vfW p = 0x1.756c1ep-19f * y + 0x1.a022bcp-13f;
+    p = p * y + 0x1.1110e0p-7f;
+    p = p * y + 0x1.555556p-3f;
+    vfW near = p * y * x + x, e = halfexp_W(x);
+    return sel_W(y > 1.0f, withsign_W(e - 0.25f / e, x), withsign_W(near, x));
+}
+
+SOL_INLINE vfW cosh_W(vfW x) {
+    vfW e = halfexp_W(x);
+    return e + 0.25f / e;
+}
+
+/* One lane runs the code of four: compilers contract the same products to fused operations then. */
+SOL_INLINE vf1 exp_1(vf1 x) { return exp_4(set_4(x))[0]; }
+
+SOL_INLINE vf1 expm1_1(vf1 x) { return expm1_4(set_4(x))[0]; }
+
+SOL_INLINE vf1 sigmoid_1(vf1 x) { return sigmoid_4(set_4(x))[0]; }
+
+SOL_INLINE vf1 tanh_1(vf1 x) { return tanh_4(set_4(x))[0]; }
+
+SOL_INLINE vf1 erf_1(vf1 x) { return erf_4(set_4(x))[0]; }
+
+SOL_INLINE vf1 sinh_1(vf1 x) { return sinh_4(set_4(x))[0]; }
+
+SOL_INLINE vf1 cosh_1(vf1 x) { return cosh_4(set_4(x))[0]; }

@@ -1,8 +1,13 @@
-/* Vectors in memory, lanes, masks and horizontal reductions. W is a number of lanes, H is half of it; `name_1` stands for `name_W` where W is 1. */
+/* Vectors in memory, lanes, masks and horizontal reductions. W is a number of lanes, H is half of
+   it; `name_1` stands for `name_W` where W is 1. */
 
 SOL_INLINE vfW load_W(const float *p) { return *(const vfW *)p; }
 
 SOL_INLINE void store_W(float *p, vfW x) { *(vfW *)p = x; }
+
+SOL_INLINE viW loadi_W(const int32_t *p) { return *(const viW *)p; }
+
+SOL_INLINE void storei_W(int32_t *p, viW x) { *(viW *)p = x; }
 
 SOL_INLINE vfW set_W(float x) { return (vfW){LANES x}; }
 
@@ -18,6 +23,15 @@ SOL_INLINE vfW tofloat_W(viW x) { return __builtin_convertvector(x, vfW); }
 
 SOL_INLINE vf1 tofloat_1(vi1 x) { return (float)x; }
 
+SOL_INLINE vdW todouble_W(vfW x) { return __builtin_convertvector(x, vdW); }
+
+SOL_INLINE vd1 todouble_1(vf1 x) { return (double)x; }
+
+SOL_INLINE vfW tosingle_W(vdW x) { return __builtin_convertvector(x, vfW); }
+
+SOL_INLINE vf1 tosingle_1(vd1 x) { return (float)x; }
+
+/* Towards zero; a value outside of int32 gives any integer. */
 SOL_INLINE viW toint_W(vfW x) { return __builtin_convertvector(x, viW); }
 
 SOL_INLINE vi1 toint_1(vf1 x) { return (int32_t)x; }

@@ -8,13 +8,20 @@ SOL_INLINE vfW min_W(vfW a, vfW b) { return sel_W((a != a) | (a < b), a, b); }
 /* NaN stays NaN, and so does -0. */
 SOL_INLINE vfW relu_W(vfW x) { return sel_W(x < 0.0f, set_W(0.0f), x); }
 
-SOL_INLINE vfW abs_W(vfW x) { return frombits_W(bits_W(x) & 0x7fffffff); }
+SOL_INLINE vfW abs_W(vfW x) { return frombits_W(bits_W(x) & INT32_MAX); }
 
 SOL_INLINE vfW neg_W(vfW x) { return -x; }
 
+/* The smaller of |x| and a positive limit, which stands for NaN too: bits of positive floats are in
+   the order of the floats. */
+SOL_INLINE vfW clampabs_W(vfW x, float limit) {
+    viW a = bits_W(x) & INT32_MAX, b = bits_W(set_W(limit));
+    return frombits_W(seli_W(a < b, a, b));
+}
+
 /* |x| with the sign bit of s, for x >= 0. */
 SOL_INLINE vfW withsign_W(vfW x, vfW s) {
-    return frombits_W(bits_W(x) | (bits_W(s) & (int32_t)0x80000000));
+    return frombits_W(bits_W(x) | (bits_W(s) & INT32_MIN));
 }
 
 /* -1, 0 or 1; 0 for NaN, as torch.sign. */
