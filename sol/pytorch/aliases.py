@@ -7,7 +7,7 @@ always if the base is an argument, and if it is computed only where another resu
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,8 +31,31 @@ def aliases(traced: Traced) -> dict[int, Alias]:
     """For the numbers of results that share memory: with what."""
     sources = {s.node for s in traced.sources}
     found = {n: _alias(r) for n, r in enumerate(traced.results) if isinstance(r, fx.Node)}
-    shared = Counter(alias.base for alias in set(found.values()))
-    return {n: a for n, a in found.items() if a.base in sources or shared[a.base] > 1}
+    pairs = itertools.combinations(dict.fromkeys(found.values()), 2)
+    shared = {a.base for a, b in pairs if a.base is b.base and _overlap(a, b)}
+    return {n: a for n, a in found.items() if a.base in sources or a.base in shared}
+
+
+def _overlap(a: Alias, b: Alias) -> bool:
+    """Whether two results on one base may have an element in common."""
+    for first, second in zip(a.chain, b.chain):
+        if first is not second:
+            return not _apart(first, second)
+    return True
+
+
+def _apart(first: fx.Node, second: fx.Node) -> bool:
+    """Whether two views of the same tensor are known to have nothing in common."""
+    if first.target is not second.target or first.args[:1] != second.args[:1]:
+        return False
+    name = str(first.target)
+    if name in ("<built-in function getitem>", "aten.select.int"):  # parts of a split; places
+        return first.args[:-1] == second.args[:-1] and first.args[-1] != second.args[-1]
+    if name != "aten.slice.Tensor" or not len(first.args) == len(second.args) == 4:
+        return False
+    (axis, low, high), (other, begin, end) = first.args[1:], second.args[1:]
+    whole = all(isinstance(v, int) and v >= 0 for v in (low, high, begin, end))
+    return bool(axis == other and whole and (high <= begin or end <= low))  # type: ignore[operator]
 
 
 def _alias(node: fx.Node) -> Alias:

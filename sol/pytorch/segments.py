@@ -84,18 +84,19 @@ class _Cutter:
         for level in sorted(groups):
             make = self._torch_steps if level % 2 else self._sol_step
             make(groups[level])
+        mutations = tuple((t, self._name(self._finished(v))) for t, v in self.traced.mutations)
+        own = [r for n, r in enumerate(self.traced.results) if n not in self.aliases]
+        for node in [*own, *(a.base for a in self.aliases.values())]:
+            self._finished(node)
+        computing = len(self.steps)
         changed = {value: target for target, value in self.traced.mutations}
         results = tuple(self._result(n, r, changed) for n, r in enumerate(self.traced.results))
-        mutations = tuple((t, self._name(self._finished(v))) for t, v in self.traced.mutations)
         names = {s.index: s.node.name for s in self.traced.sources if s.role == "input"}
+        inputs = tuple(names.get(n, "") for n in range(len(signature.tensors)))
         return Captured(
-            signature,
-            tuple(names.get(n, "") for n in range(len(signature.tensors))),
-            tuple(self.steps), results, mutations, self.traced.tree, self._lifted(),
+            signature, inputs, tuple(self.steps), results, mutations, self.traced.tree,
+            {k: t for k, t in self.traced.tensors.items() if is_lifted(k)}, computing=computing,
         )  # fmt: skip
-
-    def _lifted(self) -> dict[str, torch.Tensor]:
-        return {k: t for k, t in self.traced.tensors.items() if is_lifted(k)}
 
     def _name(self, reference: Any) -> str:
         if isinstance(reference, Value):
@@ -194,7 +195,6 @@ class _Cutter:
     def _result(self, number: int, node: fx.Node, changed: dict[fx.Node, Any]) -> Any:
         if node in changed:  # the network returns the very tensor that it has changed
             target = changed[node]
-            self._finished(node)
             return Parameter(target) if isinstance(target, str) else Value(self._input(target))
         alias = self.aliases.get(number)
         if alias is not None:
@@ -207,7 +207,6 @@ class _Cutter:
         )
 
     def _views(self, alias: Alias) -> None:
-        self._finished(alias.base)
         for node in alias.chain:
             if node not in self.made:
                 self._torch_step(node, SHARED, view=True)

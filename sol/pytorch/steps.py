@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 
-from sol.core.dims import Dim
 from sol.core.errors import UnsupportedError
 from sol.ir.graph import Graph
 from sol.pytorch.trace import Signature
@@ -95,6 +95,7 @@ class Captured:
     tree: Tree
     lifted: Mapping[str, torch.Tensor] = field(default_factory=dict)
     least_batch: int = 2
+    computing: int = 0  # how many of the steps compute; those after them only make views
 
     @property
     def graph(self) -> Graph:
@@ -115,6 +116,29 @@ class Captured:
         """What stays in PyTorch; views are no computation and do not count."""
         steps = (s for s in self.steps if isinstance(s, TorchStep) and not s.view)
         return tuple(Left(s.target, s.origin, s.reason) for s in steps)
+
+    @cached_property
+    def own(self) -> tuple[str, ...]:
+        """Results that are tensors of their own, neither arguments nor views."""
+        made = {name for step in self.steps[: self.computing] for name in makes(step)}
+        names = (r.name for r in self.results if isinstance(r, Value) and r.name in made)
+        return tuple(dict.fromkeys(names))
+
+    @cached_property
+    def places(self) -> tuple[int, ...]:
+        """For each of `own` a place where it stands among the results."""
+        names = [r.name if isinstance(r, Value) else "" for r in self.results]
+        return tuple(map(names.index, self.own))
+
+    @cached_property
+    def hidden(self) -> bool:
+        """Whether a view is on memory that is neither an argument nor a result."""
+        known = {*self.inputs, *self.own}
+        for step in self.steps[self.computing :]:
+            if not known.issuperset(reads(step)):
+                return True
+            known.update(makes(step))
+        return False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -143,12 +167,6 @@ def reads(step: Step) -> list[str]:
     return [r.name for r in _references(given) if isinstance(r, Value)]
 
 
-def has_sizes(step: TorchStep) -> bool:
-    """Whether an argument follows the batch."""
-
-    def any_dim(value: Any) -> bool:
-        if isinstance(value, (tuple, list)):
-            return any(map(any_dim, value))
-        return isinstance(value, Dim)
-
-    return any_dim((step.args, step.kwargs))
+def makes(step: Step) -> tuple[str, ...]:
+    """Names of the values that a step makes."""
+    return step.outputs if isinstance(step, SolStep) else (step.result,)

@@ -54,6 +54,14 @@ class Signature:
         """The same with every size fixed."""
         return Signature(self.tree, tuple(Tensor(t.shape, t.dtype, False) for t in self.tensors))
 
+    def of_one(self) -> Signature:
+        """The same for a batch of exactly one."""
+        one = (
+            Tensor((1, *t.shape[1:]) if t.batched else t.shape, t.dtype, False)
+            for t in self.tensors
+        )
+        return Signature(self.tree, tuple(one))
+
 
 Role = Literal["input", "parameter", "constant"]
 

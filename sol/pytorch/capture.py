@@ -1,0 +1,113 @@
+"""Capture a network: trace it, translate it, cut it into steps; the batch open where that works.
+
+`capture` is the whole front half of the frontend. It tries the network with a symbolic batch, and
+with fixed sizes where something is not linear in the batch. It raises `NotCaptured` with the
+reasons where torch.export cannot follow the network at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from sol.core.errors import UnsupportedError
+from sol.pytorch.inputs import signature_of
+from sol.pytorch.segments import cut
+from sol.pytorch.single import holds_for_one, same, unchanged
+from sol.pytorch.steps import Captured
+from sol.pytorch.trace import Signature, describe, trace
+
+_BATCH = "batch size B"  # what reasons say where fixed sizes would help
+
+
+class NotCaptured(UnsupportedError):
+    """torch.export cannot follow a network; `.reason` says why."""
+
+
+def capture(
+    model: nn.Module,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    call: Callable[..., Any] | None = None,
+    signature: Signature | None = None,
+) -> Captured:
+    """The network that `call(*args, **kwargs)` runs, `model.forward` if no other is named.
+
+    Raises NotCaptured if it cannot be read, UnsupportedError if Sol computes nothing of its kind.
+    """
+    call = call or model.forward
+    if signature is None:
+        signature = signature_of(args, kwargs or {})[1]
+    check_types(model, signature)
+    captured, reason = _attempt(model, call, signature)
+    if captured is not None and not _hindered_by_batch(captured):
+        return captured
+    if not signature.symbolic:
+        raise NotCaptured("the network", reason)
+    fixed, fixed_reason = _attempt(model, call, signature.fixed())
+    if fixed is None and captured is None:
+        raise NotCaptured("the network", fixed_reason)
+    if fixed is None or (captured is not None and len(captured.left) <= len(fixed.left)):
+        assert captured is not None
+        return captured
+    return fixed
+
+
+def _attempt(
+    model: nn.Module, call: Callable[..., Any], signature: Signature
+) -> tuple[Captured | None, str]:
+    try:
+        with unchanged(model):
+            captured = cut(trace(model, call, signature), signature)
+    except Exception as error:  # torch.export raises many kinds; all mean the same here
+        return None, f"{describe(signature)}: {_first_line(error)}"
+    if signature.symbolic and _takes_one(model, call, captured):
+        captured = replace(captured, least_batch=1)
+    return captured, ""
+
+
+def _takes_one(model: nn.Module, call: Callable[..., Any], captured: Captured) -> bool:
+    """Whether the steps hold for a batch of one too: by how the network is called, or the graph."""
+    signature = captured.signature
+    if holds_for_one(model, call, signature):
+        return True
+    if captured.left or len(captured.steps) != 1:
+        return False
+    try:
+        with unchanged(model):
+            single = cut(trace(model, call, signature.of_one()), signature.of_one())
+        return same(captured.graph, single.graph)
+    except Exception:  # then one image is captured by itself when it comes
+        return False
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+
+
+def _hindered_by_batch(captured: Captured) -> bool:
+    return captured.signature.symbolic and any(_BATCH in e.reason for e in captured.left)
+
+
+def check_types(model: nn.Module, signature: Signature) -> None:
+    """UnsupportedError unless parameters and inputs are float32 (or whole numbers) on the CPU."""
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        _check(name, tensor.dtype)
+        if tensor.device.type not in ("cpu", "meta"):
+            raise UnsupportedError(name, f"it is on {tensor.device}; Sol runs on the CPU")
+        if type(tensor.data) is not torch.Tensor or tensor.layout is not torch.strided:
+            raise UnsupportedError(name, f"it is a {type(tensor.data).__name__}, {tensor.layout}")
+    for number, kind in enumerate(signature.tensors):
+        _check(f"input {number}", kind.dtype)
+
+
+def _check(name: str, dtype: torch.dtype) -> None:
+    if (dtype.is_floating_point or dtype.is_complex) and dtype is not torch.float32:
+        short = str(dtype).removeprefix("torch.")
+        raise UnsupportedError(name, f"it is {short}; Sol computes in float32")

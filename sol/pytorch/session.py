@@ -1,0 +1,329 @@
+"""The calls of one network: find the program that fits, or make it, or run the original.
+
+A `Session` belongs to one module. It keeps a few programs, one for each signature (shapes but for
+the batch, types, structure, scalars); it notices changed parameters, hands results a gradient
+history where PyTorch would, and runs the original network wherever Sol cannot, keeping the reason
+for `explain`. Any number of threads may call it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from sol.core import config
+from sol.core.errors import SolError, UnsupportedError
+from sol.pytorch.capture import NotCaptured, capture
+from sol.pytorch.guard import Guard, dense, foreign_mode, shares_memory, unfit
+from sol.pytorch.handle import Handle
+from sol.pytorch.inputs import signature_of
+from sol.pytorch.lazy import with_history
+from sol.pytorch.program import Compile, Program
+from sol.pytorch.steps import Captured
+from sol.pytorch.trace import Flat, Signature, describe
+from sol.pytorch.tree import Branch, Leaf, Tree, flatten
+from sol.pytorch.watch import Fingerprint, Watch
+
+log = logging.getLogger(__name__)
+
+_MOST_PROGRAMS = 8  # kept at a time; the one that was not used for longest goes
+_MOST_CAPTURES = 32  # then a network has too many shapes to be worth it
+_TRAINING = "training mode: Sol has no training yet; call eval()"
+
+Read = Callable[[nn.Module, Callable[..., Any], Signature], Captured]
+
+
+@dataclass
+class Entry:
+    """A signature with its program, and what of it the calls need."""
+
+    tree: Tree
+    guard: Guard
+    program: Program
+    shares: bool  # writes into memory, or has results that share it
+
+    @property
+    def captured(self) -> Captured:
+        """The network of this program."""
+        return self.program.captured
+
+
+class Session:
+    """Calls of `call`, which is the forward of `model` before Sol.
+
+    compile_graph makes executables; read captures (with a cache, if it has one); fingerprint is
+    what `Watch` needs; parts makes a callable of a network that cannot be captured whole.
+    """
+
+    def __init__(
+        self, model: nn.Module, call: Callable[..., Any], *, compile_graph: Compile,
+        fingerprint: Fingerprint, read: Read | None = None, threads: int | None = None,
+        parts: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
+    ) -> None:  # fmt: skip
+        self.model = model
+        self.call = call
+        self.entries: list[Entry] = []
+        self.fallbacks: Counter[str] = Counter()  # why, and how often the original ran
+        self.refused: dict[Signature, str] = {}
+        self._refused_as: Any = None  # what the module was like then
+        self.parts: Callable[..., Any] | None = None
+        self._compile, self._threads = compile_graph, threads
+        self._read = read or (lambda m, c, s: capture(m, call=c, signature=s))
+        self._fingerprint = fingerprint
+        self._make_parts = parts
+        self._watch = Watch(model, (), fingerprint)
+        self._lock = threading.RLock()
+        self._preparing = threading.Lock()
+        self._in_original = 0
+        self.connect: Any = None  # what makes a session for a copy of the module
+        self.handle = Handle(self)
+        self._captures = 0
+
+    @property
+    def training(self) -> bool:
+        """Whether any part of the network is in training mode."""
+        return self._watch.training
+
+    # ---- a call
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the network returns for these arguments."""
+        watch = self._watch
+        reason = foreign_mode() or (_TRAINING if watch.training else watch.hooked())
+        if reason is not None:
+            return self._original(reason, args, kwargs)
+        try:
+            tensors, tree = _taken_apart(args, kwargs)
+        except UnsupportedError as error:
+            return self._original(str(error), args, kwargs)
+        if not self._watch.same_structure():
+            self.forget()
+        for entry in self.entries:
+            if entry.tree == tree:
+                batch = entry.guard.batch(tensors)
+                if batch > 0:
+                    return self._run(entry, tensors, batch, args, kwargs)
+        return self._first_call(tensors, args, kwargs)
+
+    def _original(self, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not torch.compiler.is_compiling():
+            self.fallbacks[reason] += 1
+        return self._by_original(args, kwargs)
+
+    def _by_original(self, args: Any, kwargs: Any) -> Any:
+        self._in_original += 1
+        try:
+            return self.call(*args, **kwargs)
+        finally:
+            self._in_original -= 1
+
+    def changed(self, name: str) -> None:
+        """An attribute of the module was set: what was traced may not hold any more.
+
+        What the network itself sets while it runs is no news.
+        """
+        if not self._in_original and name != "training":
+            self.forget()
+
+    def _first_call(
+        self, tensors: list[torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A new signature: the original runs (and raises its own errors), then Sol reads it."""
+        reason = next(filter(None, map(unfit, tensors)), None)
+        if reason is not None:
+            return self._original(reason, args, kwargs)
+        if self.refused and self._refused_as != _kinds(self.model):
+            self.forget()
+        signature = signature_of(args, kwargs)[1]
+        reason = self.refused.get(signature) or self.refused.get(_any_batch(signature))
+        if reason is None:
+            result = self._by_original(args, kwargs)
+            self.specialise(args, kwargs)
+            return result
+        if self.parts is not None:
+            return self.parts(*args, **kwargs)
+        return self._original(reason, args, kwargs)
+
+    def _run(
+        self, entry: Entry, given: list[torch.Tensor], batch: int, args: Any, kwargs: Any
+    ) -> Any:
+        tensors = [dense(t) for t in given]
+        wants_gradient = torch.is_grad_enabled() and (
+            self._watch.wants_gradient or any(t.requires_grad for t in given)
+        )
+        if entry.shares:
+            reason = _why_not_sharing(entry.captured, given, tensors, wants_gradient)
+            if reason is not None:
+                return self._original(reason, args, kwargs)
+        if not self._refresh(entry):  # half(), to(): it is another network now
+            self.forget()
+            return self._first_call(given, args, kwargs)
+        if wants_gradient:
+            results = self._with_history(entry, tensors, given, batch)
+        else:
+            results = entry.program.run(tensors, batch)
+        return entry.program.put_together(results)
+
+    def _refresh(self, entry: Entry) -> bool:
+        """Hand the program the parameters if they are not those that it knows.
+
+        False if it cannot take them because they have other types or shapes.
+        """
+        watch = self._watch
+        state = watch.values()
+        if entry.program.prepared == state:
+            return True
+        with self._preparing:
+            if not watch.same_kinds():
+                return False
+            if entry.program.prepared != state:
+                entry.program.prepare(watch.tensors, state)
+        return True
+
+    # ---- gradients
+
+    def _with_history(
+        self, entry: Entry, tensors: list[torch.Tensor], given: list[torch.Tensor], batch: int
+    ) -> list[torch.Tensor]:
+        """Results with a history; views are made after it and have PyTorch's own."""
+        parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        program, captured = entry.program, entry.captured
+        rest: dict[str, Any] = {}
+
+        def run() -> list[torch.Tensor]:
+            rest.update(program.compute(tensors, batch))
+            return [rest[name] for name in captured.own]
+
+        def replay(saved: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+            results = self._replayed(entry, saved, list(parameters))
+            return [results[n] for n in captured.places]
+
+        own = with_history(run, replay, [*given, *parameters.values()])
+        rest.update(zip(captured.own, own))
+        rest.update(zip(captured.inputs, given))
+        return program.finish(given, batch, rest)
+
+    def _replayed(
+        self, entry: Entry, saved: Sequence[torch.Tensor], names: list[str]
+    ) -> Sequence[torch.Tensor]:
+        """The tensors of the original's result, on these arguments and parameters."""
+        count = len(entry.captured.inputs)
+        flat = Flat(self.model, self.call, entry.tree, lambda tree: None)
+        swapped = dict(zip((f"model.{n}" for n in names), saved[count:]))
+        results: Sequence[torch.Tensor] = functional_call(flat, swapped, tuple(saved[:count]))
+        return results
+
+    # ---- making programs
+
+    def specialise(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Entry | None:
+        """The program for calls like this one; None with a reason in `refused` if there is none."""
+        with self._lock:
+            tensors, signature = signature_of(args, kwargs)
+            for entry in self.entries:
+                if entry.tree == signature.tree and entry.guard.batch(tensors) > 0:
+                    return entry
+            try:
+                return self._made(signature)
+            except Exception as error:  # PyTorch can run it, and `explain` will say why it does
+                if config.CHECK.get() and not isinstance(error, SolError):
+                    raise
+                self._refuse(signature, error)
+                return None
+
+    def _made(self, signature: Signature) -> Entry:
+        if self._captures >= _MOST_CAPTURES:
+            raise UnsupportedError("the call", f"more than {_MOST_CAPTURES} different shapes")
+        self._captures += 1
+        captured = self._read(self.model, self.call, signature)
+        if not captured.graphs:
+            left = "; ".join(f"{e.op}: {e.reason}" for e in captured.left[:3])
+            raise UnsupportedError("the network", left or "it computes nothing")
+        return self._add(captured)
+
+    def _add(self, captured: Captured) -> Entry:
+        program = Program(captured, self._compile, self._threads)
+        entry = Entry(
+            captured.signature.tree,
+            Guard(captured.signature, captured.least_batch),
+            program,
+            _shares(captured),
+        )
+        self.entries = [entry, *self.entries][:_MOST_PROGRAMS]
+        keys = {k: None for e in self.entries for k in e.captured.keys}
+        self._watch = Watch(self.model, keys, self._fingerprint)
+        return entry
+
+    def _refuse(self, signature: Signature, error: Exception) -> None:
+        reason = str(error)
+        known = isinstance(error, SolError)
+        log.log(
+            logging.INFO if known else logging.WARNING,
+            "%s runs in PyTorch: %s", describe(signature), reason, exc_info=not known,
+        )  # fmt: skip
+        self._refused_as = _kinds(self.model)
+        self.refused[_any_batch(signature) if signature.symbolic else signature] = reason
+        if isinstance(error, NotCaptured) and self._make_parts is not None and self.parts is None:
+            self.parts = self._make_parts(self.call)
+
+    def forget(self) -> None:
+        """Drop all programs: the module is another one now, or the user says so."""
+        with self._lock:
+            self.entries, self.refused, self.parts = [], {}, None
+            self._watch = Watch(self.model, (), self._fingerprint)
+
+
+def _taken_apart(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[torch.Tensor], Tree]:
+    """Tensors and structure of a call; a short way for a few plain tensors."""
+    if not kwargs and all(isinstance(a, torch.Tensor) for a in args):
+        return list(args), _plain(len(args))
+    return flatten((args, dict(sorted(kwargs.items()))))
+
+
+_PLAIN: dict[int, Tree] = {}
+
+
+def _plain(count: int) -> Tree:
+    """The structure of `count` positional tensors, the same object each time."""
+    if count not in _PLAIN:
+        leaves = tuple(Leaf(n) for n in range(count))
+        _PLAIN[count] = Branch(
+            "tuple", tuple, (),
+            (Branch("tuple", tuple, (), leaves), Branch("dict", dict, (), ())),
+        )  # fmt: skip
+    return _PLAIN[count]
+
+
+def _kinds(model: nn.Module) -> list[Any]:
+    return [(id(p), p.dtype, p.device) for p in (*model.parameters(), *model.buffers())]
+
+
+def _any_batch(signature: Signature) -> Signature:
+    """The signature with the batch sizes left out."""
+    tensors = (replace(t, shape=(-1, *t.shape[1:])) if t.batched else t for t in signature.tensors)
+    return Signature(signature.tree, tuple(tensors))
+
+
+def _shares(captured: Captured) -> bool:
+    """Whether memory is written, or a result may be on that of an argument or another result."""
+    return bool(captured.mutations) or len(captured.own) < len(captured.results)
+
+
+def _why_not_sharing(
+    captured: Captured, given: list[torch.Tensor], tensors: list[torch.Tensor], gradient: bool
+) -> str | None:
+    """Cases in which writing or sharing memory needs the network's own way of doing it."""
+    if gradient and (captured.mutations or captured.hidden):
+        return "gradients through a network that writes memory, or shares it between results"
+    if any(a is not b for a, b in zip(given, tensors)):
+        return "an argument that is not row-major in a network that writes or shares memory"
+    if any(isinstance(t, int) for t, _ in captured.mutations) and shares_memory(given):
+        return "arguments that share memory in a network that writes into one"
+    return None

@@ -1,0 +1,147 @@
+"""Notices what a user changes on a module between calls.
+
+A program holds packed copies of parameters and was traced from certain submodules in evaluation
+mode. `Watch` compares, in a few microseconds for each call: the submodules (by identity), their
+mode and hooks, the parameters and buffers (by identity, address, version counter and a few sampled
+words of their memory, for writes through `.data` that leave the version alone).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter, is_
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
+from torch.utils.hooks import RemovableHandle
+
+_training = attrgetter("training")
+_version = attrgetter("_version")
+_wants_gradient = attrgetter("requires_grad")
+_address = torch.Tensor.data_ptr
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+Fingerprint = Callable[["array[int]", "array[int]"], int]  # of addresses and sizes in bytes
+State = tuple[Any, ...]
+
+
+class Watch:
+    """One module, and those of its tensors that programs read (`keys`, names in the module)."""
+
+    def __init__(self, model: nn.Module, keys: Iterable[str], fingerprint: Fingerprint) -> None:
+        self._model = model
+        self._modules = tuple(model.modules())
+        links = [(m._modules, n, child) for m in self._modules for n, child in m._modules.items()]
+        self._parents: list[Any] = [table for table, _, _ in links]
+        self._names = [name for _, name, _ in links]
+        self._children = [child for _, _, child in links]
+        self._tables = list({id(m._modules): m._modules for m in self._modules}.values())
+        self._count = sum(map(len, self._tables))
+        self._hooks = -1
+        self._fingerprint = fingerprint
+        self.tensors = {key: find(model, key) for key in keys}
+        self._watched = list(self.tensors.values())
+        self._places = _places(self._modules, self.tensors)
+        self._kinds = self._kinds_now()
+        self._sizes = array("q", [_bytes(t) for t in self._watched])
+
+    @property
+    def training(self) -> bool:
+        """Whether any part of the module is in training mode."""
+        return True in map(_training, self._modules)
+
+    def same_structure(self) -> bool:
+        """Whether the module has the same submodules and tensors still."""
+        tables, names, tensors = self._places
+        get: Any = dict.get
+        return (
+            all(map(is_, map(get, self._parents, self._names), self._children))
+            and sum(map(len, self._tables)) == self._count
+            and all(map(is_, map(get, tables, names), tensors))
+        )
+
+    def hooked(self) -> str | None:
+        """Why hooks keep programs from running, None if there are none."""
+        if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
+            return "there are hooks for all modules, and Sol would not call them"
+        if self._hooks == RemovableHandle.next_id:  # nobody has registered any since
+            return None
+        name = _foreign_hook(self._model)
+        if name is not None:
+            return f"{name} has a forward hook, and Sol would not call it"
+        self._hooks = RemovableHandle.next_id
+        return None
+
+    def values(self) -> State:
+        """What differs after any tensor was written or got other memory."""
+        addresses = array("Q", map(_address, self._watched))
+        versions = tuple(map(_version, self._watched))
+        return addresses.tobytes(), versions, self._fingerprint(addresses, self._sizes)
+
+    def same_kinds(self) -> bool:
+        """Whether every tensor still has its type, shape and device (`half()`, `to()`)."""
+        return self._kinds == self._kinds_now()
+
+    def _kinds_now(self) -> list[Any]:
+        return [(t.dtype, t.shape, t.stride(), t.device) for t in self._watched]
+
+    @property
+    def wants_gradient(self) -> bool:
+        """Whether any tensor asks for its gradient."""
+        return True in map(_wants_gradient, self._watched)
+
+
+def find(model: nn.Module, key: str) -> torch.Tensor:
+    """The tensor of this name: parameter, buffer, or plain attribute."""
+    path, _, name = key.rpartition(".")
+    owner = model.get_submodule(path)
+    found = getattr(owner, name)
+    assert isinstance(found, torch.Tensor), f"{key} is no tensor"
+    return found
+
+
+Places = tuple[list[Any], list[str], list[Any]]  # tables, names, what stands there
+
+
+def _places(modules: tuple[nn.Module, ...], tensors: Mapping[str, torch.Tensor]) -> Places:
+    """Every table and name under which one of the tensors stands; tied ones stand in several."""
+    wanted = {id(t) for t in tensors.values()}
+    found: Places = ([], [], [])
+    for module in modules:
+        tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, module.__dict__)
+        for table in tables:
+            for name, value in table.items():
+                if id(value) in wanted:
+                    found[0].append(table)
+                    found[1].append(name)
+                    found[2].append(value)
+    return found
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    """How many bytes from its address on a tensor spans."""
+    if not tensor.numel():
+        return 0
+    last = sum((s - 1) * step for s, step in zip(tensor.shape, tensor.stride()))
+    return (last + 1) * tensor.element_size()
+
+
+def _foreign_hook(model: nn.Module) -> str | None:
+    """A submodule with a forward hook that is not PyTorch's own (weight_norm, spectral_norm).
+
+    Programs do not call hooks of submodules. Those of the outer module run around the program.
+    """
+    name: str
+    for name, module in model.named_modules():
+        hooks = [h for table in _HOOKS for h in getattr(module, table).values()]
+        if module is not model and not all(map(_is_own, hooks)):
+            return name
+    return None
+
+
+def _is_own(hook: Any) -> bool:
+    home = getattr(hook, "__module__", None) or type(hook).__module__
+    return str(home).startswith("torch.nn.utils")

@@ -1,0 +1,75 @@
+"""Sol in NumPy: the frontend is tested without a compiler."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sol.core.dims import concrete
+from sol.ir.graph import Graph, Node
+from sol.ops.reference import evaluate
+
+
+class Reference:
+    """An executable that evaluates the graph in NumPy; counts what is done with it."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.runs = 0
+        self.prepared = 0
+        self.parameters: dict[str, Any] = {}
+
+    def prepare(self, parameters: Mapping[str, Any]) -> None:
+        self.prepared += 1
+        self.parameters = {key: np.array(value) for key, value in parameters.items()}
+
+    def run(self, inputs: Sequence[int], outputs: Sequence[int], batch: int, threads: int) -> None:
+        assert batch >= 1
+        assert threads >= 1
+        self.runs += 1
+        given = {n.name: _memory(a, n, batch) for n, a in zip(self.graph.inputs, inputs)}
+        results = evaluate(self.graph, given, self.parameters, batch)
+        for name, address, result in zip(self.graph.outputs, outputs, results):
+            _memory(address, self.graph[name], batch)[...] = result
+
+
+def _memory(address: int, node: Node, batch: int) -> Any:
+    """The array at an address."""
+    shape = concrete(node.shape, batch)
+    count = int(np.prod(shape)) * node.dtype.bytes
+    buffer = (ctypes.c_char * count).from_address(address)
+    return np.frombuffer(buffer, dtype=node.dtype.numpy).reshape(shape)
+
+
+class Compiler:
+    """Stands in for sol.compiler; knows all executables that it made."""
+
+    def __init__(self) -> None:
+        self.made: list[Reference] = []
+
+    def __call__(self, graph: Graph, options: Any, progress: Any) -> Reference:
+        self.made.append(Reference(graph))
+        return self.made[-1]
+
+    @property
+    def runs(self) -> int:
+        return sum(e.runs for e in self.made)
+
+
+@pytest.fixture(autouse=True)
+def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
+    made = Compiler()
+    monkeypatch.setattr("sol.pytorch.connect.compile_with", made)
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> Iterator[None]:
+    torch.manual_seed(0)
+    yield
+    torch._dynamo.reset()
