@@ -7,18 +7,17 @@ N, H]. They are run in the order of time, so there is no index expression, only 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from sol.core.errors import UnsupportedError
 from sol.ir.graph import Node, TensorType
+from sol.ops.cells import CELLS, Cell, cell_name, on_arrays
 from sol.ops.registry import OpDef, Sample, Types, register
 from sol.ops.rules import need, need_kind, need_positive, need_rank, need_shape, of
 from sol.ops.sampling import f32
-
-Cell = Callable[[Any, tuple[Any, ...], Any, Any], tuple[Any, ...]]
 
 
 def _check(
@@ -71,58 +70,31 @@ def _infer_rnn(
     return _check("rnn", 1, x, (h0,), weights, layers, bidirectional, bias, batch_first)
 
 
-# ---- one step ------------------------------------------------------------------------------------
-
-
-def _sigmoid(x: Any) -> Any:
-    return 0.5 * np.tanh(0.5 * x) + 0.5
-
-
-def _lstm_cell(node: Node, states: tuple[Any, ...], gates: Any, recurrent: Any) -> tuple[Any, ...]:
-    i, f, g, o = np.split(gates + recurrent, 4, axis=-1)
-    c = _sigmoid(f) * states[1] + _sigmoid(i) * np.tanh(g)
-    return _sigmoid(o) * np.tanh(c), c
-
-
-def _gru_cell(node: Node, states: tuple[Any, ...], gates: Any, recurrent: Any) -> tuple[Any, ...]:
-    (xr, xz, xn), (hr, hz, hn) = np.split(gates, 3, axis=-1), np.split(recurrent, 3, axis=-1)
-    r, z = _sigmoid(xr + hr), _sigmoid(xz + hz)
-    n = np.tanh(xn + r * hn)
-    return (n + z * (states[0] - n),)
-
-
-def _rnn_cell(node: Node, states: tuple[Any, ...], gates: Any, recurrent: Any) -> tuple[Any, ...]:
-    x = gates + recurrent
-    return (np.tanh(x) if node["nonlinearity"] == "tanh" else np.where(x < 0, 0, x),)
-
-
 # ---- all steps of all layers ---------------------------------------------------------------------
 
 
-def _reference(cell: Any, states: int) -> Callable[..., tuple[Any, ...]]:
-    def reference(node: Node, x: Any, *rest: Any) -> tuple[Any, ...]:
-        initial, weights = rest[:states], rest[states:]
-        directions, each = 1 + node["bidirectional"], 4 if node["bias"] else 2
-        sequence = x.swapaxes(0, 1) if node["batch_first"] else x
-        last: list[tuple[Any, ...]] = []
-        for layer in range(node["layers"]):
-            results = []
-            for direction in range(directions):
-                run = layer * directions + direction
-                start = tuple(s[run] for s in initial)
-                own = weights[run * each : (run + 1) * each]
-                result, end = _run(node, cell, sequence[:: 1 - 2 * direction], start, own)
-                results.append(result[:: 1 - 2 * direction])
-                last.append(end)
-            sequence = np.concatenate(results, axis=-1)
-        out = sequence.swapaxes(0, 1) if node["batch_first"] else sequence
-        return (out, *(np.stack(s) for s in zip(*last)))
-
-    return reference
+def _reference(node: Node, x: Any, *rest: Any) -> tuple[Any, ...]:
+    cell = CELLS[cell_name(node)]
+    initial, weights = rest[: cell.states], rest[cell.states :]
+    directions, each = 1 + node["bidirectional"], 4 if node["bias"] else 2
+    sequence = x.swapaxes(0, 1) if node["batch_first"] else x
+    last: list[tuple[Any, ...]] = []
+    for layer in range(node["layers"]):
+        results = []
+        for direction in range(directions):
+            run = layer * directions + direction
+            start = tuple(s[run] for s in initial)
+            own = weights[run * each : (run + 1) * each]
+            result, end = _run(cell, sequence[:: 1 - 2 * direction], start, own)
+            results.append(result[:: 1 - 2 * direction])
+            last.append(end)
+        sequence = np.concatenate(results, axis=-1)
+    out = sequence.swapaxes(0, 1) if node["batch_first"] else sequence
+    return (out, *(np.stack(s) for s in zip(*last)))
 
 
 def _run(
-    node: Node, cell: Any, sequence: Any, states: tuple[Any, ...], weights: Sequence[Any]
+    cell: Cell, sequence: Any, states: tuple[Any, ...], weights: Sequence[Any]
 ) -> tuple[Any, tuple[Any, ...]]:
     """One layer in one direction: the hidden states of all steps, and the last states."""
     w_ih, w_hh, *biases = weights
@@ -130,7 +102,9 @@ def _run(
     gates = np.matmul(sequence, w_ih.T) + b_ih
     steps = np.empty((*sequence.shape[:2], w_hh.shape[1]), sequence.dtype)
     for t in range(len(sequence)):
-        states = cell(node, states, gates[t], np.matmul(states[0], w_hh.T) + b_hh)
+        recurrent = np.matmul(states[0], w_hh.T) + b_hh
+        own, before = (np.split(g, cell.gates, axis=-1) for g in (gates[t], recurrent))
+        states = cell.step(on_arrays, own, before, states)
         steps[t] = states[0]
     return steps, states
 
@@ -174,7 +148,7 @@ register(
         "`i, f, g, o = split(w_ih x_t + b_ih + w_hh h + b_hh)`, `c = σ(f) c + σ(i) tanh(g)`, "
         "`h = σ(o) tanh(c)`; the results are the sequence of h, the last h and the last c.",
         samples=_samples(4, 2),
-        reference=_reference(_lstm_cell, 2),
+        reference=_reference,
     )
 )
 register(
@@ -185,7 +159,7 @@ register(
         "`r, z = σ(w_ih x_t + b_ih + w_hh h + b_hh)`, `n = tanh(w_in x_t + b_in + r (w_hn h + "
         "b_hn))`, `h = (1 - z) n + z h`; the results are the sequence of h and the last h.",
         samples=_samples(3, 1),
-        reference=_reference(_gru_cell, 1),
+        reference=_reference,
     )
 )
 register(
@@ -199,7 +173,7 @@ register(
             *_samples(1, 1, nonlinearity="tanh"),
             *_samples(1, 1, nonlinearity="relu")[2:],
         ),
-        reference=_reference(_rnn_cell, 1),
+        reference=_reference,
     )
 )
 
