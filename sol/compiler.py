@@ -20,7 +20,7 @@ import sol.ops  # noqa: F401  (fills the table of operators)
 from sol.backends.c import Source, Step, Table, TableBuffer, generate
 from sol.backends.toolchain import build
 from sol.core.device import CpuDevice, detect
-from sol.core.dims import coefficients
+from sol.core.dims import coefficients, concrete, evaluate
 from sol.ir.graph import Graph
 from sol.kernels.gemm import lower_contraction
 from sol.kernels.pack import Packing
@@ -29,7 +29,8 @@ from sol.ops.reference import evaluate_nodes
 from sol.passes import run as run_passes
 from sol.plan.batch import images
 from sol.plan.planner import Planned, make_plan
-from sol.plan.records import Cluster
+from sol.plan.memory import Arena
+from sol.plan.records import Cluster, Place
 from sol.runtime.cache import cache
 from sol.runtime.program import Program
 
@@ -57,11 +58,12 @@ class Made:
     why: str
 
 
-def compile_graph(graph: Graph, options: Options = Options(), progress: Progress | None = None, device: CpuDevice | None = None) -> Compiled:
-    """Compile a network for a device (default: this processor)."""
+def compile_graph(graph: Graph, options: Options = Options(), progress: Progress | None = None, device: CpuDevice | None = None,
+                  keep: bool = False) -> Compiled:  # fmt: skip
+    """Compile a network for a device (default: this processor). keep: every intermediate value stays in memory after a run, for `Compiled.values`."""
     device = device or detect()
     optimised = run_passes(graph)
-    planned = make_plan(optimised)
+    planned = make_plan(optimised, keep)
     made = lower(planned, device)
     tensors, source = print_program(planned, made)
     library = build(source.units, device, cache, progress=progress)
@@ -161,6 +163,42 @@ class Compiled:
     def memory(self, batch: int, threads: int) -> int:
         """Bytes of the arena of one call, and of packed weights."""
         return self.program.arena_bytes(batch, threads) + sum(w.nbytes for w in self._weights if w.base is None)
+
+
+    def values(self, inputs: Sequence[Array], batch: int, threads: int = 1) -> dict[str, Array]:
+        """Every stored intermediate value of a run, by name, in the order of the steps. Needs a network compiled with `keep`."""
+        plan, arena = self.planned.plan, self.planned.arena
+        outputs = [np.empty(concrete(plan.graph[o].shape, batch), plan.graph[o].dtype.numpy) for o in self._outputs]
+        memory = np.zeros(self.program.arena_bytes(batch, threads) + 4096, np.uint8)
+        start = -memory.ctypes.data % 4096
+        pointers = array("Q", self._pointers)
+        for k, tensor in enumerate((*inputs, *outputs)):
+            pointers[k] = tensor.ctypes.data
+        self.program.run_in(pointers, batch, threads, memory.ctypes.data + start)
+        results = dict(zip(self._outputs, outputs))
+        found: dict[str, Array] = {}
+        for made in self.steps:
+            for name in made.cluster.values:
+                if name in results:
+                    found[name] = results[name]
+                elif name in plan.places and plan.places[name].buffer in arena.offsets:
+                    found[name] = _at(memory, start, arena, plan.places[name], batch)
+                elif name in plan.places and plan.places[name].buffer in results:
+                    found[name] = _view(results[plan.places[name].buffer].reshape(-1), plan.places[name], batch)
+        return found
+
+
+def _at(memory: Array, start: int, arena: Arena, place: Place, batch: int) -> Array:
+    coef, constant = arena.offsets[place.buffer]
+    return _view(memory[start + coef * batch + constant :].view(np.uint8), place, batch)
+
+
+def _view(flat: Array, place: Place, batch: int) -> Array:
+    """The value at a place, its buffer beginning at flat[0]."""
+    size = place.dtype.bytes
+    elements = flat[: flat.nbytes // size * size].view(place.dtype.numpy) if flat.dtype == np.uint8 and place.dtype.name != "u8" else flat
+    strides = tuple(evaluate(s, batch) * size for s in place.strides)
+    return np.lib.stride_tricks.as_strided(elements[evaluate(place.offset, batch) :], concrete(place.shape, batch), strides).copy()
 
 
 def sizes_per_image(planned: Planned) -> dict[str, tuple[int, int]]:

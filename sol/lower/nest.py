@@ -19,6 +19,7 @@ from sol.lower.ranges import extent_of, lane_pieces, restrict, shifted, size_exp
 from sol.lower.vector import Access, choose_lane, lane_cost
 
 _JAM = 8  # results computed side by side along a window or a row of outputs
+_LONG_SUM = 8  # sums over more elements than this are added up in parts
 _UNROLLED_WINDOW = 8  # an innermost window axis up to this extent is unrolled
 _CHAINS = 4  # independent accumulators of a reduction along lanes: latency, and a smaller rounding error
 
@@ -210,8 +211,22 @@ def _reduction(builder: NestBuilder, group: Sequence[Expr], lane: Expr | None, w
     stmts: list[Stmt] = [Var(n, start, width if vector else 1) for n in names]
     results = [local(n, dtype, vector) for n in names]
     bodies = [_guard_outside(r.args[0], neutral(kind, dtype)) for r in group]
-    updates = _reduce_loops(builder, list(group[0].args[1:]), bodies, kind, results, lane)
+    updates = _reduce_loops(builder, _cut_long(list(group[0].args[1:]), kind, bodies), bodies, kind, results, lane, width)
     return [*stmts, *updates], results
+
+
+def _cut_long(axes: list[Expr], kind: str, bodies: list[Expr]) -> list[Expr]:
+    """A lone long axis of a sum as two, so that it is added up in parts; `bodies` are rewritten in place."""
+    extent = extent_of(axes[0]) if len(axes) == 1 else 0
+    if kind != "sum" or not isinstance(extent, int) or extent < 4 * _LONG_SUM:
+        return axes
+    (axis,) = axes
+    block = next((b for b in range(16, 3, -1) if extent % b == 0), 0)
+    if not block:
+        return axes
+    high, low = new_axis(f"{axis.value[0]}_hi", extent // block), new_axis(f"{axis.value[0]}_lo", block)
+    bodies[:] = [substitute(b, {axis: high * block + low}) for b in bodies]
+    return [high, low]
 
 
 def _guard_outside(body: Expr, start: Expr) -> Expr:
@@ -223,7 +238,7 @@ def _guard_outside(body: Expr, start: Expr) -> Expr:
     return body
 
 
-def _reduce_loops(builder: NestBuilder, axes: list[Expr], bodies: list[Expr], kind: str, targets: Sequence[Expr], lane: Expr | None) -> list[Stmt]:
+def _reduce_loops(builder: NestBuilder, axes: list[Expr], bodies: list[Expr], kind: str, targets: Sequence[Expr], lane: Expr | None, width: int) -> list[Stmt]:
     if not axes:
         return [Set(t.value[0], apply(_COMBINE[kind], t, builder.final(b))) for t, b in zip(targets, bodies)]
     axis, *inner = axes
@@ -232,8 +247,27 @@ def _reduce_loops(builder: NestBuilder, axes: list[Expr], bodies: list[Expr], ki
         return [s for k in range(extent) for s in _guarded(builder, [substitute(b, {axis: const(k)}) for b in bodies], kind, targets, lane)]
     hidden = set(inner) | ({lane} if lane is not None else set())
     begin, end, bodies = restrict(axis, bodies, neutral(kind, bodies[0].dtype), hidden)
-    body = _reduce_loops(builder, inner, bodies, kind, targets, lane)
+    if kind == "sum" and inner and _count(inner) >= _LONG_SUM:
+        return [For(axis, begin, end, tuple(_partial_sums(builder, inner, bodies, targets, lane, width)))]
+    body = _reduce_loops(builder, inner, bodies, kind, targets, lane, width)
     return [For(axis, begin, end, tuple(body))]
+
+
+def _count(axes: Sequence[Expr]) -> int:
+    total = 1
+    for a in axes:
+        extent = extent_of(a)
+        total *= extent if isinstance(extent, int) else _LONG_SUM
+    return total
+
+
+def _partial_sums(builder: NestBuilder, axes: list[Expr], bodies: list[Expr], targets: Sequence[Expr], lane: Expr | None, width: int) -> list[Stmt]:
+    """A sum of sums: rounding errors grow with the length of each part, not of the whole."""
+    parts = [local(builder.fresh("part"), t.dtype, t.value[1]) for t in targets]
+    stmts: list[Stmt] = [Var(p.value[0], const(0.0, p.dtype), width if p.value[1] else 1) for p in parts]
+    stmts.extend(_reduce_loops(builder, axes, bodies, "sum", parts, lane, width))
+    stmts.extend(Set(t.value[0], t + p) for t, p in zip(targets, parts))
+    return stmts
 
 
 def _guarded(builder: NestBuilder, bodies: list[Expr], kind: str, targets: Sequence[Expr], lane: Expr | None) -> list[Stmt]:

@@ -28,7 +28,7 @@ class Inliner:
         number = scalar_constant(node)
         if number is not None:
             return number
-        if name in self.stored or node.op in ("input", "parameter", "constant"):
+        if name in self.stored or node.op == "input" or name in self.graph.static:
             return load(name, node.dtype, *index)
         return self.meaning(name, index)
 

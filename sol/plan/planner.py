@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from sol.core.dims import Size
-from sol.ir.expr import walk
 from sol.ir.graph import Graph, Node
 from sol.plan.batch import is_splittable
 from sol.plan.expand import expand_composites
 from sol.plan.facts import Facts
 from sol.plan.fuse import Choice, choose, chain_between
 from sol.plan.group import Group, grow
-from sol.plan.inline import Inliner, axes_for
+from sol.plan.inline import Inliner
 from sol.plan.layout import choose_orders, place_values
 from sol.plan.memory import Arena, Lifetime, plan_arena
 from sol.plan.prepare import prepare_graph
@@ -38,8 +37,8 @@ def whole(graph: Graph, node: Node) -> bool:
     return node.op in ("lstm", "gru", "rnn")
 
 
-def make_plan(graph: Graph) -> Planned:
-    """Plan a network."""
+def make_plan(graph: Graph, keep: bool = False) -> Planned:
+    """Plan a network. keep: no memory is reused, so that all values can be looked at after a run."""
     graph = prepare_graph(expand_composites(graph, whole))
     facts = Facts(graph)
     choice = choose(graph, facts)
@@ -48,7 +47,8 @@ def make_plan(graph: Graph) -> Planned:
     private = frozenset(n for g in groups.values() for n in g.private)
     places, buffers, views = place_values(graph, facts, choice, orders, private)
     clusters = _ordered(graph, facts, choice, _clusters(graph, facts, choice, groups, places, views))
-    arena = plan_arena(_lifetimes(graph, facts, choice, clusters, places, buffers))
+    lifetimes = _lifetimes(graph, facts, choice, clusters, places, buffers)
+    arena = plan_arena([replace(item, first=0, last=len(clusters)) for item in lifetimes] if keep else lifetimes)
     plan = Plan(graph, clusters, places, orders, buffers, choice.stored, is_splittable(graph, choice.stored))
     return Planned(plan, groups, arena)
 
@@ -154,11 +154,12 @@ def reads(graph: Graph, inline: Inliner, choice: Choice, cluster: Cluster) -> tu
     """Stored or given values that a cluster reads, and the nodes inlined into it."""
     read: set[str] = set()
     layers: set[str] = set()
-    inside = set(cluster.layers) | {v for v in cluster.values if "@" not in v}
     if "@" in cluster.values[0]:
-        name, part = cluster.values[0].split("@")
-        stack = [graph[name].inputs[int(part)]]
+        whole_name, part = cluster.values[0].split("@")
+        inside = {whole_name}
+        stack = [graph[whole_name].inputs[int(part)]]
     else:
+        inside = {*cluster.layers, *cluster.values}
         stack = [i for name in inside for i in graph[name].inputs]
     while stack:
         name = stack.pop()
@@ -193,8 +194,3 @@ def _lifetimes(graph: Graph, facts: Facts, choice: Choice, clusters: tuple[Clust
 
 def _bytes(buffer: Buffer) -> Size:
     return buffer.size * buffer.dtype.bytes
-
-
-def expression_loads(graph: Graph, inline: Inliner, name: str) -> set[str]:
-    """Names that the expression of a value loads."""
-    return {p.value for p in walk(inline.meaning(name, axes_for(graph[name]))) if p.op == "load"}
