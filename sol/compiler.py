@@ -22,6 +22,7 @@ from sol.backends.toolchain import build
 from sol.core.device import CpuDevice, detect
 from sol.core.dims import coefficients, concrete, evaluate
 from sol.ir.graph import Graph
+from sol.kernels.attention import lower_attention
 from sol.kernels.gemm import lower_contraction
 from sol.kernels.pack import Packing
 from sol.lower.cluster import Lowered, lower_group, part_group
@@ -84,6 +85,9 @@ def _lower_cluster(planned: Planned, cluster: Cluster, device: CpuDevice, widths
         tile = result.tile
         why = f"tile {tile.rows}x{tile.vectors * tile.lanes}, panel {tile.panel}, A {'in place' if result.in_place else 'packed'}"
         return Made(cluster, result.lowered, result.packed, why)
+    if cluster.kind == "attention":
+        attention = lower_attention(plan, cluster, device, widths)
+        return Made(cluster, attention.lowered, None, attention.why)
     name = cluster.values[-1]
     group = part_group(plan, name) if "@" in name else planned.groups[name]
     return Made(cluster, lower_group(plan, group, widths), None, f"{len(group.members)} nests per patch")

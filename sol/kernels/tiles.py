@@ -13,6 +13,7 @@ from sol.core.device import CpuDevice
 _PANEL_BYTES = 160 * 1024  # of packed A per thread: leaves room for weights in a 1 MiB L2 cache
 _LONGEST_K = 2304  # longer reductions are cut at kernel taps, so that a panel stays in the cache
 _UNITS_PER_CORE = 4
+_LATENCY = 6  # multiply-adds that must be under way to keep the units busy
 _FEWEST_COLUMNS = 64  # a narrower share of columns repeats the packing of A too often
 
 
@@ -27,14 +28,24 @@ class Tile:
     columns: int
 
 
-def _cycles(rows: int, vectors: int, latency: int) -> float:
+def _cycles(rows: int, vectors: int) -> float:
     """Cycles of one step in k: one multiply-add a cycle, no fewer than its latency needs, and two loads a cycle."""
-    return max(rows * vectors, latency, (rows + vectors) * 0.75) + 0.5
+    return max(rows * vectors, _LATENCY, (rows + vectors) * 0.75) + 0.5
+
+
+def tile_cycles(rows: int, vectors: int, tile: tuple[int, int]) -> float:
+    """Cycles per step of k for rows x vectors accumulators in tiles of (rows, vectors), whole ones and remainders."""
+    p, v = tile
+    full, rest = divmod(rows, p)
+    blocks, tail = divmod(vectors, v)
+    column = full * _cycles(p, v) + (_cycles(rest, v) if rest else 0)
+    edge = full * _cycles(p, tail) + (_cycles(rest, tail) if rest else 0) if tail else 0
+    return blocks * column + edge
 
 
 def candidates(registers: int) -> list[tuple[int, int]]:
     """(rows, vectors) whose accumulators, one row of weights and one broadcast fit the registers."""
-    found = []
+    found: list[tuple[int, int]] = []
     for vectors in (1, 2, 3, 4, 6):
         most = (registers - vectors - 1) // vectors
         found.extend((rows, vectors) for rows in range(2, min(most, 24) + 1))
@@ -45,20 +56,10 @@ def choose_tile(rows: int, columns: int, depth: int, device: CpuDevice, *, packe
     """The tile for M = rows (of one image), N = columns, K = depth. packed: whether A is packed into panels. block: columns per block of W where that is given."""
     lanes = device.vector_lanes(4)
     vectors = -(-columns // lanes)
-    latency = 6
-
-    def estimate(tile: tuple[int, int]) -> float:
-        p, v = tile
-        full, rest = divmod(rows, p)
-        blocks, tail = divmod(vectors, v)
-        column = full * _cycles(p, v, latency) + (_cycles(rest, v, latency) if rest else 0)
-        edge = full * _cycles(p, tail, latency) + (_cycles(rest, tail, latency) if rest else 0) if tail else 0
-        return blocks * column + edge
-
     fitting = [t for t in candidates(device.vector_registers) if (t[0] <= rows and t[1] <= vectors) or t == (2, 1)]
     if block:
         fitting = [t for t in fitting if block // lanes % t[1] == 0]
-    p, v = min(fitting, key=lambda t: (round(estimate(t), 3), -t[0] * t[1]))
+    p, v = min(fitting, key=lambda t: (round(tile_cycles(rows, vectors, t), 3), -t[0] * t[1]))
     p = min(p, rows)
     panel = max(p, min(_whole(rows, p), _PANEL_BYTES // (4 * min(depth, _LONGEST_K)) // p * p))
     want = _UNITS_PER_CORE * device.cores

@@ -1,4 +1,4 @@
-"""What planning does for attention: which of it the kernel takes, and masks as the kernel reads them.
+"""Planning of attention: which of it the kernel takes, and masks as the kernel reads them.
 
     attention(q, k, v, bias + mask)
     -> masked_attention(q, k, v, keys_first(bias), keys_first(mask))
@@ -67,7 +67,7 @@ def _terms(b: Builder, mask: Node) -> list[str]:
 def _keys_outside(b: Builder, mask: Node, turned: dict[str, Node]) -> Node:
     """(…, L, S) as (…, S, L); where there is one for all queries, this is no work at all."""
     if mask.name not in turned:
-        shape = mask.shape if len(mask.shape) > 1 else (1, *mask.shape, *(1,) * (1 - len(mask.shape)))
+        shape = (*(1,) * (2 - len(mask.shape)), *mask.shape)
         if shape[-2] == 1:
             name = f"{mask.name}_keys"
             made = b.add("reshape", mask, shape=(*shape[:-2], shape[-1], 1), name=name)

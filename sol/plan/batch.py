@@ -45,7 +45,7 @@ def _independent(graph: Graph, node: Node, inline: Inliner) -> bool:
         return bool(_image_axis(graph[node.inputs[0]].shape) == (0 if node["batch_first"] else 1))
     if node.op == "item":
         return True
-    if node.op == "attention":
+    if node.op in ("attention", "masked_attention"):
         positions = {_image_axis(graph[i].shape) for i in node.inputs} | {_image_axis(node.shape)}
         return positions <= {0, -1}
     try:

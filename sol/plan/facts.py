@@ -15,7 +15,7 @@ NOMINAL_BATCH = 4  # the batch for which sizes are compared
 _COSTLY = {"exp": 10, "expm1": 12, "log": 10, "log1p": 12, "log2": 10, "log10": 10, "sin": 12, "cos": 12, "tan": 16, "tanh": 14, "erf": 14, "sigmoid": 14, "pow": 24,
            "sinh": 16, "cosh": 16, "asin": 14, "acos": 14, "atan": 14, "atan2": 18, "div": 4, "sqrt": 4, "rsqrt": 5, "fmod": 8}  # fmt: skip
 _FREE = ("const", "axis", "linear", "load", "cast", "reduce")
-WHOLE_OPS = ("attention", "lstm", "gru", "rnn")  # operators that a kernel of their own executes
+WHOLE_OPS = ("attention", "masked_attention", "lstm", "gru", "rnn")  # operators that a kernel of their own executes
 _FEWEST_ROWS = 8  # a linear layer with fewer rows per image streams its weights row by row instead
 
 

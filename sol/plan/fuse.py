@@ -45,7 +45,7 @@ def choose(graph: Graph, facts: Facts) -> Choice:
         cost[node.name] = facts.cost(node.name) + sum(cost[i] for i in inputs)
         if facts.reduces(node.name) or any(i in heavy for i in inputs):
             heavy.add(node.name)
-        ends = node.name in roots or node.name in outputs or node.op in ("concat", "item", "packed_columns") or facts.whole(node)
+        ends = node.name in roots or node.name in outputs or node.op in ("concat", "item", "packed_columns", "keys_first") or facts.whole(node)
         if ends or (node.name not in absorbed and _worth_storing(facts, node, cost[node.name], node.name in heavy, absorbed)):
             stored.add(node.name)
     return Choice(frozenset(stored), roots)

@@ -40,9 +40,9 @@ def choose_orders(graph: Graph, facts: Facts, choice: Choice) -> dict[str, Order
 
 def _order_of(graph: Graph, facts: Facts, choice: Choice, node: Node, orders: Mapping[str, Order]) -> Order:
     rank = len(node.shape)
-    if node.op in ("lstm", "gru", "rnn", "item", "packed_columns"):
+    if node.op in ("lstm", "gru", "rnn", "item", "packed_columns", "keys_first"):
         return tuple(range(rank))
-    if node.op == "attention":
+    if node.op in ("attention", "masked_attention"):
         return (*range(rank - 3), rank - 2, rank - 3, rank - 1) if rank > 3 else tuple(range(rank))
     root = choice.roots.get(node.name)
     if root is not None:

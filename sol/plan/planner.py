@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from sol.core.dims import Size
 from sol.ir.graph import Graph, Node
+from sol.plan.attention import takes_attention
 from sol.plan.batch import is_splittable
 from sol.plan.expand import expand_composites
 from sol.plan.facts import Facts
@@ -34,7 +35,7 @@ class Planned:
 
 def whole(graph: Graph, node: Node) -> bool:
     """Composite operators that a kernel takes as they are."""
-    return node.op in ("lstm", "gru", "rnn")
+    return node.op in ("lstm", "gru", "rnn") or (node.op == "attention" and takes_attention(graph, node))
 
 
 def make_plan(graph: Graph, keep: bool = False) -> Planned:

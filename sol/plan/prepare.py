@@ -2,6 +2,7 @@
 
     matmul(a, b)                       -> packed_matmul(a, packed_columns(b))     where there are enough rows
     a result that is an input, a constant or another result -> copy(it)
+    attention with a mask              -> masked_attention                        see attention.py
     conv(x, …) of few channels, padded -> conv(pad(x), …)                         borders are tested once per element, not once per window
 """
 
@@ -15,6 +16,7 @@ from sol.core.errors import UnsupportedError
 from sol.ir.expr import Expr, axis, const, reduce, where
 from sol.ir.graph import SOURCES, Builder, Graph, Node, TensorType
 from sol.ops.registry import OPS, Index, OpDef, Read, Sample, builder, register
+from sol.plan.attention import turn_masks
 from sol.plan.facts import rows_per_image
 
 _FEW_CHANNELS = 8
@@ -27,8 +29,11 @@ def prepare_graph(graph: Graph) -> Graph:
     b = builder()
     for node in graph:
         b.reserve(node.name)
+    turned: dict[str, Node] = {}
     for node in graph:
-        if node.op == "matmul" and node.dtype.name == "f32" and _worth_packing(node):
+        if node.op == "attention" and len(node.inputs) > 3:
+            b.append(turn_masks(b, node, turned))
+        elif node.op == "matmul" and node.dtype.name == "f32" and _worth_packing(node):
             right = b[node.inputs[1]]
             packed = b.add("packed_columns", right, block=_BLOCK, name=f"{node.name}_packed", origin=node.origin)
             attrs = (("block", _BLOCK), ("columns", node.shape[-1]))
