@@ -196,6 +196,7 @@ class Builder:
         self._infer = infer
         self._nodes: dict[str, Node] = {}
         self._counts: dict[str, int] = {}
+        self._reserved: set[str] = set()
 
     def __getitem__(self, name: str) -> Node:
         return self._nodes[name]
@@ -209,12 +210,12 @@ class Builder:
             count = self._counts.get(hint, 0)
             self._counts[hint] = count + 1
             name = hint if count == 0 else f"{hint}_{count}"
-            if name not in self._nodes:
+            if name not in self._nodes and name not in self._reserved:
                 return name
 
     def reserve(self, name: str) -> None:
         """Keep a name free for a node that is appended later."""
-        self._counts.setdefault(name, 1)
+        self._reserved.add(name)
 
     def add(self, op: str, *inputs: Node, name: str = "", origin: str = "", **attrs: Attr) -> Node:
         """Append `op(inputs, attrs)`; the result type is inferred."""
