@@ -25,9 +25,10 @@ from sol.ir.graph import Graph
 from sol.kernels.attention import lower_attention
 from sol.kernels.gemm import lower_contraction
 from sol.kernels.pack import Packing
+from sol.kernels.recurrent import describe_scan, lower_scan
 from sol.lower.cluster import Lowered, lower_group, part_group
 from sol.ops.reference import evaluate_nodes
-from sol.passes import run as run_passes
+from sol.passes.pipeline import run as run_passes
 from sol.plan.batch import images
 from sol.plan.planner import Planned, make_plan
 from sol.plan.memory import Arena
@@ -51,10 +52,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One step of a program: its cluster, how it was lowered, and the weight that must be packed for it."""
+    """A cluster and how it was lowered: the steps of the program that run it, and the weight that must be packed for it."""
 
     cluster: Cluster
-    lowered: Lowered
+    calls: tuple[Lowered, ...]
     packed: tuple[str, str, Packing] | None
     why: str
 
@@ -64,12 +65,20 @@ def compile_graph(graph: Graph, options: Options = Options(), progress: Progress
     """Compile a network for a device (default: this processor). keep: every intermediate value stays in memory after a run, for `Compiled.values`."""
     device = device or detect()
     optimised = run_passes(graph)
-    planned = make_plan(optimised, keep)
+    planned = make_plan(optimised, keep, device.vector_lanes(4))
     made = lower(planned, device)
     tensors, source = print_program(planned, made)
-    library = build(source.units, device, cache, progress=progress)
+    library = build(source.units, device, cache, progress=_compiling(progress))
     program = Program(library, group=images_at_once(planned))
     return Compiled(graph, planned, made, tensors, source, program, options)
+
+
+def _compiling(progress: Progress | None) -> Callable[[int, int], None] | None:
+    """The toolchain's progress as the user's: with the name of the stage."""
+    if progress is None:
+        return None
+    tell = progress
+    return lambda done, total: tell("compiling kernels", done, total)
 
 
 def lower(planned: Planned, device: CpuDevice) -> tuple[Made, ...]:
@@ -84,34 +93,40 @@ def _lower_cluster(planned: Planned, cluster: Cluster, device: CpuDevice, widths
         result = lower_contraction(plan, cluster, device, widths)
         tile = result.tile
         why = f"tile {tile.rows}x{tile.vectors * tile.lanes}, panel {tile.panel}, A {'in place' if result.in_place else 'packed'}"
-        return Made(cluster, result.lowered, result.packed, why)
+        return Made(cluster, (result.lowered,), result.packed, why)
     if cluster.kind == "attention":
         attention = lower_attention(plan, cluster, device, widths)
-        return Made(cluster, attention.lowered, None, attention.why)
+        return Made(cluster, (attention.lowered,), None, attention.why)
+    if cluster.kind == "recurrent":
+        steps = lower_scan(plan, cluster, device, widths)
+        return Made(cluster, steps, None, describe_scan(plan, cluster, device))
     name = cluster.values[-1]
     group = part_group(plan, name) if "@" in name else planned.groups[name]
-    return Made(cluster, lower_group(plan, group, widths), None, f"{len(group.members)} nests per patch")
+    return Made(cluster, (lower_group(plan, group, widths),), None, f"{len(group.members)} nests per patch")
 
 
 def print_program(planned: Planned, made: Sequence[Made]) -> tuple[tuple[str, ...], Source]:
     """The names of the tensors that a call passes, in order, and the C text."""
     plan, arena = planned.plan, planned.arena
     packed = {m.packed[0] for m in made if m.packed}
-    used = dict.fromkeys(b for m in made for b in m.lowered.buffers)
+    calls = [call for m in made for call in m.calls]
+    used = dict.fromkeys(b for call in calls for b in call.buffers)
     external = [n.name for n in plan.graph.inputs] + [o for o in dict.fromkeys(plan.graph.outputs) if plan.buffers[o].kind == "output"]
     external += [b for b in used if (b in packed or plan.buffers[b].kind == "prepared") and b not in external]
     per_image = images({n: plan.graph[n].shape for n in (*(i.name for i in plan.graph.inputs), *plan.graph.outputs)})
     rows = []
-    numbers = {name: k for k, name in enumerate(used)}
-    for name in used:
+    numbers = {argument: k for k, argument in enumerate(dict.fromkeys(a for call in calls for a in call.arguments))}
+    for name, shift in numbers:
+        coef, constant = coefficients(shift)
         if name in external:
             stride = per_image.get(name, 0) * (plan.buffers[name].dtype.bytes if name in plan.buffers else 4)
-            rows.append(TableBuffer(external.index(name), image_stride=stride))
+            rows.append(TableBuffer(external.index(name), coef, constant, stride))
         else:
-            rows.append(TableBuffer(-1, *arena.offsets[name]))
-    scratch = max((m.lowered.kernel.scratch for m in made), default=0)
+            begin = arena.offsets[name]
+            rows.append(TableBuffer(-1, begin[0] + coef, begin[1] + constant))
+    scratch = max((call.kernel.scratch for call in calls), default=0)
     table = Table(tuple(rows), len(external), arena.per_image, arena.constant, scratch, plan.splittable)
-    steps = [Step(m.lowered.kernel, tuple(numbers[b] for b in m.lowered.buffers)) for m in made]
+    steps = [Step(call.kernel, tuple(numbers[a] for a in call.arguments)) for call in calls]
     return tuple(external), generate(steps, table)
 
 
@@ -159,14 +174,28 @@ class Compiled:
 
     def run(self, inputs: Sequence[int], outputs: Sequence[int], batch: int, threads: int) -> tuple[int, ...]:
         """Run on contiguous tensors at these addresses, of the types of the graph's inputs and outputs."""
+        return self.program.run(self._pointers_of(inputs, outputs), batch, threads)
+
+    def _pointers_of(self, inputs: Sequence[int], outputs: Sequence[int]) -> array[int]:
         pointers = array("Q", self._pointers)
         pointers[: len(inputs)] = array("Q", inputs)
         pointers[len(inputs) : len(inputs) + len(outputs)] = array("Q", outputs)
-        return self.program.run(pointers, batch, threads)
+        return pointers
+
+    def profile(self, inputs: Sequence[int], outputs: Sequence[int], batch: int, threads: int, rounds: int = 5) -> tuple[int, ...]:
+        """Nanoseconds of each step: the least of some rounds."""
+        pointers = self._pointers_of(inputs, outputs)
+        times = [self.program.run(pointers, batch, threads, profile=True) for _ in range(rounds)]
+        return tuple(min(each) for each in zip(*times))
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of weights that Sol keeps beside the framework's: packed or computed from them."""
+        return sum(w.nbytes for w in self._weights if w.flags.owndata)
 
     def memory(self, batch: int, threads: int) -> int:
         """Bytes of the arena of one call, and of packed weights."""
-        return self.program.arena_bytes(batch, threads) + sum(w.nbytes for w in self._weights if w.base is None)
+        return self.program.arena_bytes(batch, threads) + self.packed_bytes
 
 
     def values(self, inputs: Sequence[Array], batch: int, threads: int = 1) -> dict[str, Array]:
@@ -203,8 +232,3 @@ def _view(flat: Array, place: Place, batch: int) -> Array:
     elements = flat[: flat.nbytes // size * size].view(place.dtype.numpy) if flat.dtype == np.uint8 and place.dtype.name != "u8" else flat
     strides = tuple(evaluate(s, batch) * size for s in place.strides)
     return np.lib.stride_tricks.as_strided(elements[evaluate(place.offset, batch) :], concrete(place.shape, batch), strides).copy()
-
-
-def sizes_per_image(planned: Planned) -> dict[str, tuple[int, int]]:
-    """(per image, constant) elements of every buffer."""
-    return {name: coefficients(b.size) for name, b in planned.plan.buffers.items()}
