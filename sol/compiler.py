@@ -164,7 +164,7 @@ class Compiled:
         self._weights = []
         for position, (name, source) in enumerate(zip(self.tensors[self._offset :], wanted)):
             value = np.asarray(values[source])
-            value = packings[name][2].apply(value) if name in packings else np.ascontiguousarray(value)
+            value = packings[name][2].apply(value) if name in packings else np.ascontiguousarray(value.transpose(self.planned.plan.orders[name]))
             self._weights.append(value)
             self._pointers[self._offset + position] = value.ctypes.data
 

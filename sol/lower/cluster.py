@@ -29,10 +29,16 @@ _FEW_UNITS = 8  # fewer units per image than this: the innermost axis is shared 
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A kernel, and the plan's buffers in the order of its arguments."""
+    """A kernel, and the plan's buffers in the order of its arguments; `shifts`: bytes from a buffer's beginning to where the kernel sees it begin (none: 0)."""
 
     kernel: Kernel
     buffers: tuple[str, ...]
+    shifts: tuple[Size, ...] = ()
+
+    @property
+    def arguments(self) -> tuple[tuple[str, Size], ...]:
+        """Each buffer with its shift."""
+        return tuple(zip(self.buffers, self.shifts or (0,) * len(self.buffers)))
 
 
 @dataclass
@@ -192,15 +198,27 @@ def _share_out(plan: Plan, group: Group, inline: Inliner) -> tuple[tuple[Expr, .
     for a in group.outer:
         if outer and (_work(plan, group, inline, outer) <= 2 * _WORK or isinstance(extent_of(a), Dim)):
             break
+        if a is group.outer[-1] and _per_image(outer) >= _FEW_UNITS and _slides(inline, group, a):
+            break
         outer.append(a)
     return tuple(outer), group
+
+
+def _per_image(axes: Sequence[Expr]) -> int:
+    total = count(axes)
+    return total.coef + total.const if isinstance(total, Dim) else total
+
+
+def _slides(inline: Inliner, group: Group, a: Expr) -> bool:
+    """Whether windows slide along an axis: neighbouring results share loads, so the axis stays in one unit."""
+    values = [meaning(inline, n, group.indices[n]) for n in group.members]
+    return any(p.op == "reduce" and a in walk(p.args[0]) for v in values for p in walk(v))
 
 
 def _blocked(plan: Plan, group: Group, inline: Inliner, axes: list[Expr]) -> Group:
     if not axes or isinstance(extent_of(axes[-1]), Dim):
         return group
-    total = count(axes[:-1])
-    per_image = total.coef + total.const if isinstance(total, Dim) else total
+    per_image = _per_image(axes[:-1])
     last = axes[-1]
     extent = extent_of(last)
     assert isinstance(extent, int)

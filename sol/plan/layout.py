@@ -12,7 +12,7 @@ from fractions import Fraction
 from sol.core.dims import Shape, Size, evaluate, product
 from sol.ir.expr import Expr, walk
 from sol.ir.graph import Graph, Node
-from sol.plan.facts import NOMINAL_BATCH, Facts
+from sol.plan.facts import NOMINAL_BATCH, Facts, is_depthwise
 from sol.plan.fuse import Choice, chain_between
 from sol.plan.inline import Inliner, axes_for
 from sol.plan.records import Buffer, Place
@@ -32,15 +32,25 @@ def choose_orders(graph: Graph, facts: Facts, choice: Choice) -> dict[str, Order
         if isinstance(node.type, tuple):
             continue
         if facts.is_source(node.name) or node.name in graph.outputs:
-            orders[node.name] = tuple(range(len(node.shape)))
+            orders[node.name] = _given_order(graph, facts, node)
         elif node.name in choice.stored:
             orders[node.name] = _order_of(graph, facts, choice, node, orders)
     return orders
 
 
+def _given_order(graph: Graph, facts: Facts, node: Node) -> Order:
+    """Row-major; weights that only depthwise convolutions read are prepared with channels innermost, along their lanes."""
+    users = facts.users(node.name)
+    rank = len(node.shape)
+    static = node.name in graph.static and node.name not in graph.outputs
+    if static and users and all(u.op == "conv" and u.inputs[1] == node.name and is_depthwise(graph, u) for u in users):
+        return (*range(1, rank), 0)
+    return tuple(range(rank))
+
+
 def _order_of(graph: Graph, facts: Facts, choice: Choice, node: Node, orders: Mapping[str, Order]) -> Order:
     rank = len(node.shape)
-    if node.op in ("lstm", "gru", "rnn", "item", "packed_columns", "keys_first"):
+    if node.op in ("item", "packed_columns", "packed_gates", "keys_first"):
         return tuple(range(rank))
     if node.op in ("attention", "masked_attention"):
         return (*range(rank - 3), rank - 2, rank - 3, rank - 1) if rank > 3 else tuple(range(rank))
