@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Union
+from typing import Literal as Literal_
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,16 +155,32 @@ class Graph:
 
         A `copy` is not: it hands such a value out as a result.
         """
-        found: set[str] = set()
+        known: dict[str, Known] = {}
         for n in self.nodes:
-            if n.op in ("parameter", "constant") or (n.op not in ("input", "copy") and n.inputs and all(i in found for i in n.inputs)):
-                if not _is_symbolic(n):
-                    found.add(n.name)
-        return frozenset(found)
+            known[n.name] = when_known(n, known)
+        return frozenset(name for name, when in known.items() if when == "static")
 
     def at_batch(self, batch: int) -> Graph:
         """The same graph with B replaced by a number."""
         return Graph(tuple(_fix(n, batch) for n in self.nodes), self.outputs)
+
+
+Known = Literal_["call", "anywhere", "static"]
+
+
+def when_known(node: Node, known: Mapping[str, Known]) -> Known:
+    """When a value can be computed: at each call, anywhere (`iota`, `full`: no memory, computed where it is used), or once, from parameters and constants.
+
+    `known` tells so of its inputs.
+    """
+    if node.op in ("input", "copy") or _is_symbolic(node):
+        return "call"
+    if node.op in ("parameter", "constant"):
+        return "static"
+    inputs = {known[i] for i in node.inputs}
+    if "call" in inputs:
+        return "call"
+    return "static" if "static" in inputs else "anywhere"
 
 
 def types_of(node: Node) -> tuple[TensorType, ...]:

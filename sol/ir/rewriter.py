@@ -7,14 +7,26 @@ rules (`infer`). Names stay: what replaces a node takes over its name and its or
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
-from sol.core.dims import Dim
 from sol.core.dtypes import DType
-from sol.ir.graph import Attr, Attrs, Builder, Graph, Literal, Node, TensorType, TypeRule, types_of
+from sol.ir.graph import (
+    Attr,
+    Attrs,
+    Builder,
+    Graph,
+    Known,
+    Literal,
+    Node,
+    TensorType,
+    TypeRule,
+    when_known,
+)
 
+_NUMBER = re.compile(r"_\d+$")
 Numeric = bool | int | float
 
 
@@ -25,7 +37,7 @@ class Rewriter:
         self._infer = infer
         self._nodes: dict[str, Node] = {}
         self._users: defaultdict[str, dict[str, None]] = defaultdict(dict)
-        self._static: set[str] = set()
+        self._when: dict[str, Known] = {}
         self._numbers: dict[str, Numeric] = {}
         self._outputs = list(graph.outputs)
         self._names = Builder(infer)  # for fresh names only
@@ -60,7 +72,7 @@ class Rewriter:
 
     def is_static(self, node: Node) -> bool:
         """Whether it depends on parameters and constants only, as `Graph.static`."""
-        return node.name in self._static
+        return self._when[node.name] == "static"
 
     def number(self, node: Node) -> Numeric | None:
         """The value of a constant (or `full`) whose elements are all equal, else None."""
@@ -128,7 +140,9 @@ class Rewriter:
 
     def _make(self, op: str, inputs: tuple[str, ...], attrs: Attrs, type: Any) -> Node:
         assert self._root is not None, "nodes are made between begin and replace"
-        name = self._fresh(f"{self._root.name}_{op}")
+        # relu_relu_relu would say no more than relu_2
+        stem = _NUMBER.sub("", self._root.name)
+        name = self._fresh(stem if stem.endswith(op) else f"{stem}_{op}")
         node = Node(name, op, inputs, attrs, type, self._root.origin)
         self._insert(node)
         self._made.append(name)
@@ -149,24 +163,17 @@ class Rewriter:
             self._numbers.pop(node.name, None)
         else:
             self._numbers[node.name] = number
-        self._learn_static(node.name)
+        self._learn_when(node.name)
 
-    def _learn_static(self, name: str) -> None:
-        """Note whether a node is static, and then again for its users if that has changed."""
+    def _learn_when(self, name: str) -> None:
+        """Note when a node is known, and then again for its users if that has changed."""
         waiting = [name]
         while waiting:
             node = self._nodes[waiting.pop()]
-            static = self._computes_static(node)
-            if static != (node.name in self._static):
-                (self._static.add if static else self._static.discard)(node.name)
+            when = when_known(node, self._when)
+            if when != self._when.get(node.name):
+                self._when[node.name] = when
                 waiting.extend(self._users[node.name])
-
-    def _computes_static(self, node: Node) -> bool:
-        if any(isinstance(s, Dim) for t in types_of(node) for s in t.shape):
-            return False
-        if node.op in ("parameter", "constant"):
-            return True
-        return bool(node.inputs) and all(i in self._static for i in node.inputs)
 
     def _remove(self, name: str) -> None:
         """Remove a node if nothing uses it, and then what only it used."""
@@ -178,7 +185,7 @@ class Rewriter:
             if self._nodes[name].op == "input":
                 continue  # it stays: callers pass it
             node = self._nodes.pop(name)
-            self._static.discard(name)
+            del self._when[name]
             self._numbers.pop(name, None)
             self._forget_uses(node)
             waiting.extend(node.inputs)

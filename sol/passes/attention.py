@@ -1,9 +1,9 @@
 """Attention that was written out, found again: `softmax(q kᵀ * scale + mask) v`.
 
-One rule of the pass `canonical`. It looks from the last product backwards to the first one, through
-whatever models put between them: scales before or after, masks that are added or filled in, and
-reshapes that split and join the batch (windows of an image get their mask so). A second rule finds
-keys and values that are repeated for several query heads.
+Rules of the pass `canonical`. The first looks from the last product backwards to the first one,
+through whatever models put between them: scales before or after, masks that are added or filled in,
+and reshapes that split and join the batch (windows of an image get their mask so). Other rules take
+in scales of queries and keys, and keys and values that are repeated for several query heads.
 
 Attention gives 0 for a query that may attend to nothing, where what was written out gives NaN: a
 mask must be known not to hide all keys from a query (passes/masks.py).
@@ -164,15 +164,10 @@ def _masked(rw: Rewriter, scores: _Scores, x: Node, mask: Node, infinite: int) -
 
 def _leads_to_product(rw: Rewriter, node: Node) -> bool:
     """Whether following the operators of scores downwards ends at a matmul."""
-    while node.op in ("mul", "div", "add", "where", "reshape"):
-        inputs = rw.inputs_of(node)
-        if node.op == "add":
-            return any(_leads_to_product(rw, i) for i in inputs)
-        candidates = [i for i in inputs if rw.number(i) is None]
-        if not candidates:
-            return False
-        node = candidates[-1]
-    return node.op == "matmul"
+    if node.op not in ("mul", "div", "add", "where", "reshape"):
+        return node.op == "matmul"
+    below = (i for i in rw.inputs_of(node) if node.op == "reshape" or i.type == node.type)
+    return any(_leads_to_product(rw, i) for i in below)
 
 
 # ---- putting it together ------------------------------------------------------
@@ -183,8 +178,6 @@ def _build(rw: Rewriter, scores: _Scores, value: Node, root: Node) -> Node | Non
     batch = scores.node.shape[:-2]
     if query.shape[:-2] != batch or key.shape[:-2] != batch:
         return None
-    query, scale = _unscaled(rw, query, scores.scale)
-    key, scale = _unscaled(rw, key, scale)
     key = rw.add("permute", key, axes=swap_last(key.tensor.rank))
     for factor in scores.factors:
         if factor.at != scores.node.shape:
@@ -196,26 +189,10 @@ def _build(rw: Rewriter, scores: _Scores, value: Node, root: Node) -> Node | Non
             continue
         operands = [_rebatched(rw, x, common) for x in (query, key, value)]
         total = _sum(rw, [mask for mask in masks if mask is not None])
-        result = rw.add("attention", *operands, *total, scale=scale, causal=False, groups=1)
+        attrs = {"scale": scores.scale, "causal": False, "groups": 1}
+        result = rw.add("attention", *operands, *total, **attrs)
         return _rebatched(rw, result, root.shape[:-2])
     return None
-
-
-def _unscaled(rw: Rewriter, node: Node, scale: float) -> tuple[Node, float]:
-    """`mul(x, c)` as x and the scale times c: queries or keys scaled before their product."""
-    inputs = rw.inputs_of(node)
-    if node.op == "permute":
-        plain, below = _unscaled(rw, inputs[0], scale)
-        return (node, scale) if plain is inputs[0] else (rw.again(node, plain), below)
-    if node.op not in ("mul", "div"):
-        return node, scale
-    x, factor = inputs
-    if node.op == "mul" and rw.number(factor) is None:
-        x, factor = factor, x
-    number = rw.number(factor)
-    if not number or x.type != node.type:
-        return node, scale
-    return x, (scale * number if node.op == "mul" else scale / number)
 
 
 def _rebatched(rw: Rewriter, x: Node, batch: Shape) -> Node:
@@ -238,6 +215,37 @@ def _sum(rw: Rewriter, masks: list[Node]) -> list[Node]:
     while len(masks) > 1:
         masks = [rw.add("add", masks[0], masks[1]), *masks[2:]]
     return masks
+
+
+# ---- what stands before it ----------------------------------------------------
+
+
+def _absorbed_scale(rw: Rewriter, m: Match) -> Node | None:
+    """`attention(mul(q, c), k, v)` -> `attention(q, k, v)` with c times its scale; so for k"""
+    query, key, *rest = rw.inputs_of(m.root)
+    plain_query, scale = _unscaled(rw, query, m.root["scale"])
+    plain_key, scale = _unscaled(rw, key, scale)
+    if plain_query is query and plain_key is key:
+        return None
+    attrs = {**dict(m.root.attrs), "scale": scale}
+    return rw.add("attention", plain_query, plain_key, *rest, **attrs)
+
+
+def _unscaled(rw: Rewriter, node: Node, scale: float) -> tuple[Node, float]:
+    """A value without the number that it, or what it is a view of, is multiplied by."""
+    inputs = rw.inputs_of(node)
+    if node.op in ("permute", "reshape"):
+        plain, below = _unscaled(rw, inputs[0], scale)
+        return (node, scale) if plain is inputs[0] else (rw.again(node, plain), below)
+    if node.op not in ("mul", "div"):
+        return node, scale
+    x, factor = inputs
+    if node.op == "mul" and rw.number(factor) is None:
+        x, factor = factor, x
+    number = rw.number(factor)
+    if not number or x.type != node.type:
+        return node, scale
+    return x, (scale * number if node.op == "mul" else scale / number)
 
 
 # ---- repeated heads -----------------------------------------------------------
@@ -279,5 +287,6 @@ def _repeated(rw: Rewriter, node: Node) -> tuple[Node, int] | None:
 
 RULES: tuple[Rule, ...] = (
     rule("matmul(*)", _attention),
+    rule("attention(*)", _absorbed_scale),
     rule("attention(*)", _grouped),
 )

@@ -19,11 +19,11 @@ from sol.passes.operators import BINARY, CONTRACTIONS, REDUCTIONS, UNARY
 # ---- permute, reshape, expand: down -------------------------------------------
 
 
-def _under_unary(rw: Rewriter, m: Match) -> Node:
+def _under_unary(rw: Rewriter, m: Match) -> Node | None:
     """`relu(permute(x))` -> `permute(relu(x))`; so for reshape and expand, and all of one input"""
-    move = m["move"]
-    inner = rw.again(m.root, m["x"])
-    return rw.again(move, inner)
+    if rw.is_static(m.root):
+        return None  # computed once, wherever the move stands
+    return rw.again(m["move"], rw.again(m.root, m["x"]))
 
 
 def _under_binary(rw: Rewriter, m: Match) -> Node | None:

@@ -128,8 +128,10 @@ def test_users_and_static_values_are_known_at_once(b: Builder) -> None:
 def test_static_is_what_the_graph_says(b: Builder) -> None:
     x, w = b.input("x", T), b.parameter("w", W)
     c = b.constant([1.0, 2.0, 3.0], F32)
-    nodes = [b.add("mul", w, c), b.add("mul", x, w), b.add("full", shape=(3,), dtype=F32, value=1)]
-    graph = b.finish(nodes)
+    one = b.add("full", shape=(3,), dtype=F32, value=1)
+    static = [b.add("mul", w, c), b.add("mul", w, one)]
+    graph = b.finish([*static, b.add("mul", x, w), b.add("neg", one)])
+    assert graph.static == {w.name, c.name, *(n.name for n in static)}
     rewriter = Rewriter(graph, infer)
     assert {n.name for n in graph.nodes if rewriter.is_static(n)} == graph.static
 

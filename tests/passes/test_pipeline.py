@@ -179,7 +179,7 @@ BLOCKS: dict[str, tuple[Callable[[Any, Node], Node], str]] = {
     "head": (_head, "mean softmax linear"),
     "transformer": (
         _transformer,
-        "reshape permute layer_norm linear reshape permute slice slice slice reshape reshape "
+        "permute reshape layer_norm linear reshape permute slice slice slice reshape reshape "
         "reshape attention permute reshape linear add",
     ),
 }
