@@ -32,7 +32,7 @@ NOTHING = mp.mpf(10) ** -20  # where formulas with 0/0 take their limit
 class Fit:
     """`target(x)` on [low, high] by a polynomial of a degree, the error relative to `scale(x)`.
 
-    `first` are leading coefficients that are fixed. `single`: coefficients are floats, else doubles.
+    `first` are leading coefficients that are fixed; coefficients are floats (`single`) or doubles.
     """
 
     name: str
@@ -111,9 +111,7 @@ def erf_exponent_scale(x: Real) -> Real:
 
 
 LN2, LN10 = mp.log(2), mp.log(10)
-OCTAVE = (
-    float(LN2 / 2) * 1.0006
-)  # exp: x reduced may lie a little outside
+OCTAVE = float(LN2 / 2) * 1.0006  # exp: x reduced may lie a little outside
 ROOT_LOW, ROOT_HIGH = float(mp.sqrt(0.5) - 1) - 1e-6, float(mp.sqrt(2) - 1) + 1e-6
 QUADRANT = float((mp.pi / 4) ** 2) * 1.0002
 TANH_SPLIT, ERF_SPLIT, ERF_END = 0.65, 0.8, 3.95

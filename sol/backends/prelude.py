@@ -56,24 +56,23 @@ class _Block:
 def prelude(calls: Collection[tuple[str, int]]) -> str:
     """C text that defines the functions named by `calls`: pairs of a name and a number of lanes.
 
-    Types vfW and viW of every named width are defined as well. Each definition appears once, after
-    what it uses; equal calls give equal text. Raises VerifyError for a name that math/*.h does not
-    define and for a width that is no power of two.
+    A function that has no lanes, such as `max_i64`, is asked for with 0. Types vfW and viW of every
+    named width are defined as well. Each definition appears once, after what it uses; equal calls
+    give equal text. Raises VerifyError for a name that math/*.h does not define and for a width
+    that is no power of two.
     """
     done: dict[Key, str] = {}
-    for name, width in sorted(calls):
-        if width < 1 or width & (width - 1):
-            raise VerifyError(f"{name} for {width} lanes", expected="a power of two")
-        _define((name, width), done)
+    for key in sorted(calls):
+        _define(key, done)
     body = "".join(done.values())
     types = {(kind, int(width)) for kind, width in _TYPE.findall(body)}
-    types |= {(kind, width) for _, width in calls for kind in ("vf", "vi")}
+    types |= {(kind, width) for _, width in calls if width for kind in ("vf", "vi")}
     return _HEADER + "".join(_typedef(kind, width) for kind, width in sorted(types)) + body
 
 
 @cache
 def functions() -> frozenset[str]:
-    """The names that `prelude` knows."""
+    """The names that `prelude` defines for any number of lanes."""
     return frozenset(name[:-2] for name in _blocks() if name.endswith("_W"))
 
 
@@ -91,15 +90,18 @@ def _define(key: Key, done: dict[Key, str]) -> None:
 
 
 def _find(key: Key) -> _Block:
+    """The block that defines `key`: for one lane its own form before that for any number."""
     name, width = key
+    if width < 0 or width & (width - 1):
+        raise VerifyError(f"{name} for {width} lanes", expected="a power of two")
     blocks = _blocks()
-    for candidate in [name] if width == 0 else [f"{name}_{width}", f"{name}_W"]:
+    for candidate in [f"{name}_{width}", f"{name}_W"] if width else [name]:
         if candidate in blocks:
             return blocks[candidate]
     raise VerifyError(
-        f"no vector function is called {name}",
+        f"no function of the prelude is called {name}",
         expected=f"one of {', '.join(sorted(functions()))}",
-        do="add it to sol/backends/math",
+        do="define it in sol/backends/math",
     )
 
 

@@ -80,16 +80,21 @@ SOL_INLINE void storeb_W(uint8_t *p, viW m) { *(vbW *)p = __builtin_convertvecto
 
 SOL_INLINE void storeb_1(uint8_t *p, vi1 m) { *p = m != 0; }
 
+/* Halves by a union: gcc takes them out of a register, with memcpy it goes through memory. */
 SOL_INLINE vfH low_W(vfW x) {
-    vfH y;
-    __builtin_memcpy(&y, &x, sizeof y);
-    return y;
+    union {
+        vfW whole;
+        vfH half[2];
+    } u = {x};
+    return u.half[0];
 }
 
 SOL_INLINE vfH high_W(vfW x) {
-    vfH y;
-    __builtin_memcpy(&y, (const char *)&x + sizeof y, sizeof y);
-    return y;
+    union {
+        vfW whole;
+        vfH half[2];
+    } u = {x};
+    return u.half[1];
 }
 
 /* Reductions of all lanes, always as a tree of halves: lane k meets lane k + W/2 first. */
@@ -109,12 +114,13 @@ SOL_INLINE float hmin_W(vfW x) { return hmin_H(min_H(low_W(x), high_W(x))); }
 
 SOL_INLINE float hmin_1(vf1 x) { return x; }
 
-/* Masks as two halves, so that any and all are trees as well; 0 or 1. */
+/* 0 or 1. */
 SOL_INLINE int32_t hany_W(viW m) {
-    viH lo, hi;
-    __builtin_memcpy(&lo, &m, sizeof lo);
-    __builtin_memcpy(&hi, (const char *)&m + sizeof hi, sizeof hi);
-    return hany_H(lo | hi);
+    union {
+        viW whole;
+        viH half[2];
+    } u = {m};
+    return hany_H(u.half[0] | u.half[1]);
 }
 
 SOL_INLINE int32_t hany_1(vi1 m) { return m != 0; }

@@ -72,11 +72,11 @@ SOL_INLINE vfW fmod_W(vfW a, vfW b) {
 
 SOL_INLINE vf1 fmod_1(vf1 a, vf1 b) { return fmodlane(a, b); }
 
-/* The sign of the divisor, as torch.remainder. */
+/* The remainder with the sign of the divisor, as Python, NumPy and PyTorch. */
 SOL_INLINE vfW mod_W(vfW a, vfW b) {
-    vfW r = fmod_W(a, b);
-    viW other = (r != 0.0f) & ((r < 0.0f) ^ (b < 0.0f));
-    return r + sel_W(other, b, set_W(0.0f));
+    vfW r = fmod_W(a, b), zero = set_W(0.0f);
+    vfW same = r + sel_W((r < 0.0f) ^ (b < 0.0f), b, zero);
+    return sel_W(r == 0.0f, withsign_W(zero, b), same);
 }
 
 /* floor(a / b) of the exact quotient, as torch.floor_divide: (a - a mod b) / b is an integer but for

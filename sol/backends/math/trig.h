@@ -1,7 +1,8 @@
 /* Sine and its relatives. x = q pi/2 + r with |r| <= pi/4. Up to 10^4 pi/2 is the sum of four floats,
    the first three so short that their products with q are exact (W. J. Cody and W. Waite, Software
-   Manual for the Elementary Functions, 1980, chapter 8); beyond, lane by lane, the product with
-   as many bits of 2/pi as matter (M. Payne and R. Hanek, SIGNUM Newsletter 18, 1983). */
+   Manual for the Elementary Functions, 1980, chapter 8), and so are the first two differences;
+   beyond, lane by lane, the product with as many bits of 2/pi as matter (M. Payne and R. Hanek,
+   SIGNUM Newsletter 18, 1983). */
 
 /* 32 zeros, and the first 256 bits of 2/pi. */
 static const uint32_t two_over_pi[9] = {
@@ -35,8 +36,9 @@ SOL_INLINE vfW reduceangle_W(vfW x, viW *quadrant) {
     vfW n = shifted - 0x1.8p+23f;
     vfW r = x - n * 0x1.92p+0f;
     r = r - n * 0x1.fb4p-12f;
-    r = r - n * 0x1.444p-24f;
-    r = r - n * 0x1.68c234p-39f;
+    vfW rounded = r - n * 0x1.444p-24f;
+    vfW lost = r - rounded - n * 0x1.444p-24f;
+    r = rounded - (n * 0x1.68c234p-39f - lost);
     viW q = bits_W(shifted);
     viW large = abs_W(x) > 1e4f;
     if (__builtin_expect(hany_W(large), 0)) {
@@ -156,7 +158,7 @@ SOL_INLINE vfW atan2_W(vfW y, vfW x) {
     viW steep = b > a;
     vfW small = sel_W(steep, a, b), large = sel_W(steep, b, a);
     vfW t = sel_W(small == large, set_W(1.0f), small / large);
-    vfW p = atancore_W(sel_W(b == 0.0f, zero, t));
+    vfW p = atancore_W(sel_W(a + b == 0.0f, zero, t));
     p = sel_W(steep, 0x1.921fb6p+0f - (p + 0x1.777a5cp-25f), p);
     vfW left = 0x1.921fb6p+1f - (p + 0x1.777a5cp-24f);
     return withsign_W(sel_W(bits_W(x) < 0, left, p), y);
