@@ -55,7 +55,8 @@ def capture(
     if fixed is None or (captured is not None and len(captured.left) <= len(fixed.left)):
         assert captured is not None
         return captured
-    return fixed
+    by_batch = (e.reason for e in (captured.left if captured else ()) if _BATCH in e.reason)
+    return replace(fixed, why_fixed=reason or next(by_batch, ""))
 
 
 def _attempt(

@@ -96,6 +96,7 @@ class Captured:
     lifted: Mapping[str, torch.Tensor] = field(default_factory=dict)
     least_batch: int = 2
     computing: int = 0  # how many of the steps compute; those after them only make views
+    why_fixed: str = ""  # why the batch is not open, where that was tried
 
     @property
     def graph(self) -> Graph:

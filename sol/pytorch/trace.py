@@ -26,6 +26,10 @@ from sol.pytorch.rows import ROWS
 from sol.pytorch.tree import Tree, constants, flatten, unflatten
 
 _INNER = "model"  # where `Flat` keeps the network; stripped from the names of parameters
+_LOGGERS = (
+    "torch.export", "torch._export", "torch.fx", "torch.fx.experimental.symbolic_shapes",
+    "torch._subclasses", "torch._subclasses.fake_tensor",
+)  # fmt: skip
 _BATCHES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
 
 
@@ -154,7 +158,7 @@ def _examples(model: nn.Module, signature: Signature) -> tuple[tuple[torch.Tenso
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """torch.export warns and logs about its own ways; failures reach the user by `explain`."""
-    loggers = [logging.getLogger(n) for n in ("torch.export", "torch.fx", "torch._export")]
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

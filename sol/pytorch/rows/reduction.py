@@ -211,6 +211,16 @@ def frobenius_norm(c: Context, x: Node, dim: Axes, keepdim: bool = False) -> Res
     return vector_norm(c, x, 2, dim, keepdim)
 
 
+@row("_cdist_forward")
+def cdist(c: Context, a: Node, b: Node, p: float, compute_mode: int | None) -> Result:
+    """The p-norm of the difference of every row of a and every row of b."""
+    left = c.reshape(a, (*a.shape[:-1], 1, a.shape[-1]))
+    right = c.reshape(b, (*b.shape[:-2], 1, *b.shape[-2:]))
+    difference = c.op("sub", left, right)
+    last = difference.tensor.rank - 1
+    return c.op("norm", difference, ord=float(p), axes=(last,), keepdims=False)
+
+
 @row("logsumexp")
 def logsumexp(c: Context, x: Node, dim: Axes, keepdim: bool = False) -> Result:
     """log(sum(exp(x))) over axes."""
