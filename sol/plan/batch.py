@@ -1,7 +1,9 @@
-"""Whether a network treats the images of a batch independently, so that a batch can be cut into groups.
+"""Whether a network treats the images of a batch independently, so that a batch can be cut into
+groups.
 
-Decided on expressions: element i of a result with c elements per image belongs to image i // c, and every operand that depends on the batch must be read at an
-index of the same image. No rule per operator is needed; operators without an expression are named in `_IMAGE_AXES`.
+Decided on expressions: element i of a result with c elements per image belongs to image i // c, and
+every operand that depends on the batch must be read at an index of the same image. No rule per
+operator is needed; operators without an expression have a case in `_independent`.
 """
 
 from __future__ import annotations
@@ -15,19 +17,32 @@ from sol.plan.inline import Inliner, axes_for
 
 
 def is_splittable(graph: Graph, stored: Collection[str]) -> bool:
-    """Whether every value of an image is computed from that image alone, and images are outermost in all inputs and results."""
+    """Whether every value of an image is computed from that image alone, and images are outermost
+    in all inputs and results.
+    """
     outside = [*graph.inputs, *(graph[o] for o in graph.outputs)]
     symbolic = [n for n in outside if any(isinstance(s, Dim) for s in n.shape)]
-    if not symbolic or any(not isinstance(n.shape[0], Dim) for n in symbolic) or any(o not in {n.name for n in symbolic} for o in graph.outputs):
+    if (
+        not symbolic
+        or any(not isinstance(n.shape[0], Dim) for n in symbolic)
+        or any(o not in {n.name for n in symbolic} for o in graph.outputs)
+    ):
         return False
     if any(_image_axis(t.shape) is None for n in graph for t in types_of(n)):
         return False
     inline = Inliner(graph, frozenset(n.name for n in graph))
-    return all(_independent(graph, node, inline) for node in graph if node.name not in graph.static and node.inputs)
+    return all(
+        _independent(graph, node, inline)
+        for node in graph
+        if node.name not in graph.static and node.inputs
+    )
 
 
 def _image_axis(shape: Shape) -> int | None:
-    """Position of the axis that counts images, -1 if there is none; None if the shape depends on the batch in another way."""
+    """Position of the axis that counts images, -1 if there is none;
+
+    None if the shape depends on the batch in another way.
+    """
     axes = [k for k, s in enumerate(shape) if isinstance(s, Dim)]
     if not axes:
         return -1
@@ -36,13 +51,9 @@ def _image_axis(shape: Shape) -> int | None:
     return axes[0] if len(axes) == 1 and extent.const == 0 else None
 
 
-# axis of the images of (each input that has one, the result), for operators without an expression
-_RECURRENT = ("lstm", "gru", "rnn")
-
-
 def _independent(graph: Graph, node: Node, inline: Inliner) -> bool:
-    if node.op in _RECURRENT:
-        return bool(_image_axis(graph[node.inputs[0]].shape) == (0 if node["batch_first"] else 1))
+    if node.op == "scan":
+        return _image_axis(graph[node.inputs[0]].shape) in (-1, 0 if node["batch_first"] else 1)
     if node.op == "item":
         return True
     if node.op in ("attention", "masked_attention"):

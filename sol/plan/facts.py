@@ -1,4 +1,8 @@
-"""What the planner knows about each node: its cost per element, whether it reduces, how many elements it has, whether a contraction kernel takes it."""
+"""What the planner knows about each node:
+
+its cost per element, whether it reduces, how many elements it has, whether a contraction kernel
+takes it.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,34 @@ from sol.plan.inline import Inliner, axes_for, scalar_constant
 
 NOMINAL_BATCH = 4  # the batch for which sizes are compared
 
-_COSTLY = {"exp": 10, "expm1": 12, "log": 10, "log1p": 12, "log2": 10, "log10": 10, "sin": 12, "cos": 12, "tan": 16, "tanh": 14, "erf": 14, "sigmoid": 14, "pow": 24,
-           "sinh": 16, "cosh": 16, "asin": 14, "acos": 14, "atan": 14, "atan2": 18, "div": 4, "sqrt": 4, "rsqrt": 5, "fmod": 8}  # fmt: skip
+_COSTLY = {
+    "exp": 10,
+    "expm1": 12,
+    "log": 10,
+    "log1p": 12,
+    "log2": 10,
+    "log10": 10,
+    "sin": 12,
+    "cos": 12,
+    "tan": 16,
+    "tanh": 14,
+    "erf": 14,
+    "sigmoid": 14,
+    "pow": 24,
+    "sinh": 16,
+    "cosh": 16,
+    "asin": 14,
+    "acos": 14,
+    "atan": 14,
+    "atan2": 18,
+    "div": 4,
+    "sqrt": 4,
+    "rsqrt": 5,
+    "fmod": 8,
+}
 _FREE = ("const", "axis", "linear", "load", "cast", "reduce")
-WHOLE_OPS = ("attention", "masked_attention", "lstm", "gru", "rnn")  # operators that a kernel of their own executes
+# operators that a kernel of their own executes
+WHOLE_OPS = ("attention", "masked_attention", "scan")
 _FEWEST_ROWS = 8  # a linear layer with fewer rows per image streams its weights row by row instead
 
 
@@ -38,7 +66,10 @@ class Facts:
         self._own: dict[str, Expr | None] = {}
 
     def is_source(self, name: str) -> bool:
-        """Inputs, constants, and values that depend on parameters only: in memory before the program starts."""
+        """Inputs, constants, and values that depend on parameters only:
+
+        in memory before the program starts.
+        """
         return self.graph[name].op in SOURCES or name in self.graph.static
 
     def users(self, name: str) -> tuple[Node, ...]:
@@ -71,9 +102,17 @@ class Facts:
         """Whether a contraction kernel takes the node."""
         static = self.graph.static
         if node.op in ("conv", "conv_transpose"):
-            return node.inputs[1] in static and not is_depthwise(self.graph, node) and node.dtype.name == "f32"
+            return (
+                node.inputs[1] in static
+                and not is_depthwise(self.graph, node)
+                and node.dtype.name == "f32"
+            )
         if node.op == "linear":
-            return node.inputs[1] in static and rows_per_image(node.shape[:-1]) >= _FEWEST_ROWS and node.dtype.name == "f32"
+            return (
+                node.inputs[1] in static
+                and rows_per_image(node.shape[:-1]) >= _FEWEST_ROWS
+                and node.dtype.name == "f32"
+            )
         return node.op == "packed_matmul"
 
     def taps(self, node: Node) -> int:
@@ -85,8 +124,17 @@ class Facts:
         return node.op in WHOLE_OPS
 
     def multiplies(self, node: Node) -> bool:
-        """Whether an element of an input is used for many elements of the result, so that work inlined into the input would be repeated."""
-        return node.op in ("conv", "conv_transpose", "linear", "matmul", "packed_matmul", *WHOLE_OPS)
+        """Whether an element of an input is used for many elements of the result, so that work
+        inlined into the input would be repeated.
+        """
+        return node.op in (
+            "conv",
+            "conv_transpose",
+            "linear",
+            "matmul",
+            "packed_matmul",
+            *WHOLE_OPS,
+        )
 
 
 def arithmetic(x: Expr) -> int:
@@ -100,17 +148,25 @@ def _index_parts(parts: Iterable[Expr]) -> set[Expr]:
     """Parts that only compute indices or compare them."""
     found: set[Expr] = set()
     for p in parts:
-        if p.op in ("axis", "linear") or (p.op == "const" and p.dtype.name == "i64"):
+        if p.op in ("axis", "linear") or (p.op == "const" and p.dtype.name == "i64") or (
+            p.args
+            and p.op not in ("load", "reduce", "cast", "where")
+            and all(a in found or a.op == "const" for a in p.args)
+        ):
             found.add(p)
-        elif p.args and p.op not in ("load", "reduce", "cast", "where") and all(a in found or a.op == "const" for a in p.args):
-            found.add(p)
-        elif p.op == "where" and p.args[0] in found and any(a.op in ("const", "load", "where") for a in p.args[1:]):
+        elif (
+            p.op == "where"
+            and p.args[0] in found
+            and any(a.op in ("const", "load", "where") for a in p.args[1:])
+        ):
             found.add(p)  # a border: padding or concatenation
     return found
 
 
 def rows_per_image(leading: Shape) -> int:
-    """Rows of a matrix product per image of the batch (all rows where nothing depends on the batch)."""
+    """Rows of a matrix product per image of the batch (all rows where nothing depends on the
+    batch).
+    """
     total = 1
     for s in leading:
         total *= s.coef + s.const if isinstance(s, Dim) else s
@@ -121,7 +177,11 @@ def is_depthwise(graph: Graph, node: Node) -> bool:
     """Whether a convolution has one input channel per group, so that it is a window reduction."""
     weight = graph[node.inputs[1]]
     channels = graph[node.inputs[0]].shape[1]
-    return bool(node["groups"] == channels and node["groups"] > 1 and (weight.shape[1] == 1 or node.op == "conv_transpose"))
+    return bool(
+        node["groups"] == channels
+        and node["groups"] > 1
+        and (weight.shape[1] == 1 or node.op == "conv_transpose")
+    )
 
 
 def is_scalar(graph: Graph, name: str) -> bool:

@@ -1,8 +1,9 @@
 """Which values lie in memory, and which contraction each element-wise chain belongs to.
 
-A value is stored if it is a result of the network, if several consumers would repeat costly work, if a consumer reads its elements more than once, or if it is the end of
-the chain of element-wise operators behind a contraction (the epilogue, which then needs no memory in between). Everything else is
-inlined (plan/inline.py). In: a graph with composite operators expanded. Out: `Choice`.
+A value is stored if it is a result of the network, if several consumers would repeat costly work,
+if a consumer reads its elements more than once, or if it is the end of the chain of element-wise
+operators behind a contraction (the epilogue, which then needs no memory in between). Everything
+else is inlined (plan/inline.py). In: a graph with composite operators expanded. Out: `Choice`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ _BIJECTIVE = ("permute", "reshape", "roll", "channel_shuffle", "pixel_shuffle", 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """stored: names of values in memory. roots: stored value -> the contraction whose epilogue computes it."""
+    """stored:
+
+    names of values in memory. roots: stored value -> the contraction whose epilogue computes it.
+    """
 
     stored: frozenset[str]
     roots: Mapping[str, str]
@@ -45,8 +49,16 @@ def choose(graph: Graph, facts: Facts) -> Choice:
         cost[node.name] = facts.cost(node.name) + sum(cost[i] for i in inputs)
         if facts.reduces(node.name) or any(i in heavy for i in inputs):
             heavy.add(node.name)
-        ends = node.name in roots or node.name in outputs or node.op in ("concat", "item", "packed_columns", "keys_first") or facts.whole(node)
-        if ends or (node.name not in absorbed and _worth_storing(facts, node, cost[node.name], node.name in heavy, absorbed)):
+        ends = (
+            node.name in roots
+            or node.name in outputs
+            or node.op in ("concat", "item", "packed_columns", "packed_gates", "keys_first")
+            or facts.whole(node)
+        )
+        if ends or (
+            node.name not in absorbed
+            and _worth_storing(facts, node, cost[node.name], node.name in heavy, absorbed)
+        ):
             stored.add(node.name)
     return Choice(frozenset(stored), roots)
 
@@ -87,15 +99,20 @@ def _repeats(facts: Facts, node: Node, user: Node, cost: int) -> bool:
 def _reads_once(facts: Facts, user: Node) -> bool:
     """Whether a contraction reads each element of its input for one tap only."""
     if user.op == "conv":
-        return facts.taps(user) == 1 and all(low == 0 and high == 0 for low, high in user["padding"])
+        return facts.taps(user) == 1 and all(
+            low == 0 and high == 0 for low, high in user["padding"]
+        )
     return user.op == "linear"
 
 
-# ---- epilogues --------------------------------------------------------------------------------------------------------------------
+# ---- epilogues -----------------------------------------------------------------------------------
 
 
 def _epilogues(graph: Graph, facts: Facts) -> dict[str, str]:
-    """For each contraction the value at which its chain of element-wise users ends: {value: contraction}."""
+    """For each contraction the value at which its chain of element-wise users ends:
+
+    {value: contraction}.
+    """
     claimed: set[str] = set()
     roots: dict[str, str] = {}
     for node in reversed(graph.nodes):
@@ -139,16 +156,25 @@ def _is_bijective(graph: Graph, root: Node, chain: list[str]) -> bool:
 
 
 def root_index(graph: Graph, root: Node, chain: list[str]) -> tuple[Expr, ...] | None:
-    """The one index at which the end of the chain reads the contraction, over the end's axes `axes_for(end)`."""
+    """The one index at which the end of the chain reads the contraction, over the end's axes
+    `axes_for(end)`.
+    """
     end = graph[chain[-1]]
     inline = Inliner(graph, frozenset(n.name for n in graph) - set(chain[1:]))
-    value = inline.meaning(end.name, axes_for(end)) if len(chain) > 1 else inline.element(end.name, axes_for(end))
+    value = (
+        inline.meaning(end.name, axes_for(end))
+        if len(chain) > 1
+        else inline.element(end.name, axes_for(end))
+    )
     found = {p.args for p in walk(value) if p.op == "load" and p.value == root.name}
     return next(iter(found)) if len(found) == 1 else None
 
 
 def channel_axis(root: Node, index: tuple[Expr, ...]) -> Expr | None:
-    """The axis of the result that is the contraction's output channel; None if channels are split or merged on the way."""
+    """The axis of the result that is the contraction's output channel;
+
+    None if channels are split or merged on the way.
+    """
     position = 1 if root.op in ("conv", "conv_transpose") else len(index) - 1
     channel = index[position]
     if channel.op == "const":
@@ -158,7 +184,10 @@ def channel_axis(root: Node, index: tuple[Expr, ...]) -> Expr | None:
 
 
 def _absorbed(graph: Graph, roots: Mapping[str, str]) -> set[str]:
-    """Values inside a contraction's cluster: from the contraction up to, but not including, the stored end."""
+    """Values inside a contraction's cluster:
+
+    from the contraction up to, but not including, the stored end.
+    """
     found: set[str] = set()
     for end, root in roots.items():
         found.update(chain_between(graph, root, end))

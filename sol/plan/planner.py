@@ -1,6 +1,8 @@
-"""From a graph to a plan: what is stored, which operators form a cluster, in which order clusters run, where values lie.
+"""From a graph to a plan: what is stored, which operators form a cluster, in which order clusters
+run, where values lie.
 
-    expand composites -> choose what is stored (fuse.py) -> memory order of axes (layout.py) -> depth-first groups (group.py)
+    expand composites -> choose what is stored (fuse.py) -> memory order of axes (layout.py) ->
+    depth-first groups (group.py)
     -> order clusters -> places and buffers (layout.py) -> may the batch be cut (batch.py)
 """
 
@@ -15,13 +17,14 @@ from sol.plan.attention import takes_attention
 from sol.plan.batch import is_splittable
 from sol.plan.expand import expand_composites
 from sol.plan.facts import Facts
-from sol.plan.fuse import Choice, choose, chain_between
+from sol.plan.fuse import Choice, chain_between, choose
 from sol.plan.group import Group, grow
 from sol.plan.inline import Inliner
 from sol.plan.layout import choose_orders, place_values
 from sol.plan.memory import Arena, Lifetime, plan_arena
 from sol.plan.prepare import prepare_graph
 from sol.plan.records import Buffer, Cluster, Place, Plan
+from sol.plan.scan import split_recurrent
 
 
 @dataclass(frozen=True)
@@ -35,32 +38,50 @@ class Planned:
 
 def whole(graph: Graph, node: Node) -> bool:
     """Composite operators that a kernel takes as they are."""
-    return node.op in ("lstm", "gru", "rnn") or (node.op == "attention" and takes_attention(graph, node))
+    return node.op == "attention" and takes_attention(graph, node)
 
 
-def make_plan(graph: Graph, keep: bool = False) -> Planned:
-    """Plan a network. keep: no memory is reused, so that all values can be looked at after a run."""
-    graph = prepare_graph(expand_composites(graph, whole))
+def make_plan(graph: Graph, keep: bool = False, lanes: int = 16) -> Planned:
+    """Plan a network.
+
+    keep: no memory is reused, so that all values can be looked at after a run. lanes: floats of a
+    vector of the device.
+    """
+    graph = prepare_graph(expand_composites(split_recurrent(graph, lanes), whole))
     facts = Facts(graph)
     choice = choose(graph, facts)
     orders = choose_orders(graph, facts, choice)
     groups = _groups(graph, facts, choice, orders)
     private = frozenset(n for g in groups.values() for n in g.private)
     places, buffers, views = place_values(graph, facts, choice, orders, private)
-    clusters = _ordered(graph, facts, choice, _clusters(graph, facts, choice, groups, places, views))
+    clusters = _ordered(
+        graph, facts, choice, _clusters(graph, facts, choice, groups, places, views)
+    )
     lifetimes = _lifetimes(graph, facts, choice, clusters, places, buffers)
-    arena = plan_arena([replace(item, first=0, last=len(clusters)) for item in lifetimes] if keep else lifetimes)
-    plan = Plan(graph, clusters, places, orders, buffers, choice.stored, is_splittable(graph, choice.stored))
+    arena = plan_arena(
+        [replace(item, first=0, last=len(clusters)) for item in lifetimes] if keep else lifetimes
+    )
+    plan = Plan(
+        graph, clusters, places, orders, buffers, choice.stored, is_splittable(graph, choice.stored)
+    )
     return Planned(plan, groups, arena)
 
 
-def _groups(graph: Graph, facts: Facts, choice: Choice, orders: Mapping[str, tuple[int, ...]]) -> dict[str, Group]:
+def _groups(
+    graph: Graph, facts: Facts, choice: Choice, orders: Mapping[str, tuple[int, ...]]
+) -> dict[str, Group]:
     """Depth-first groups, from the results backwards."""
     found: dict[str, Group] = {}
     taken: set[str] = set()
     for node in reversed(graph.nodes):
         name = node.name
-        if name not in choice.stored or name in taken or name in choice.roots or node.op in ("concat", "item") or facts.whole(node):
+        if (
+            name not in choice.stored
+            or name in taken
+            or name in choice.roots
+            or node.op in ("concat", "item")
+            or facts.whole(node)
+        ):
             continue
         group = grow(graph, facts, choice, orders[name], name, taken)
         taken.update(group.members)
@@ -68,7 +89,14 @@ def _groups(graph: Graph, facts: Facts, choice: Choice, orders: Mapping[str, tup
     return found
 
 
-def _clusters(graph: Graph, facts: Facts, choice: Choice, groups: Mapping[str, Group], places: Mapping[str, Place], views: set[str]) -> list[Cluster]:
+def _clusters(
+    graph: Graph,
+    facts: Facts,
+    choice: Choice,
+    groups: Mapping[str, Group],
+    places: Mapping[str, Place],
+    views: set[str],
+) -> list[Cluster]:
     clusters = []
     for name in sorted(choice.stored, key=lambda n: facts.position[n]):
         node = graph[name]
@@ -78,7 +106,9 @@ def _clusters(graph: Graph, facts: Facts, choice: Choice, groups: Mapping[str, G
             clusters.append(Cluster("contraction", (name,), root, layers=(*hidden, name)))
         elif name in groups:
             group = groups[name]
-            clusters.append(Cluster("dfp", group.members, private=group.private, outer=len(group.outer)))
+            clusters.append(
+                Cluster("dfp", group.members, private=group.private, outer=len(group.outer))
+            )
         elif node.op == "concat" and name not in views:
             clusters.extend(_parts(graph, choice, node, places))
         elif node.op == "item" and node["index"] == 0:
@@ -95,22 +125,35 @@ def _recurrent(graph: Graph, first: Node) -> Cluster:
 
 
 def _parts(graph: Graph, choice: Choice, node: Node, places: Mapping[str, Place]) -> list[Cluster]:
-    """Copies of the parts of a concatenation that are not written in place, as one cluster each: values `name@k`."""
+    """Copies of the parts of a concatenation that are not written in place, as one cluster each:
+
+    values `name@k`.
+    """
     whole_place = places[node.name]
     found = []
     for k, part in enumerate(node.inputs):
         place = places.get(part)
-        if place is not None and part in choice.stored and place.buffer == whole_place.buffer and place.buffer != part:
+        if (
+            place is not None
+            and part in choice.stored
+            and place.buffer == whole_place.buffer
+            and place.buffer != part
+        ):
             continue
         found.append(Cluster("dfp", (f"{node.name}@{k}",), layers=(node.name,)))
     return found
 
 
-# ---- order ------------------------------------------------------------------------------------------------------------------------
+# ---- order ---------------------------------------------------------------------------------------
 
 
-def _ordered(graph: Graph, facts: Facts, choice: Choice, clusters: list[Cluster]) -> tuple[Cluster, ...]:
-    """Clusters so that each runs after those it reads, otherwise in the network's order; with all layers named."""
+def _ordered(
+    graph: Graph, facts: Facts, choice: Choice, clusters: list[Cluster]
+) -> tuple[Cluster, ...]:
+    """Clusters so that each runs after those it reads, otherwise in the network's order;
+
+    with all layers named.
+    """
     inline = Inliner(graph, choice.stored)
     maker: dict[str, list[int]] = {}
     for number, cluster in enumerate(clusters):
@@ -119,13 +162,19 @@ def _ordered(graph: Graph, facts: Facts, choice: Choice, clusters: list[Cluster]
     needs: list[set[int]] = []
     for number, cluster in enumerate(clusters):
         read, layers = reads(graph, inline, choice, cluster)
-        clusters[number] = replace(cluster, layers=tuple(sorted(set(cluster.layers) | layers, key=lambda n: facts.position[n])))
+        clusters[number] = replace(
+            cluster,
+            layers=tuple(sorted(set(cluster.layers) | layers, key=lambda n: facts.position[n])),
+        )
         needs.append({m for name in read for m in _makers(graph, name, maker)} - {number})
     return tuple(clusters[k] for k in _topological(needs))
 
 
 def _makers(graph: Graph, name: str, maker: Mapping[str, list[int]]) -> list[int]:
-    """Clusters that must have run before `name` can be read: a view of a concatenation needs all its parts."""
+    """Clusters that must have run before `name` can be read:
+
+    a view of a concatenation needs all its parts.
+    """
     own = list(maker.get(name, []))
     if name in graph and graph[name].op == "concat":
         for part in graph[name].inputs:
@@ -151,7 +200,9 @@ def _topological(needs: list[set[int]]) -> list[int]:
     return done
 
 
-def reads(graph: Graph, inline: Inliner, choice: Choice, cluster: Cluster) -> tuple[set[str], set[str]]:
+def reads(
+    graph: Graph, inline: Inliner, choice: Choice, cluster: Cluster
+) -> tuple[set[str], set[str]]:
     """Stored or given values that a cluster reads, and the nodes inlined into it."""
     read: set[str] = set()
     layers: set[str] = set()
@@ -174,10 +225,17 @@ def reads(graph: Graph, inline: Inliner, choice: Choice, cluster: Cluster) -> tu
     return read, inside | layers
 
 
-# ---- memory -----------------------------------------------------------------------------------------------------------------------
+# ---- memory --------------------------------------------------------------------------------------
 
 
-def _lifetimes(graph: Graph, facts: Facts, choice: Choice, clusters: tuple[Cluster, ...], places: Mapping[str, Place], buffers: Mapping[str, Buffer]) -> list[Lifetime]:
+def _lifetimes(
+    graph: Graph,
+    facts: Facts,
+    choice: Choice,
+    clusters: tuple[Cluster, ...],
+    places: Mapping[str, Place],
+    buffers: Mapping[str, Buffer],
+) -> list[Lifetime]:
     inline = Inliner(graph, choice.stored)
     first: dict[str, int] = {}
     last: dict[str, int] = {}
