@@ -1,9 +1,11 @@
 """The page to read first: from a graph to a program, stage by stage.
 
-    graph ── passes ──▶ graph ── plan ──▶ clusters, places, arena ── lower ──▶ kernels ── print ──▶ C ── toolchain ──▶ library ── runtime ──▶ program
+    graph ── passes ──▶ graph ── plan ──▶ clusters, places, arena ── lower ──▶ kernels ── print ──▶
+    C ── toolchain ──▶ library ── runtime ──▶ program
 
-`compile_graph` is the whole story. Frontends (sol.pytorch, …) make the graph and call it; what comes back, `Compiled`, takes the framework's parameters (`prepare`) and runs.
-This is the only file that knows all stages.
+`compile_graph` is the whole story. Frontends (sol.pytorch, …) make the graph and call it; what
+comes back, `Compiled`, takes the framework's parameters (`prepare`) and runs. This is the only file
+that knows all stages.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ from sol.lower.cluster import Lowered, lower_group, part_group
 from sol.ops.reference import evaluate_nodes
 from sol.passes.pipeline import run as run_passes
 from sol.plan.batch import images
-from sol.plan.planner import Planned, make_plan
 from sol.plan.memory import Arena
+from sol.plan.planner import Planned, make_plan
 from sol.plan.records import Cluster, Place
 from sol.runtime.cache import cache
 from sol.runtime.program import Program
@@ -39,7 +41,8 @@ from sol.runtime.program import Program
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]
 
-_GROUP_BYTES = 24 << 20  # intermediates of images that are computed together: what stays in a last-level cache
+# intermediates of images that are computed together: what stays in a last-level cache
+_GROUP_BYTES = 24 << 20
 _MOST_IMAGES = 16
 
 
@@ -52,7 +55,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A cluster and how it was lowered: the steps of the program that run it, and the weight that must be packed for it."""
+    """A cluster and how it was lowered:
+
+    the steps of the program that run it, and the weight that must be packed for it.
+    """
 
     cluster: Cluster
     calls: tuple[Lowered, ...]
@@ -60,9 +66,18 @@ class Made:
     why: str
 
 
-def compile_graph(graph: Graph, options: Options = Options(), progress: Progress | None = None, device: CpuDevice | None = None,
-                  keep: bool = False) -> Compiled:  # fmt: skip
-    """Compile a network for a device (default: this processor). keep: every intermediate value stays in memory after a run, for `Compiled.values`."""
+def compile_graph(
+    graph: Graph,
+    options: Options = Options(),
+    progress: Progress | None = None,
+    device: CpuDevice | None = None,
+    keep: bool = False,
+) -> Compiled:
+    """Compile a network for a device (default:
+
+    this processor). keep: every intermediate value stays in memory after a run, for
+    `Compiled.values`.
+    """
     device = device or detect()
     optimised = run_passes(graph)
     planned = make_plan(optimised, keep, device.vector_lanes(4))
@@ -84,15 +99,20 @@ def _compiling(progress: Progress | None) -> Callable[[int, int], None] | None:
 def lower(planned: Planned, device: CpuDevice) -> tuple[Made, ...]:
     """A kernel for every cluster."""
     widths = tuple(w for w in (16, 8, 4) if w <= device.vector_lanes(4))
-    return tuple(_lower_cluster(planned, cluster, device, widths) for cluster in planned.plan.clusters)
+    return tuple(
+        _lower_cluster(planned, cluster, device, widths) for cluster in planned.plan.clusters
+    )
 
 
-def _lower_cluster(planned: Planned, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...]) -> Made:
+def _lower_cluster(
+    planned: Planned, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...]
+) -> Made:
     plan = planned.plan
     if cluster.kind == "contraction":
         result = lower_contraction(plan, cluster, device, widths)
         tile = result.tile
-        why = f"tile {tile.rows}x{tile.vectors * tile.lanes}, panel {tile.panel}, A {'in place' if result.in_place else 'packed'}"
+        access = "in place" if result.in_place else "packed"
+        why = f"tile {tile.rows}x{tile.vectors * tile.lanes}, panel {tile.panel}, A {access}"
         return Made(cluster, (result.lowered,), result.packed, why)
     if cluster.kind == "attention":
         attention = lower_attention(plan, cluster, device, widths)
@@ -102,7 +122,9 @@ def _lower_cluster(planned: Planned, cluster: Cluster, device: CpuDevice, widths
         return Made(cluster, steps, None, describe_scan(plan, cluster, device))
     name = cluster.values[-1]
     group = part_group(plan, name) if "@" in name else planned.groups[name]
-    return Made(cluster, (lower_group(plan, group, widths),), None, f"{len(group.members)} nests per patch")
+    return Made(
+        cluster, (lower_group(plan, group, widths),), None, f"{len(group.members)} nests per patch"
+    )
 
 
 def print_program(planned: Planned, made: Sequence[Made]) -> tuple[tuple[str, ...], Source]:
@@ -111,21 +133,37 @@ def print_program(planned: Planned, made: Sequence[Made]) -> tuple[tuple[str, ..
     packed = {m.packed[0] for m in made if m.packed}
     calls = [call for m in made for call in m.calls]
     used = dict.fromkeys(b for call in calls for b in call.buffers)
-    external = [n.name for n in plan.graph.inputs] + [o for o in dict.fromkeys(plan.graph.outputs) if plan.buffers[o].kind == "output"]
-    external += [b for b in used if (b in packed or plan.buffers[b].kind == "prepared") and b not in external]
-    per_image = images({n: plan.graph[n].shape for n in (*(i.name for i in plan.graph.inputs), *plan.graph.outputs)})
+    external = [n.name for n in plan.graph.inputs] + [
+        o for o in dict.fromkeys(plan.graph.outputs) if plan.buffers[o].kind == "output"
+    ]
+    external += [
+        b for b in used if (b in packed or plan.buffers[b].kind == "prepared") and b not in external
+    ]
+    per_image = images(
+        {
+            n: plan.graph[n].shape
+            for n in (*(i.name for i in plan.graph.inputs), *plan.graph.outputs)
+        }
+    )
     rows = []
-    numbers = {argument: k for k, argument in enumerate(dict.fromkeys(a for call in calls for a in call.arguments))}
+    numbers = {
+        argument: k
+        for k, argument in enumerate(dict.fromkeys(a for call in calls for a in call.arguments))
+    }
     for name, shift in numbers:
         coef, constant = coefficients(shift)
         if name in external:
-            stride = per_image.get(name, 0) * (plan.buffers[name].dtype.bytes if name in plan.buffers else 4)
+            stride = per_image.get(name, 0) * (
+                plan.buffers[name].dtype.bytes if name in plan.buffers else 4
+            )
             rows.append(TableBuffer(external.index(name), coef, constant, stride))
         else:
             begin = arena.offsets[name]
             rows.append(TableBuffer(-1, begin[0] + coef, begin[1] + constant))
     scratch = max((call.kernel.scratch for call in calls), default=0)
-    table = Table(tuple(rows), len(external), arena.per_image, arena.constant, scratch, plan.splittable)
+    table = Table(
+        tuple(rows), len(external), arena.per_image, arena.constant, scratch, plan.splittable
+    )
     steps = [Step(call.kernel, tuple(numbers[a] for a in call.arguments)) for call in calls]
     return tuple(external), generate(steps, table)
 
@@ -140,7 +178,16 @@ def images_at_once(planned: Planned) -> int:
 class Compiled:
     """A compiled network: takes parameters with `prepare`, runs with `run`."""
 
-    def __init__(self, graph: Graph, planned: Planned, made: tuple[Made, ...], tensors: tuple[str, ...], source: Source, program: Program, options: Options) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        planned: Planned,
+        made: tuple[Made, ...],
+        tensors: tuple[str, ...],
+        source: Source,
+        program: Program,
+        options: Options,
+    ) -> None:
         self.graph = graph
         self.planned = planned
         self.steps = made
@@ -155,7 +202,10 @@ class Compiled:
         self._pointers = array("Q", bytes(8 * len(tensors)))
 
     def prepare(self, parameters: Mapping[str, Array]) -> None:
-        """Take the parameters (arrays that share the framework's memory, by key): evaluate what depends on them only, and pack weights."""
+        """Take the parameters (arrays that share the framework's memory, by key):
+
+        evaluate what depends on them only, and pack weights.
+        """
         graph = self.planned.plan.graph
         packings = {m.packed[0]: m.packed for m in self.steps if m.packed}
         wanted = [packings[t][1] if t in packings else t for t in self.tensors[self._offset :]]
@@ -164,16 +214,26 @@ class Compiled:
         self._weights = []
         for position, (name, source) in enumerate(zip(self.tensors[self._offset :], wanted)):
             value = np.asarray(values[source])
-            value = packings[name][2].apply(value) if name in packings else np.ascontiguousarray(value.transpose(self.planned.plan.orders[name]))
+            value = (
+                packings[name][2].apply(value)
+                if name in packings
+                else np.ascontiguousarray(value.transpose(self.planned.plan.orders[name]))
+            )
             self._weights.append(value)
             self._pointers[self._offset + position] = value.ctypes.data
 
     @property
     def _offset(self) -> int:
-        return len(self._inputs) + len([o for o in dict.fromkeys(self._outputs) if o in self.tensors])
+        return len(self._inputs) + len(
+            [o for o in dict.fromkeys(self._outputs) if o in self.tensors]
+        )
 
-    def run(self, inputs: Sequence[int], outputs: Sequence[int], batch: int, threads: int) -> tuple[int, ...]:
-        """Run on contiguous tensors at these addresses, of the types of the graph's inputs and outputs."""
+    def run(
+        self, inputs: Sequence[int], outputs: Sequence[int], batch: int, threads: int
+    ) -> tuple[int, ...]:
+        """Run on contiguous tensors at these addresses, of the types of the graph's inputs and
+        outputs.
+        """
         return self.program.run(self._pointers_of(inputs, outputs), batch, threads)
 
     def _pointers_of(self, inputs: Sequence[int], outputs: Sequence[int]) -> array[int]:
@@ -182,7 +242,14 @@ class Compiled:
         pointers[len(inputs) : len(inputs) + len(outputs)] = array("Q", outputs)
         return pointers
 
-    def profile(self, inputs: Sequence[int], outputs: Sequence[int], batch: int, threads: int, rounds: int = 5) -> tuple[int, ...]:
+    def profile(
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        batch: int,
+        threads: int,
+        rounds: int = 5,
+    ) -> tuple[int, ...]:
         """Nanoseconds of each step: the least of some rounds."""
         pointers = self._pointers_of(inputs, outputs)
         times = [self.program.run(pointers, batch, threads, profile=True) for _ in range(rounds)]
@@ -197,11 +264,16 @@ class Compiled:
         """Bytes of the arena of one call, and of packed weights."""
         return self.program.arena_bytes(batch, threads) + self.packed_bytes
 
-
     def values(self, inputs: Sequence[Array], batch: int, threads: int = 1) -> dict[str, Array]:
-        """Every stored intermediate value of a run, by name, in the order of the steps. Needs a network compiled with `keep`."""
+        """Every stored intermediate value of a run, by name, in the order of the steps.
+
+        Needs a network compiled with `keep`.
+        """
         plan, arena = self.planned.plan, self.planned.arena
-        outputs = [np.empty(concrete(plan.graph[o].shape, batch), plan.graph[o].dtype.numpy) for o in self._outputs]
+        outputs = [
+            np.empty(concrete(plan.graph[o].shape, batch), plan.graph[o].dtype.numpy)
+            for o in self._outputs
+        ]
         memory = np.zeros(self.program.arena_bytes(batch, threads) + 4096, np.uint8)
         start = -memory.ctypes.data % 4096
         pointers = array("Q", self._pointers)
@@ -217,7 +289,9 @@ class Compiled:
                 elif name in plan.places and plan.places[name].buffer in arena.offsets:
                     found[name] = _at(memory, start, arena, plan.places[name], batch)
                 elif name in plan.places and plan.places[name].buffer in results:
-                    found[name] = _view(results[plan.places[name].buffer].reshape(-1), plan.places[name], batch)
+                    found[name] = _view(
+                        results[plan.places[name].buffer].reshape(-1), plan.places[name], batch
+                    )
         return found
 
 
@@ -229,6 +303,12 @@ def _at(memory: Array, start: int, arena: Arena, place: Place, batch: int) -> Ar
 def _view(flat: Array, place: Place, batch: int) -> Array:
     """The value at a place, its buffer beginning at flat[0]."""
     size = place.dtype.bytes
-    elements = flat[: flat.nbytes // size * size].view(place.dtype.numpy) if flat.dtype == np.uint8 and place.dtype.name != "u8" else flat
+    elements = (
+        flat[: flat.nbytes // size * size].view(place.dtype.numpy)
+        if flat.dtype == np.uint8 and place.dtype.name != "u8"
+        else flat
+    )
     strides = tuple(evaluate(s, batch) * size for s in place.strides)
-    return np.lib.stride_tricks.as_strided(elements[evaluate(place.offset, batch) :], concrete(place.shape, batch), strides).copy()
+    return np.lib.stride_tricks.as_strided(
+        elements[evaluate(place.offset, batch) :], concrete(place.shape, batch), strides
+    ).copy()

@@ -1,7 +1,9 @@
-"""The C program of a network: one translation unit per distinct kernel, and one with the table that the runtime reads.
+"""The C program of a network: one translation unit per distinct kernel, and one with the table that
+the runtime reads.
 
-Equal kernels have equal text (names are numbered in order of appearance), so a network's repeated layers share one function, and networks share
-compiled objects through the cache. In: steps with kernels and buffer numbers. Out: C texts for backends/toolchain.py.
+Equal kernels have equal text (names are numbered in order of appearance), so a network's repeated
+layers share one function, and networks share compiled objects through the cache. In: steps with
+kernels and buffer numbers. Out: C texts for backends/toolchain.py.
 """
 
 from __future__ import annotations
@@ -17,14 +19,16 @@ from sol.core.dims import coefficients
 from sol.ir.loop import Kernel
 
 _INTEGERS = """
-static inline __attribute__((unused)) int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
-static inline __attribute__((unused)) int64_t min_i64(int64_t a, int64_t b) { return a < b ? a : b; }
-static inline __attribute__((unused)) int64_t abs_i64(int64_t a) { return a < 0 ? -a : a; }
+static inline __attribute__((unused)) int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b;
+} static inline __attribute__((unused)) int64_t min_i64(int64_t a, int64_t b) { return a < b ? a :
+b; } static inline __attribute__((unused)) int64_t abs_i64(int64_t a) { return a < 0 ? -a : a; }
 static inline __attribute__((unused)) int64_t sign_i64(int64_t a) { return (a > 0) - (a < 0); }
-static inline __attribute__((unused)) int64_t fmod_i64(int64_t a, int64_t b) { return b ? a % b : 0; }
-static inline __attribute__((unused)) int64_t mod_i64(int64_t a, int64_t b) { int64_t r = b ? a % b : 0; return r && (r < 0) != (b < 0) ? r + b : r; }
-static inline __attribute__((unused)) int64_t floordiv_i64(int64_t a, int64_t b) { return b ? (a - mod_i64(a, b)) / b : 0; }
-static inline __attribute__((unused)) int64_t pow_i64(int64_t a, int64_t b) { int64_t r = 1; for (; b > 0; b--) r *= a; return r; }
+static inline __attribute__((unused)) int64_t fmod_i64(int64_t a, int64_t b) { return b ? a % b : 0;
+} static inline __attribute__((unused)) int64_t mod_i64(int64_t a, int64_t b) { int64_t r = b ? a %
+b : 0; return r && (r < 0) != (b < 0) ? r + b : r; } static inline __attribute__((unused)) int64_t
+floordiv_i64(int64_t a, int64_t b) { return b ? (a - mod_i64(a, b)) / b : 0; } static inline
+__attribute__((unused)) int64_t pow_i64(int64_t a, int64_t b) { int64_t r = 1; for (; b > 0; b--) r
+*= a; return r; }
 """
 
 
@@ -38,7 +42,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class TableBuffer:
-    """One row of the buffer table: `external` is the caller's tensor or -1 for the arena; offsets in bytes; bytes per image for batched tensors."""
+    """One row of the buffer table:
+
+    `external` is the caller's tensor or -1 for the arena; offsets in bytes; bytes per image for
+    batched tensors.
+    """
 
     external: int
     offset_coef: int = 0
@@ -86,28 +94,37 @@ def kernel_unit(kernel: Kernel) -> tuple[str, str]:
     widths = {width for _, width in calls if width > 1}
     text = prelude(calls | {("set", w) for w in widths}) + _INTEGERS + body
     name = "sol_k_" + hashlib.sha256(text.encode()).hexdigest()[:16]
-    return name, text.replace("void KERNEL(", f"void {name}(char *const *, int64_t, int64_t, int64_t, char *);\nvoid {name}(")
+    return name, text.replace(
+        "void KERNEL(",
+        f"void {name}(char *const *, int64_t, int64_t, int64_t, char *);\nvoid {name}(",
+    )
 
 
 def table_unit(steps: Sequence[Step], functions: Sequence[str], table: Table) -> str:
     """The translation unit with the program's table."""
     lines = [abi_header()]
-    lines += [f"void {name}(char *const *, int64_t, int64_t, int64_t, char *);" for name in dict.fromkeys(functions)]
+    lines += [
+        f"void {name}(char *const *, int64_t, int64_t, int64_t, char *);"
+        for name in dict.fromkeys(functions)
+    ]
     for number, step in enumerate(steps):
         arguments = ", ".join(map(str, step.buffers)) or "0"
         lines.append(f"static const int32_t args_{number}[] = {{{arguments}}};")
     lines.append("static const sol_step steps[] = {")
     for number, (step, name) in enumerate(zip(steps, functions)):
         coef, const = coefficients(step.kernel.units)
-        lines.append(f"    {{{name}, args_{number}, {len(step.buffers)}, {step.kernel.grain}, {coef}, {const}}},")
+        work = f"{step.kernel.grain}, {coef}, {const}"
+        lines.append(f"    {{{name}, args_{number}, {len(step.buffers)}, {work}}},")
     lines.append("};" if steps else "    {0, 0, 0, 0, 0, 0}};")
     lines.append("static const sol_buffer buffers[] = {")
     for b in table.buffers:
         kind = "SOL_ARENA" if b.external < 0 else "SOL_EXTERNAL"
-        lines.append(f"    {{{kind}, {max(b.external, 0)}, {b.offset_coef}, {b.offset_const}, {b.image_stride}}},")
+        offset = f"{b.offset_coef}, {b.offset_const}"
+        lines.append(f"    {{{kind}, {max(b.external, 0)}, {offset}, {b.image_stride}}},")
     lines.append("};" if table.buffers else "    {SOL_ARENA, 0, 0, 0, 0}};")
     lines.append(
-        f"const sol_program sol_program_table = {{SOL_ABI, {len(steps)}, steps, {len(table.buffers)}, buffers, {table.tensors}, "
+        f"const sol_program sol_program_table = {{SOL_ABI, {len(steps)}, steps, "
+        f"{len(table.buffers)}, buffers, {table.tensors}, "
         f"{table.arena_coef}, {table.arena_const}, {table.scratch}, {int(table.splittable)}}};"
     )
     return "\n".join([*lines, ""])

@@ -1,8 +1,9 @@
 """The printer: a `Kernel` of loop statements as a function in C with GNU vector types.
 
-Within a lane loop a value that depends on the lane axis is a vector of the loop's width, everything else stays scalar and is broadcast by the language.
-Shared parts of an expression become temporaries; a `where` with a scalar condition becomes an `if`, so that what it guards is never evaluated.
-Called by backends/c.py, which adds the prelude that the printed calls need.
+Within a lane loop a value that depends on the lane axis is a vector of the loop's width, everything
+else stays scalar and is broadcast by the language. Shared parts of an expression become
+temporaries; a `where` with a scalar condition becomes an `if`, so that what it guards is never
+evaluated. Called by backends/c.py, which adds the prelude that the printed calls need.
 """
 
 from __future__ import annotations
@@ -15,14 +16,38 @@ import numpy as np
 
 from sol.core.dims import Dim, Size
 from sol.core.dtypes import BOOL, F32, DType
-from sol.ir.expr import Expr, SCALAR_OPS, bounds, const, linear, substitute, walk
+from sol.ir.expr import SCALAR_OPS, Expr, bounds, const, linear, substitute, walk
 from sol.ir.loop import Array, For, If, Kernel, Let, Note, Set, Stmt, Store, Var
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _BITS = {"and": "&", "or": "|", "xor": "^"}
-_MASK_COMPARE = {"eq": "(~({} ^ {}))", "ne": "({} ^ {})", "lt": "(~{} & {})", "le": "(~{} | {})", "gt": "({} & ~{})", "ge": "({} | ~{})"}
-_INT_CALLS = {"max": "max_i64", "min": "min_i64", "floordiv": "floordiv_i64", "mod": "mod_i64", "fmod": "fmod_i64", "abs": "abs_i64", "pow": "pow_i64", "sign": "sign_i64"}
+_ACROSS = {
+    "sum": "hsum",
+    "prod": "hprod",
+    "max": "hmax",
+    "min": "hmin",
+    "any": "hany",
+    "all": "hall",
+}
+_MASK_COMPARE = {
+    "eq": "(~({} ^ {}))",
+    "ne": "({} ^ {})",
+    "lt": "(~{} & {})",
+    "le": "(~{} | {})",
+    "gt": "({} & ~{})",
+    "ge": "({} | ~{})",
+}
+_INT_CALLS = {
+    "max": "max_i64",
+    "min": "min_i64",
+    "floordiv": "floordiv_i64",
+    "mod": "mod_i64",
+    "fmod": "fmod_i64",
+    "abs": "abs_i64",
+    "pow": "pow_i64",
+    "sign": "sign_i64",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +69,7 @@ class Printer:
     depth: int = 1
     count: int = 0
 
-    # ---- statements ---------------------------------------------------------------------------------------------------------------
+    # ---- statements ------------------------------------------------------------------------------
 
     def line(self, text: str) -> None:
         """Append one line at the current indentation."""
@@ -75,7 +100,13 @@ class Printer:
                 text = Value(self, lane).root(value)
                 self.line(f"const {self.type_of(value, lane)} {name} = {text};")
             case Var(name, value, width):
-                kind = scalar_type(value.dtype) if width == 1 else f"vf{width}" if value.dtype == F32 else f"vi{width}"
+                kind = (
+                    scalar_type(value.dtype)
+                    if width == 1
+                    else f"vf{width}"
+                    if value.dtype == F32
+                    else f"vi{width}"
+                )
                 text = Value(self, None).root(value)
                 self.line(f"{kind} {name} = {self.broadcast(text, value.dtype, width)};")
             case Set(name, value):
@@ -84,7 +115,8 @@ class Printer:
                 self.store(buffer, index, value, lane)
             case Array(name, dtype, _, offset):
                 self.dtypes[name] = dtype
-                self.line(f"{memory_type(dtype)} *restrict {name} = ({memory_type(dtype)} *)(scratch + {offset});")
+                kind = memory_type(dtype)
+                self.line(f"{kind} *restrict {name} = ({kind} *)(scratch + {offset});")
 
     def loop(self, stmt: For, lane: Lane | None) -> None:
         """Print a loop; one that runs once becomes a block."""
@@ -128,14 +160,21 @@ class Printer:
         self.line(f"for (int {name}l = 0; {name}l < {lane.width}; {name}l++) {target} = {element};")
 
     def identifier(self, axis: Expr) -> str:
-        """The C name of an axis: numbered in order of appearance, so that equal kernels have equal text."""
+        """The C name of an axis:
+
+        numbered in order of appearance, so that equal kernels have equal text.
+        """
         return self.axes.setdefault(str(axis.value[0]), f"i{len(self.axes)}")
 
     def broadcast(self, text: str, dtype: DType, width: int) -> str:
         """A scalar as a vector."""
         if width == 1:
             return text
-        return f"{self.call('set', width)}({text})" if dtype == F32 else f"((vi{width}){{0}} - (int32_t)({text}))"
+        return (
+            f"{self.call('set', width)}({text})"
+            if dtype == F32
+            else f"((vi{width}){{0}} - (int32_t)({text}))"
+        )
 
     def call(self, name: str, width: int) -> str:
         """The name of a library function at a width; remembered for the prelude."""
@@ -197,7 +236,7 @@ class Value:
                 return str(x.value[0])
             case "lanes_reduce":
                 kind, name, width = x.value
-                return f"{self.printer.call({'sum': 'hsum', 'prod': 'hprod', 'max': 'hmax', 'min': 'hmin', 'any': 'hany', 'all': 'hall'}[kind], width)}({name})"
+                return f"{self.printer.call(_ACROSS[kind], width)}({name})"
             case "linear":
                 return self.linear(x)
             case "load":
@@ -216,7 +255,9 @@ class Value:
     def linear(self, x: Expr) -> str:
         """Index arithmetic: sum of coefficient * atom."""
         constant, terms = linear(x)
-        parts = [self.of(a) if c == 1 else f"{size_text(c)} * {self.of(a)}" for a, c in terms.items()]
+        parts = [
+            self.of(a) if c == 1 else f"{size_text(c)} * {self.of(a)}" for a, c in terms.items()
+        ]
         if constant != 0 or not parts:
             parts.append(size_text(constant))
         return "(" + " + ".join(parts) + ")"
@@ -236,18 +277,26 @@ class Value:
             return f"{self.printer.call(name, lane.width)}(&{array_name(x)}[{scalar.of(index)}])"
         assert x.dtype == F32, "only float32 is gathered"
         if step is not None:
-            return f"{self.printer.call('gather', lane.width)}(&{array_name(x)}[{scalar.of(index)}], {size_text(step)})"
-        each = [f"{array_name(x)}[{scalar.of(substitute(index, {lane.axis: lane.axis + i}))}]" for i in range(lane.width)]
+            first = f"&{array_name(x)}[{scalar.of(index)}]"
+            return f"{self.printer.call('gather', lane.width)}({first}, {size_text(step)})"
+        each = [
+            f"{array_name(x)}[{scalar.of(substitute(index, {lane.axis: lane.axis + i}))}]"
+            for i in range(lane.width)
+        ]
         self.printer.calls.add(("set", lane.width))
         return f"(vf{lane.width}){{{', '.join(each)}}}"
 
     def where(self, x: Expr) -> str:
-        """Selection: a blend where the condition differs between lanes, else an `if` around what it guards."""
+        """Selection:
+
+        a blend where the condition differs between lanes, else an `if` around what it guards.
+        """
         condition, yes, no = x.args
         if self.is_vector(condition):
             assert self.lane is not None
             name = "sel" if x.dtype == F32 else "seli"
-            return f"{self.printer.call(name, self.lane.width)}({self.of(condition)}, {self.as_vector(yes)}, {self.as_vector(no)})"
+            arguments = f"{self.of(condition)}, {self.as_vector(yes)}, {self.as_vector(no)}"
+            return f"{self.printer.call(name, self.lane.width)}({arguments})"
         vector = self.is_vector(x)
         test = self.of(condition)
         name = self.printer.fresh()
@@ -363,7 +412,9 @@ def depends(x: Expr, lane: Lane) -> bool:
     key = lane.axis
     memo: dict[Expr, bool] = {}
     for part in walk(x):
-        memo[part] = part is key or (part.op == "local" and part.value[1]) or any(memo[a] for a in part.args)
+        memo[part] = (
+            part is key or (part.op == "local" and part.value[1]) or any(memo[a] for a in part.args)
+        )
     return memo[x]
 
 
@@ -417,7 +468,13 @@ def literal(value: bool | int | float, dtype: DType) -> str:
     if value == -(2**63):
         return "INT64_MIN"
     number = int(value)
-    return f"INT64_C({number})" if abs(number) >= 2**31 else str(number) if number >= 0 else f"({number})"
+    return (
+        f"INT64_C({number})"
+        if abs(number) >= 2**31
+        else str(number)
+        if number >= 0
+        else f"({number})"
+    )
 
 
 def print_kernel(kernel: Kernel, name: str) -> tuple[str, set[tuple[str, int]]]:
@@ -433,5 +490,6 @@ def print_kernel(kernel: Kernel, name: str) -> tuple[str, set[tuple[str, int]]]:
     unit = printer.identifier(kernel.unit)
     printer.line(f"for (int64_t {unit} = begin; {unit} < end; {unit}++) {{")
     printer.block(tuple(s for s in kernel.body if not isinstance(s, Array)), None)
-    head = f"void {name}(char *const *buffers, int64_t batch, int64_t begin, int64_t end, char *scratch)\n{{"
+    parameters = "char *const *buffers, int64_t batch, int64_t begin, int64_t end, char *scratch"
+    head = f"void {name}({parameters})\n{{"
     return "\n".join([head, *printer.lines, "}", ""]), printer.calls

@@ -1,15 +1,16 @@
 """Sizes of tensors: integers, or linear functions of the one symbolic size B, the batch.
 
-A `Dim(coef, const)` stands for `coef * B + const`, with B >= 1 known only when a program runs. Linear functions are what batches lead to in
-practice (B, B * windows, B * heads, B + 1 tokens); whatever is not linear raises `UnsupportedError`, and the frontend then captures the network for fixed sizes.
-Used by types (ir/graph.py), index arithmetic (ir/expr.py), the memory plan and the printer.
+A `Dim(coef, const)` stands for `coef * B + const`, with B >= 1 known only when a program runs.
+Linear functions are what batches lead to in practice (B, B * windows, B * heads, B + 1 tokens);
+whatever is not linear raises `UnsupportedError`, and the frontend then captures the network for
+fixed sizes. Used by types (ir/graph.py), index arithmetic (ir/expr.py), the memory plan and the
+printer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Union
 
 from sol.core.errors import UnsupportedError
 
@@ -38,7 +39,9 @@ class Dim:
 
     def __mul__(self, other: Size) -> Size:
         if isinstance(other, Dim):
-            raise UnsupportedError("dims", f"({self}) * ({other}) is not linear in the batch size B")
+            raise UnsupportedError(
+                "dims", f"({self}) * ({other}) is not linear in the batch size B"
+            )
         return dim(self.coef * other, self.const * other)
 
     __rmul__ = __mul__
@@ -57,7 +60,7 @@ class Dim:
         return scale if self.const == 0 else f"{scale}{self.const:+d}"
 
 
-Size = Union[int, Dim]
+Size = int | Dim
 Shape = tuple[Size, ...]
 
 B = Dim(1)

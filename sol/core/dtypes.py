@@ -1,4 +1,8 @@
-"""Element types: name, NumPy name, C name, bytes. float32 is computed; integers and booleans carry indices, masks and positions."""
+"""Element types:
+
+name, NumPy name, C name, bytes. float32 is computed; integers and booleans carry indices, masks and
+positions.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,10 @@ DTYPES = {t.name: t for t in (F32, F64, I64, I32, I16, I8, U8, BOOL)}
 
 
 def promote(a: DType, b: DType) -> DType:
-    """The type that holds both: bool < u8/i8 < i16 < i32 < i64 < f32 < f64 (u8 with i8 gives i16, as in PyTorch)."""
+    """The type that holds both:
+
+    bool < u8/i8 < i16 < i32 < i64 < f32 < f64 (u8 with i8 gives i16, as in PyTorch).
+    """
     if {a.name, b.name} == {"u8", "i8"}:
         return I16
     order = (BOOL, U8, I8, I16, I32, I64, F32, F64)

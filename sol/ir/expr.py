@@ -1,9 +1,12 @@
 """Expressions: what stands at one element of a tensor, as a function of index variables.
 
-An `Expr` is a constant, an index axis, a load from a tensor, a reduction over axes, or a scalar operation of the table `SCALAR_OPS`. Expressions are interned:
-equal ones are the same object, so comparison is identity and shared parts stay shared. Integer index arithmetic is normalised while it is
-built: sums of `coefficient * atom`, with floor division and modulo simplified by the extents of the axes. Operators (ops/) describe themselves
-with expressions; ops/reference.py evaluates them in NumPy; lower/ turns them into loops.
+An `Expr` is a constant, an index axis, a load from a tensor, a reduction over axes, or a scalar
+operation of the table `SCALAR_OPS`. Expressions are interned: equal ones are the same object, so
+comparison is identity and shared parts stay shared. Integer index arithmetic is normalised while it
+is
+built: sums of `coefficient * atom`, with floor division and modulo simplified by the extents of the
+axes. Operators (ops/) describe themselves with expressions; ops/reference.py evaluates them in
+NumPy; lower/ turns them into loops.
 """
 
 from __future__ import annotations
@@ -19,14 +22,17 @@ import numpy as np
 from sol.core.dims import Dim, Size, coefficients, dim
 from sol.core.dtypes import BOOL, F32, I64, DType, promote
 
-Number = Union[int, float, bool]
+Number = int | float | bool
 Operand = Union["Expr", Number]
 
 
 class Expr:
-    """One expression: `op` with arguments, a payload (`value`) and a dtype. Made by the functions of this module only."""
+    """One expression:
 
-    __slots__ = ("op", "args", "value", "dtype", "__weakref__")
+    `op` with arguments, a payload (`value`) and a dtype. Made by the functions of this module only.
+    """
+
+    __slots__ = ("__weakref__", "args", "dtype", "op", "value")
     op: str
     args: tuple[Expr, ...]
     value: Any
@@ -111,7 +117,7 @@ def _intern(op: str, args: tuple[Expr, ...], value: Any, dtype: DType) -> Expr:
     return found
 
 
-# ---- the table of scalar operations -----------------------------------------------------------------------------------------------
+# ---- the table of scalar operations --------------------------------------------------------------
 
 Result = Literal["same", "bool", "float"]
 
@@ -145,30 +151,64 @@ def _relu(x: Any) -> Any:
 
 
 _ROWS: tuple[tuple[str, int, Callable[..., Any], Result], ...] = (
-    ("add", 2, np.add, "same"), ("sub", 2, np.subtract, "same"), ("mul", 2, np.multiply, "same"),
-    ("div", 2, np.true_divide, "float"), ("floordiv", 2, np.floor_divide, "same"), ("mod", 2, np.remainder, "same"),
-    ("fmod", 2, np.fmod, "same"), ("max", 2, np.maximum, "same"), ("min", 2, np.minimum, "same"),
-    ("pow", 2, np.power, "same"), ("atan2", 2, np.arctan2, "float"),
-    ("eq", 2, np.equal, "bool"), ("ne", 2, np.not_equal, "bool"), ("lt", 2, np.less, "bool"), ("le", 2, np.less_equal, "bool"),
-    ("gt", 2, np.greater, "bool"), ("ge", 2, np.greater_equal, "bool"),
-    ("and", 2, np.bitwise_and, "same"), ("or", 2, np.bitwise_or, "same"), ("xor", 2, np.bitwise_xor, "same"),
-    ("not", 1, np.invert, "same"), ("neg", 1, np.negative, "same"), ("abs", 1, np.abs, "same"), ("sign", 1, _sign, "same"),
-    ("exp", 1, np.exp, "float"), ("expm1", 1, np.expm1, "float"), ("log", 1, np.log, "float"), ("log1p", 1, np.log1p, "float"),
-    ("log2", 1, np.log2, "float"), ("log10", 1, np.log10, "float"), ("sqrt", 1, np.sqrt, "float"),
-    ("rsqrt", 1, lambda x: 1 / np.sqrt(x), "float"), ("sin", 1, np.sin, "float"), ("cos", 1, np.cos, "float"), ("tan", 1, np.tan, "float"),
-    ("asin", 1, np.arcsin, "float"), ("acos", 1, np.arccos, "float"), ("atan", 1, np.arctan, "float"),
-    ("sinh", 1, np.sinh, "float"), ("cosh", 1, np.cosh, "float"), ("tanh", 1, np.tanh, "float"),
-    ("erf", 1, _erf, "float"), ("sigmoid", 1, _sigmoid, "float"), ("relu", 1, _relu, "same"),
-    ("floor", 1, np.floor, "same"), ("ceil", 1, np.ceil, "same"), ("round", 1, np.rint, "same"), ("trunc", 1, np.trunc, "same"),
-    ("isnan", 1, np.isnan, "bool"), ("isinf", 1, np.isinf, "bool"),
+    ("add", 2, np.add, "same"),
+    ("sub", 2, np.subtract, "same"),
+    ("mul", 2, np.multiply, "same"),
+    ("div", 2, np.true_divide, "float"),
+    ("floordiv", 2, np.floor_divide, "same"),
+    ("mod", 2, np.remainder, "same"),
+    ("fmod", 2, np.fmod, "same"),
+    ("max", 2, np.maximum, "same"),
+    ("min", 2, np.minimum, "same"),
+    ("pow", 2, np.power, "same"),
+    ("atan2", 2, np.arctan2, "float"),
+    ("eq", 2, np.equal, "bool"),
+    ("ne", 2, np.not_equal, "bool"),
+    ("lt", 2, np.less, "bool"),
+    ("le", 2, np.less_equal, "bool"),
+    ("gt", 2, np.greater, "bool"),
+    ("ge", 2, np.greater_equal, "bool"),
+    ("and", 2, np.bitwise_and, "same"),
+    ("or", 2, np.bitwise_or, "same"),
+    ("xor", 2, np.bitwise_xor, "same"),
+    ("not", 1, np.invert, "same"),
+    ("neg", 1, np.negative, "same"),
+    ("abs", 1, np.abs, "same"),
+    ("sign", 1, _sign, "same"),
+    ("exp", 1, np.exp, "float"),
+    ("expm1", 1, np.expm1, "float"),
+    ("log", 1, np.log, "float"),
+    ("log1p", 1, np.log1p, "float"),
+    ("log2", 1, np.log2, "float"),
+    ("log10", 1, np.log10, "float"),
+    ("sqrt", 1, np.sqrt, "float"),
+    ("rsqrt", 1, lambda x: 1 / np.sqrt(x), "float"),
+    ("sin", 1, np.sin, "float"),
+    ("cos", 1, np.cos, "float"),
+    ("tan", 1, np.tan, "float"),
+    ("asin", 1, np.arcsin, "float"),
+    ("acos", 1, np.arccos, "float"),
+    ("atan", 1, np.arctan, "float"),
+    ("sinh", 1, np.sinh, "float"),
+    ("cosh", 1, np.cosh, "float"),
+    ("tanh", 1, np.tanh, "float"),
+    ("erf", 1, _erf, "float"),
+    ("sigmoid", 1, _sigmoid, "float"),
+    ("relu", 1, _relu, "same"),
+    ("floor", 1, np.floor, "same"),
+    ("ceil", 1, np.ceil, "same"),
+    ("round", 1, np.rint, "same"),
+    ("trunc", 1, np.trunc, "same"),
+    ("isnan", 1, np.isnan, "bool"),
+    ("isinf", 1, np.isinf, "bool"),
     ("where", 3, np.where, "same"),
-)  # fmt: skip
+)
 SCALAR_OPS = {row[0]: ScalarOp(*row) for row in _ROWS}
 
 ReduceKind = Literal["sum", "prod", "max", "min", "any", "all"]
 
 
-# ---- leaves -----------------------------------------------------------------------------------------------------------------------
+# ---- leaves --------------------------------------------------------------------------------------
 
 
 def const(value: Number, dtype: DType | None = None) -> Expr:
@@ -204,7 +244,10 @@ def cast(x: Expr, dtype: DType) -> Expr:
 
 
 def local_value(name: str, dtype: DType = F32, lanes: bool = False) -> Expr:
-    """A named value that the surrounding statements define; `lanes` says that it is a vector within the lane loop that encloses it."""
+    """A named value that the surrounding statements define;
+
+    `lanes` says that it is a vector within the lane loop that encloses it.
+    """
     return _intern("local", (), (name, lanes), dtype)
 
 
@@ -224,7 +267,10 @@ def where(condition: Expr, yes: Operand, no: Operand) -> Expr:
 
 
 def apply(name: str, *operands: Operand) -> Expr:
-    """A scalar operation of the table. Index arithmetic (int64) is normalised, constant conditions are resolved."""
+    """A scalar operation of the table.
+
+    Index arithmetic (int64) is normalised, constant conditions are resolved.
+    """
     like = next(
         (
             x.dtype
@@ -278,7 +324,7 @@ def _logic(name: str, a: Expr, b: Expr) -> Expr | None:
     return a if a is b else None
 
 
-# ---- index arithmetic: linear forms over atoms ----------------------------------------------------------------------------------------
+# ---- index arithmetic: linear forms over atoms ---------------------------------------------------
 
 
 def linear(x: Expr) -> tuple[Size, dict[Expr, Size]]:
@@ -427,7 +473,10 @@ def _collapse_mod(x: Expr, k: int) -> Expr | None:
 
 
 def _split_quotient(rest: Expr, k: int) -> Expr:
-    """(g * x + r) // k -> x // (k / g) where g divides k and 0 <= r < g: the rest r never reaches the next multiple of g."""
+    """(g * x + r) // k -> x // (k / g) where g divides k and 0 <= r < g:
+
+    the rest r never reaches the next multiple of g.
+    """
     split = _split(rest, k)
     if split is None:
         return _intern("floordiv", (rest, const(k)), None, I64)
@@ -445,7 +494,7 @@ def _split_remainder(rest: Expr, k: int) -> Expr:
 
 
 def _split(rest: Expr, k: int) -> tuple[int, Expr, Expr] | None:
-    """rest = g * multiple + small with 1 < g, g divides k and 0 <= small < g; the largest such g."""
+    """rest = g * multiple + small with 1 < g, g divides k, 0 <= small < g; the largest such g."""
     constant, terms = linear(rest)
     for g in sorted(
         {abs(c) for c in terms.values() if isinstance(c, int)} & _divisors(k), reverse=True
@@ -493,7 +542,7 @@ def bounds(x: Expr) -> tuple[int | None, int | None]:
     return (low if isinstance(low, int) else None), (high if isinstance(high, int) else None)
 
 
-Bounds = tuple[Union[Size, None], Union[Size, None]]
+Bounds = tuple[Size | None, Size | None]
 
 
 def at_least(size: Size, value: int) -> bool:
@@ -584,7 +633,7 @@ def _plus(total: Size | None, coef: Size, bound: Size | None) -> Size | None:
     return total + coef * bound
 
 
-# ---- walking ----------------------------------------------------------------------------------------------------------------------
+# ---- walking -------------------------------------------------------------------------------------
 
 
 def rebuild(x: Expr, args: Sequence[Expr]) -> Expr:
@@ -647,8 +696,22 @@ def free_axes(x: Expr) -> set[Expr]:
     return set(memo[x])
 
 
-_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "floordiv": "//", "mod": "%", "eq": "==", "ne": "!=",
-          "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "and": "&", "or": "|"}  # fmt: skip
+_INFIX = {
+    "add": "+",
+    "sub": "-",
+    "mul": "*",
+    "div": "/",
+    "floordiv": "//",
+    "mod": "%",
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "le": "<=",
+    "gt": ">",
+    "ge": ">=",
+    "and": "&",
+    "or": "|",
+}
 
 
 def show(x: Expr) -> str:

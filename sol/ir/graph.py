@@ -1,8 +1,10 @@
 """The graph: one network as a flat, immutable list of nodes in topological order.
 
-A node applies an operator to values that stand before it and names its result; a value is one tensor of a `TensorType`. Operators with several
-results (LSTM) have a tuple of types, and `item` nodes pick one. Sources are `input`, `parameter` (memory of the framework, may change between
-calls) and `constant` (a `Literal`). A graph is compared by value; ir/show.py prints and parses it, ir/check.py verifies it, `Builder` makes it.
+A node applies an operator to values that stand before it and names its result; a value is one
+tensor of a `TensorType`. Operators with several results (LSTM) have a tuple of types, and `item`
+nodes pick one. Sources are `input`, `parameter` (memory of the framework, may change between calls)
+and `constant` (a `Literal`). A graph is compared by value; ir/show.py prints and parses it,
+ir/check.py verifies it, `Builder` makes it.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Union
+from typing import Any
 from typing import Literal as Literal_
 
 import numpy as np
@@ -58,7 +60,7 @@ class Literal:
         return np.frombuffer(self.data, dtype=self.dtype.numpy).reshape(self.shape)
 
 
-Attr = Union[None, bool, int, float, str, DType, Dim, Literal, tuple[Any, ...]]
+Attr = None | bool | int | float | str | DType | Dim | Literal | tuple[Any, ...]
 Attrs = tuple[tuple[str, Attr], ...]
 
 
@@ -105,7 +107,10 @@ SOURCES = ("input", "parameter", "constant")
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in topological order, and the names of the results. Inputs are the nodes of op `input`, in order."""
+    """Nodes in topological order, and the names of the results.
+
+    Inputs are the nodes of op `input`, in order.
+    """
 
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
@@ -151,7 +156,8 @@ class Graph:
 
     @cached_property
     def static(self) -> frozenset[str]:
-        """Names of values that depend on parameters and constants only: they are computed once, when parameters change.
+        """Names of values that depend on parameters and constants only: they are computed once,
+        when parameters change.
 
         A `copy` is not: it hands such a value out as a result.
         """
@@ -169,7 +175,8 @@ Known = Literal_["call", "anywhere", "static"]
 
 
 def when_known(node: Node, known: Mapping[str, Known]) -> Known:
-    """When a value can be computed: at each call, anywhere (`iota`, `full`: no memory, computed where it is used), or once, from parameters and constants.
+    """When a value can be computed: at each call, anywhere (`iota`, `full`: no memory, computed
+    where it is used), or once, from parameters and constants.
 
     `known` tells so of its inputs.
     """
@@ -203,11 +210,14 @@ def _fix(node: Node, batch: int) -> Node:
     return replace(node, attrs=attrs, type=fixed if isinstance(node.type, tuple) else fixed[0])
 
 
-TypeRule = Callable[[str, tuple[Any, ...], dict[str, Any]], Union[TensorType, tuple[TensorType, ...]]]
+TypeRule = Callable[[str, tuple[Any, ...], dict[str, Any]], TensorType | tuple[TensorType, ...]]
 
 
 class Builder:
-    """Makes a graph node by node. Types come from the operators' rules (`ops.infer`), handed in so that the IR needs no operator."""
+    """Makes a graph node by node.
+
+    Types come from the operators' rules (`ops.infer`), handed in so that the IR needs no operator.
+    """
 
     def __init__(self, infer: TypeRule) -> None:
         self._infer = infer
@@ -220,7 +230,10 @@ class Builder:
 
     def fresh(self, hint: str) -> str:
         """A name that is not taken: the hint, or the hint with a number."""
-        hint = "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in hint)[:60] or "v"
+        hint = (
+            "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" for c in hint)[:60]
+            or "v"
+        )
         if hint[0].isdigit():
             hint = "v" + hint
         while True:
@@ -238,7 +251,9 @@ class Builder:
         """Append `op(inputs, attrs)`; the result type is inferred."""
         given = tuple(sorted(attrs.items()))
         result = self._infer(op, tuple(i.type for i in inputs), attrs)
-        return self.append(Node(self.fresh(name or op), op, tuple(i.name for i in inputs), given, result, origin))
+        return self.append(
+            Node(self.fresh(name or op), op, tuple(i.name for i in inputs), given, result, origin)
+        )
 
     def append(self, node: Node) -> Node:
         """Append a finished node as it is."""
@@ -259,7 +274,13 @@ class Builder:
     def constant(self, value: Any, dtype: DType | None = None, name: str = "c") -> Node:
         """Append a constant array or number."""
         literal = value if isinstance(value, Literal) else Literal.of(value, dtype)
-        node = Node(self.fresh(name), "constant", (), (("value", literal),), TensorType(literal.shape, literal.dtype))
+        node = Node(
+            self.fresh(name),
+            "constant",
+            (),
+            (("value", literal),),
+            TensorType(literal.shape, literal.dtype),
+        )
         return self.append(node)
 
     def finish(self, outputs: Iterable[Node]) -> Graph:

@@ -1,23 +1,24 @@
-"""Loop nests: the kernel form between a cluster of the plan and the text of a language. The whole grammar stands on this page.
+"""Loop nests: the kernel form between a cluster of the plan and the text of a language. The whole
+grammar stands on this page.
 
-    Kernel  = name, buffers it is called with, statements for one unit of work, number of units, scratch bytes
+    Kernel  = name, buffers it is called with, statements for one unit of work, number of units,
+    scratch bytes
     Stmt    = For | Let | Var | Set | Store | If | Array | Note
     value   = Expr (ir/expr.py), with loads of one linear index, and locals
 
-Every statement means what it says for one element. A `For` of width w > 1 runs w consecutive values of its axis at once: within it the axis is the lane axis, a
-load whose index has coefficient 1 in it is a vector load, coefficient 0 a scalar, anything else a gather. So lowering chooses axes and widths, and the
-printer (backends/clike.py) spells vectors in its language.
+Every statement means what it says for one element. A `For` of width w > 1 runs w consecutive values
+of its axis at once: within it the axis is the lane axis, a load whose index has coefficient 1 in it
+is a vector load, coefficient 0 a scalar, anything else a gather. So lowering chooses axes and
+widths, and the printer (backends/clike.py) spells vectors in its language.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Union
 
 from sol.core.dims import Size
 from sol.core.dtypes import DType
 from sol.ir.expr import Expr, _intern, const
-from sol.ir.expr import local_value as local  # noqa: F401  (part of the grammar of loops)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,11 @@ class BufferArg:
 
 @dataclass(frozen=True, slots=True)
 class For:
-    """`for (axis = begin; axis < end; axis += width * step)`, `width` lanes at once; a lane loop whose extent is its width runs once."""
+    """`for (axis = begin;
+
+    axis < end; axis += width * step)`, `width` lanes at once; a lane loop whose extent is its width
+    runs once.
+    """
 
     axis: Expr
     begin: Expr
@@ -102,12 +107,16 @@ class Note:
     text: str
 
 
-Stmt = Union[For, Let, Var, Set, Store, If, Array, Note]
+Stmt = For | Let | Var | Set | Store | If | Array | Note
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One function: runs units [begin, end) of `units`; `unit` is the axis that counts them, and the body handles one."""
+    """One function:
+
+    runs units [begin, end) of `units`; `unit` is the axis that counts them, and the body handles
+    one.
+    """
 
     buffers: tuple[BufferArg, ...]
     unit: Expr
@@ -118,9 +127,7 @@ class Kernel:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
 
-def lanes_reduce(
-    kind: Literal["sum", "prod", "max", "min", "any", "all"], name: str, dtype: DType, width: int
-) -> Expr:
+def lanes_reduce(kind: str, name: str, dtype: DType, width: int) -> Expr:
     """All lanes of the vector variable `name` combined to one scalar."""
     return _intern("lanes_reduce", (), (kind, name, width), dtype)
 

@@ -1,7 +1,9 @@
 """Contractions as kernels: panels of A, register tiles, and the epilogue of the cluster.
 
-A unit of work is (image, group, share of columns, panel of rows). A is read in place where its rows lie at a constant distance, else a panel is packed into scratch memory, where
-padding, strides, dilation, any layout and element-wise prologues are taken care of. Each tile goes through the epilogue as soon as it is finished, while it is in the L1 cache.
+A unit of work is (image, group, share of columns, panel of rows). A is read in place where its rows
+lie at a constant distance, else a panel is packed into scratch memory, where padding, strides,
+dilation, any layout and element-wise prologues are taken care of. Each tile goes through the
+epilogue as soon as it is finished, while it is in the L1 cache.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sol.core.device import CpuDevice
-from sol.core.dtypes import F32
+from sol.core.dtypes import F32, DType
 from sol.ir.expr import Expr, apply, axis, const, linear, load, substitute, walk
 from sol.ir.loop import For, If, Kernel, Stmt, scratch_layout
 from sol.kernels.micro import Micro, micro_kernel
@@ -29,7 +31,10 @@ _IN_PLACE_COLUMNS = 64  # so few columns that conflicts cost less than packing
 
 @dataclass(frozen=True, slots=True)
 class Contraction:
-    """A lowered contraction: the kernel, and the weight that must be packed for it (buffer name, value, packing)."""
+    """A lowered contraction:
+
+    the kernel, and the weight that must be packed for it (buffer name, value, packing).
+    """
 
     lowered: Lowered
     packed: tuple[str, str, Packing] | None
@@ -51,7 +56,9 @@ class _Shape:
     vector0: Expr  # first vector of columns of the unit's share
 
 
-def lower_contraction(plan: Plan, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...]) -> Contraction:
+def lower_contraction(
+    plan: Plan, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...]
+) -> Contraction:
     """The kernel of a contraction cluster."""
     lanes = device.vector_lanes(4)
     product = describe(plan, cluster, lanes)
@@ -59,25 +66,48 @@ def lower_contraction(plan: Plan, cluster: Cluster, device: CpuDevice, widths: t
     builder = NestBuilder(memory.access(), widths)
     rows, depth = _volume(product.rows), _volume(product.k)
     direct = _row_pitch(memory, product)
-    in_place = direct is not None and (direct % _CONFLICT != 0 or product.columns <= _IN_PLACE_COLUMNS)
-    tile = choose_tile(rows, product.columns, depth, device, packed=not in_place, block=product.w_block)
-    first = extent_of(product.k[0])
-    blocks = int(first) if not in_place and depth > _LONGEST_K and len(product.k) > 1 else 1  # type: ignore[arg-type]
+    in_place = direct is not None and (
+        direct % _CONFLICT != 0 or product.columns <= _IN_PLACE_COLUMNS
+    )
+    tile = choose_tile(
+        rows, product.columns, depth, device, packed=not in_place, block=product.w_block
+    )
+    cut = not in_place and depth > _LONGEST_K and len(product.k) > 1
+    blocks = _volume(product.k[:1]) if cut else 1
     block = depth // blocks
     panels = -(-rows // tile.panel)
     vectors = -(-product.columns // lanes)
     shares = -(-vectors // tile.columns)
     panel_axis, share_axis = axis("panel", panels), axis("share", shares)
-    shape = _Shape(product, tile, rows, block, blocks, block + (16 if block % 256 == 0 else 0), panel_axis * tile.panel, share_axis * tile.columns)
+    shape = _Shape(
+        product,
+        tile,
+        rows,
+        block,
+        blocks,
+        block + (16 if block % 256 == 0 else 0),
+        panel_axis * tile.panel,
+        share_axis * tile.columns,
+    )
     body = _unit(memory, builder, shape, in_place)
-    outer = [*product.outer, *([product.group] if product.group is not None else []), share_axis, panel_axis]
+    outer = [
+        *product.outer,
+        *([product.group] if product.group is not None else []),
+        share_axis,
+        panel_axis,
+    ]
     arrays, scratch = scratch_layout(_scratch(shape, in_place))
     statements = (*arrays, *with_units(outer, body))
     packing = replace(product.packing, vectors=tile.vectors) if product.packing else None
     weight = f"{product.weight}/{_signature(packing)}" if packing else product.weight
     kernel = Kernel(memory.buffers.arguments(), UNIT, count(outer), statements, scratch)
     names = tuple(weight if n == "@weights" else n for n in memory.buffers.names)
-    return Contraction(Lowered(kernel, names), (weight, product.weight, packing) if packing else None, tile, in_place)
+    return Contraction(
+        Lowered(kernel, names),
+        (weight, product.weight, packing) if packing else None,
+        tile,
+        in_place,
+    )
 
 
 def _signature(packing: Packing | None) -> str:
@@ -96,7 +126,10 @@ def _volume(axes: tuple[Expr, ...]) -> int:
 
 
 def _row_pitch(memory: Memory, product: Product) -> int | None:
-    """Distance of A's rows in memory, if rows and k are read along constant steps; None if A must be packed."""
+    """Distance of A's rows in memory, if rows and k are read along constant steps;
+
+    None if A must be packed.
+    """
     if product.a.op != "load" or sum(extent_of(a) != 1 for a in product.k) > 1:
         return None
     row = axis("row", _volume(product.rows))
@@ -111,13 +144,17 @@ def _row_pitch(memory: Memory, product: Product) -> int | None:
     return pitch if isinstance(pitch, int) and (pitch > 0 or _volume(product.rows) == 1) else None
 
 
-def _scratch(shape: _Shape, in_place: bool) -> list[tuple[str, object, int]]:  # type: ignore[type-arg]
+def _scratch(shape: _Shape, in_place: bool) -> list[tuple[str, DType, int]]:
     tile = shape.tile
-    out = tile.panel * tile.columns * tile.lanes if shape.blocks > 1 else tile.rows * tile.vectors * tile.lanes
+    out = (
+        tile.panel * tile.columns * tile.lanes
+        if shape.blocks > 1
+        else tile.rows * tile.vectors * tile.lanes
+    )
     arrays = [("tile", F32, out)]
     if not in_place:
         arrays.append(("panel", F32, tile.panel * shape.pitch))
-    return arrays  # type: ignore[return-value]
+    return arrays
 
 
 def _unit(memory: Memory, builder: NestBuilder, shape: _Shape, in_place: bool) -> tuple[Stmt, ...]:
@@ -152,32 +189,77 @@ def _pack(builder: NestBuilder, shape: _Shape, present: Expr, block: Expr) -> tu
     position = row * shape.pitch
     step = shape.depth
     for a in inner:
-        step //= int(extent_of(a))  # type: ignore[arg-type]
+        step //= _volume((a,))
         position = position + a * step
     value = substitute(product.a, mapping)
-    code = nest(builder, tuple(a for a in inner if extent_of(a) != 1), (Output("panel", substitute(position, {a: const(0) for a in inner if extent_of(a) == 1}),
-                substitute(value, {a: const(0) for a in inner if extent_of(a) == 1})),))  # fmt: skip
+    code = nest(
+        builder,
+        tuple(a for a in inner if extent_of(a) != 1),
+        (
+            Output(
+                "panel",
+                substitute(position, {a: const(0) for a in inner if extent_of(a) == 1}),
+                substitute(value, {a: const(0) for a in inner if extent_of(a) == 1}),
+            ),
+        ),
+    )
     return (For(row, const(0), present, code),)
 
 
-def _columns(memory: Memory, builder: NestBuilder, shape: _Shape, present: Expr, block: Expr, source: str, in_place: bool) -> tuple[Stmt, ...]:
-    """Loops over column blocks and row tiles; the last, narrower block of columns has code of its own."""
+def _columns(
+    memory: Memory,
+    builder: NestBuilder,
+    shape: _Shape,
+    present: Expr,
+    block: Expr,
+    source: str,
+    in_place: bool,
+) -> tuple[Stmt, ...]:
+    """Loops over column blocks and row tiles;
+
+    the last, narrower block of columns has code of its own.
+    """
     tile, columns = shape.tile, shape.product.columns
     vectors = -(-columns // tile.lanes)
     whole, tail = divmod(vectors, tile.vectors)
-    if not tail and columns % tile.lanes:  # the last block is full of vectors, but its last vector is not full
+    # the last block is full of vectors, but its last vector is not full
+    if not tail and columns % tile.lanes:
         whole, tail = whole - 1, tile.vectors
     stmts: list[Stmt] = []
     if whole:
         cblock = axis("cblock", whole)
         first = shape.vector0 // tile.vectors
         last = apply("min", first + tile.columns // tile.vectors, const(whole))
-        body = _rows(memory, builder, shape, present, block, source, in_place, tile.vectors, cblock * tile.vectors, 0)
+        body = _rows(
+            memory,
+            builder,
+            shape,
+            present,
+            block,
+            source,
+            in_place,
+            tile.vectors,
+            cblock * tile.vectors,
+            0,
+        )
         stmts.append(For(cblock, first, last, body))
     if tail:
         share = shape.vector0
-        here = (share <= const(whole * tile.vectors)) & (const(whole * tile.vectors) < share + tile.columns)
-        body = _rows(memory, builder, shape, present, block, source, in_place, tail, const(whole * tile.vectors), columns)
+        here = (share <= const(whole * tile.vectors)) & (
+            const(whole * tile.vectors) < share + tile.columns
+        )
+        body = _rows(
+            memory,
+            builder,
+            shape,
+            present,
+            block,
+            source,
+            in_place,
+            tail,
+            const(whole * tile.vectors),
+            columns,
+        )
         stmts.extend(_when(here, body))
     return tuple(stmts)
 
@@ -188,24 +270,85 @@ def _when(condition: Expr, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
     return (If(condition, body),)
 
 
-def _rows(memory: Memory, builder: NestBuilder, shape: _Shape, present: Expr, block: Expr, source: str, in_place: bool,
-          vectors: int, vector: Expr, end: int) -> tuple[Stmt, ...]:  # fmt: skip
-    """Row tiles of one block of columns: whole tiles, then the rest of the last panel. end: number of columns if the block may reach beyond them, else 0."""
+def _rows(
+    memory: Memory,
+    builder: NestBuilder,
+    shape: _Shape,
+    present: Expr,
+    block: Expr,
+    source: str,
+    in_place: bool,
+    vectors: int,
+    vector: Expr,
+    end: int,
+) -> tuple[Stmt, ...]:
+    """Row tiles of one block of columns:
+
+    whole tiles, then the rest of the last panel. end: number of columns if the block may reach
+    beyond them, else 0.
+    """
     tile = shape.tile
     step = axis("step", -(-tile.panel // tile.rows))
     full = present // tile.rows
     rest = shape.total_rows % tile.rows
     stmts: list[Stmt] = []
     if shape.total_rows >= tile.rows:
-        stmts.append(For(step, const(0), full, _tile(memory, builder, shape, block, source, in_place, (tile.rows, vectors), step * tile.rows, vector, end)))
+        stmts.append(
+            For(
+                step,
+                const(0),
+                full,
+                _tile(
+                    memory,
+                    builder,
+                    shape,
+                    block,
+                    source,
+                    in_place,
+                    (tile.rows, vectors),
+                    step * tile.rows,
+                    vector,
+                    end,
+                ),
+            )
+        )
     if rest:
-        stmts.extend(_when(present % tile.rows > 0, _tile(memory, builder, shape, block, source, in_place, (rest, vectors), full * tile.rows, vector, end)))
+        stmts.extend(
+            _when(
+                present % tile.rows > 0,
+                _tile(
+                    memory,
+                    builder,
+                    shape,
+                    block,
+                    source,
+                    in_place,
+                    (rest, vectors),
+                    full * tile.rows,
+                    vector,
+                    end,
+                ),
+            )
+        )
     return tuple(stmts)
 
 
-def _tile(memory: Memory, builder: NestBuilder, shape: _Shape, block: Expr, source: str, in_place: bool,
-          size: tuple[int, int], row: Expr, vector: Expr, end: int) -> tuple[Stmt, ...]:  # fmt: skip
-    """One register tile and its epilogue. row: first row within the panel; vector: first vector of columns."""
+def _tile(
+    memory: Memory,
+    builder: NestBuilder,
+    shape: _Shape,
+    block: Expr,
+    source: str,
+    in_place: bool,
+    size: tuple[int, int],
+    row: Expr,
+    vector: Expr,
+    end: int,
+) -> tuple[Stmt, ...]:
+    """One register tile and its epilogue.
+
+    row: first row within the panel; vector: first vector of columns.
+    """
     tile = shape.tile
     rows, vectors = size
     target = _target(shape, row, vector, vectors)
@@ -214,20 +357,32 @@ def _tile(memory: Memory, builder: NestBuilder, shape: _Shape, block: Expr, sour
     micro = Micro(rows, vectors, tile.lanes, a_name, source, a, weights)
     resume = block > 0 if shape.blocks > 1 else None
     code = micro_kernel(micro, shape.depth, target, "tile", resume)
-    last = _when(apply("eq", block, const(shape.blocks - 1)), _epilogue(memory, builder, shape, size, row, vector, end, target))
+    last = _when(
+        apply("eq", block, const(shape.blocks - 1)),
+        _epilogue(memory, builder, shape, size, row, vector, end, target),
+    )
     return (*code, *last)
 
 
-def _target(shape: _Shape, row: Expr, vector: Expr, vectors: int) -> Callable[[int | Expr, int, Expr], Expr]:
-    """Where accumulators of (row of the tile, vector, lane) are kept: a tile, or a whole panel when k is cut."""
+def _target(
+    shape: _Shape, row: Expr, vector: Expr, vectors: int
+) -> Callable[[int | Expr, int, Expr], Expr]:
+    """Where accumulators of (row of the tile, vector, lane) are kept:
+
+    a tile, or a whole panel when k is cut.
+    """
     lanes = shape.tile.lanes
     if shape.blocks == 1:
         return lambda p, j, lane: const(0) + p * const(vectors * lanes) + lane + j * lanes
     width = shape.tile.columns * lanes
-    return lambda p, j, lane: (row + p) * width + (vector - shape.vector0) * lanes + j * lanes + lane
+    return lambda p, j, lane: (
+        (row + p) * width + (vector - shape.vector0) * lanes + j * lanes + lane
+    )
 
 
-def _reader_of_a(memory: Memory, shape: _Shape, row: Expr, in_place: bool) -> tuple[str, Callable[[int, Expr], Expr]]:
+def _reader_of_a(
+    memory: Memory, shape: _Shape, row: Expr, in_place: bool
+) -> tuple[str, Callable[[int, Expr], Expr]]:
     product = shape.product
     if not in_place:
         return "panel", lambda p, k: (row + p) * shape.pitch + k
@@ -242,11 +397,20 @@ def _reader_of_a(memory: Memory, shape: _Shape, row: Expr, in_place: bool) -> tu
     return memory.flat(product.a).value, index
 
 
-def _weight_index(memory: Memory, shape: _Shape, block: Expr, vector: Expr, vectors: int) -> Callable[[Expr, int, Expr], Expr]:
+def _weight_index(
+    memory: Memory, shape: _Shape, block: Expr, vector: Expr, vectors: int
+) -> Callable[[Expr, int, Expr], Expr]:
     lanes, product = shape.tile.lanes, shape.product
     if product.packing is None:
         per, place = product.w_block // lanes, memory.plan.places[product.weight]
-        return lambda k, j, lane: place.flat((*product.w_batch, vector // per, block * shape.depth + k, vector % per * lanes + j * lanes + lane))
+        return lambda k, j, lane: place.flat(
+            (
+                *product.w_batch,
+                vector // per,
+                block * shape.depth + k,
+                vector % per * lanes + j * lanes + lane,
+            )
+        )
     depth = shape.depth * shape.blocks
     all_columns = -(-product.columns // lanes) * lanes
     base = vector * (lanes * depth) + block * (shape.depth * vectors * lanes)
@@ -255,8 +419,16 @@ def _weight_index(memory: Memory, shape: _Shape, block: Expr, vector: Expr, vect
     return lambda k, j, lane: base + k * (vectors * lanes) + j * lanes + lane
 
 
-def _epilogue(memory: Memory, builder: NestBuilder, shape: _Shape, size: tuple[int, int], row: Expr, vector: Expr, end: int,
-              target: Callable[[Expr, int, Expr], Expr]) -> tuple[Stmt, ...]:  # fmt: skip
+def _epilogue(
+    memory: Memory,
+    builder: NestBuilder,
+    shape: _Shape,
+    size: tuple[int, int],
+    row: Expr,
+    vector: Expr,
+    end: int,
+    target: Callable[[Expr, int, Expr], Expr],
+) -> tuple[Stmt, ...]:
     """The cluster's element-wise operators on one finished tile, and the store of the result."""
     product, lanes = shape.product, shape.tile.lanes
     rows, vectors = size
@@ -269,7 +441,11 @@ def _epilogue(memory: Memory, builder: NestBuilder, shape: _Shape, size: tuple[i
     finished = load("@tile", F32, target(p, 0, j))
     value = substitute(substitute(product.value, mapping), {ACCUMULATED: finished})
     output = memory.target(product.end, tuple(substitute(i, mapping) for i in product.index), value)
-    return nest(builder, (p, j) if rows > 1 else (j,), (output,)) if rows > 1 else nest(builder, (j,), (_at(output, p),))
+    return (
+        nest(builder, (p, j) if rows > 1 else (j,), (output,))
+        if rows > 1
+        else nest(builder, (j,), (_at(output, p),))
+    )
 
 
 def _at(output: Output, p: Expr) -> Output:

@@ -1,8 +1,11 @@
-"""A contraction as a matrix product: which axes are rows, columns and reduction, and the element of A for them.
+"""A contraction as a matrix product: which axes are rows, columns and reduction, and the element of
+A for them.
 
-Convolution, transposed convolution, linear layers and matrix products with packed columns take the same form
+Convolution, transposed convolution, linear layers and matrix products with packed columns take the
+same form
     C[row axes, group, column] = sum over k axes of A(row axes, group, k axes) * W[group][k][column]
-where row axes are those of the cluster's *result*, behind all element-wise operators, views and permutations of the epilogue.
+where row axes are those of the cluster's *result*, behind all element-wise operators, views and
+permutations of the epilogue.
 """
 
 from __future__ import annotations
@@ -33,9 +36,12 @@ ACCUMULATED = accumulator_value("accumulated")
 class Product:
     """The operands of one contraction.
 
-    outer: axes that are a unit each: the symbolic one, and those that W depends on; rows: the other row axes, outer to inner; group, column: axes of the output
-    channel. k: reduction axes, outer to inner. a: element of A; value: element of the result in terms of ACCUMULATED; index: its logical index.
-    w_batch: where W is computed by the network, its leading indices, and the columns per block of it.
+    outer: axes that are a unit each: the symbolic one, and those that W depends on; rows: the other
+    row axes, outer to inner; group, column: axes of the output channel. k: reduction axes, outer to
+    inner. a: element of A; value: element of the result in terms of ACCUMULATED; index: its logical
+    index.
+    w_batch: where W is computed by the network, its leading indices, and the columns per block of
+    it.
     """
 
     outer: tuple[Expr, ...]
@@ -70,15 +76,32 @@ def describe(plan: Plan, cluster: Cluster, lanes: int) -> Product:
     column = axis("column", columns)
     inline = Inliner(graph, plan.stored)
     value = _epilogue(plan, root, end, index, axes)
-    oriented = {channel: column + (group * columns if group is not None else 0)} if channel.op == "axis" else {}
+    oriented = (
+        {channel: column + (group * columns if group is not None else 0)}
+        if channel.op == "axis"
+        else {}
+    )
     a, k, k_order = _operand_a(plan, inline, root, index, group, merged)
     w_batch = _dynamic_batch(plan, root, index)
     outer, rows, splits = _row_axes(plan, end, axes, channel, {p for i in w_batch for p in walk(i)})
     mapping = {**oriented, **splits}
     packing = _packing(root, groups * merged, merged, k_order, lanes)
-    return Product(outer, rows, group, column, columns, k, substitute(a, splits), substitute(value, mapping),
-                   tuple(substitute(i, mapping) for i in axes), end.name, root.inputs[1], packing,
-                   tuple(substitute(i, splits) for i in w_batch), root.get("block", 0))  # fmt: skip
+    return Product(
+        outer,
+        rows,
+        group,
+        column,
+        columns,
+        k,
+        substitute(a, splits),
+        substitute(value, mapping),
+        tuple(substitute(i, mapping) for i in axes),
+        end.name,
+        root.inputs[1],
+        packing,
+        tuple(substitute(i, splits) for i in w_batch),
+        root.get("block", 0),
+    )
 
 
 def _grouping(plan: Plan, root: Node, lanes: int) -> tuple[int, int, int]:
@@ -90,17 +113,27 @@ def _grouping(plan: Plan, root: Node, lanes: int) -> tuple[int, int, int]:
     groups: int = root["groups"]
     outputs = root.shape[1]
     inputs = plan.graph[root.inputs[0]].shape[1]
-    assert isinstance(outputs, int) and isinstance(inputs, int)
+    assert isinstance(outputs, int)
+    assert isinstance(inputs, int)
     merged = 1
-    while (merged * 2) <= groups and groups % (merged * 2) == 0 and merged * outputs // groups < _FEWEST_LANES and merged * 2 * inputs // groups <= _MOST_MERGED_INPUTS:
+    while (
+        (merged * 2) <= groups
+        and groups % (merged * 2) == 0
+        and merged * outputs // groups < _FEWEST_LANES
+        and merged * 2 * inputs // groups <= _MOST_MERGED_INPUTS
+    ):
         merged *= 2
     return merged, groups // merged, outputs // groups * merged
 
 
-def _epilogue(plan: Plan, root: Node, end: Node, index: tuple[Expr, ...], axes: tuple[Expr, ...]) -> Expr:
+def _epilogue(
+    plan: Plan, root: Node, end: Node, index: tuple[Expr, ...], axes: tuple[Expr, ...]
+) -> Expr:
     """The result's element in terms of ACCUMULATED."""
     inline = Inliner(plan.graph, plan.stored | {root.name})
-    value = inline.meaning(end.name, axes) if end.name != root.name else load(root.name, F32, *index)
+    value = (
+        inline.meaning(end.name, axes) if end.name != root.name else load(root.name, F32, *index)
+    )
     total = ACCUMULATED
     if len(root.inputs) > 2:
         position = index[1] if root.op in ("conv", "conv_transpose") else index[-1]
@@ -115,15 +148,28 @@ def _dynamic_batch(plan: Plan, root: Node, index: tuple[Expr, ...]) -> tuple[Exp
     return _broadcast(index[:-2], plan.graph[root.inputs[1]].shape[:-3])
 
 
-def _operand_a(plan: Plan, inline: Inliner, root: Node, index: tuple[Expr, ...], group: Expr | None, merged: int) -> tuple[Expr, tuple[Expr, ...], tuple[int, ...]]:
-    """The element of A, its reduction axes in loop order, and that order as positions in (input channel, taps…)."""
+def _operand_a(
+    plan: Plan,
+    inline: Inliner,
+    root: Node,
+    index: tuple[Expr, ...],
+    group: Expr | None,
+    merged: int,
+) -> tuple[Expr, tuple[Expr, ...], tuple[int, ...]]:
+    """The element of A, its reduction axes in loop order, and that order as positions in (input
+    channel, taps…).
+    """
     graph = plan.graph
     if root.op in ("conv", "conv_transpose"):
         element, axes = _conv_element(plan, inline, root, index, group, merged)
     else:
         x = graph[root.inputs[0]]
         depth = axis("depth", x.shape[-1])
-        position = (*_broadcast(index[:-2], x.shape[:-2]), index[-2]) if root.op == "packed_matmul" else index[:-1]
+        position = (
+            (*_broadcast(index[:-2], x.shape[:-2]), index[-2])
+            if root.op == "packed_matmul"
+            else index[:-1]
+        )
         element, axes = inline.element(x.name, (*position, depth)), (depth,)
     order = _memory_order(plan, element, axes)
     return element, tuple(axes[k] for k in order), order
@@ -134,7 +180,14 @@ def _broadcast(index: Sequence[Expr], shape: Sequence[object]) -> tuple[Expr, ..
     return tuple(const(0) if s == 1 else i for i, s in zip(tail, shape))
 
 
-def _conv_element(plan: Plan, inline: Inliner, root: Node, index: tuple[Expr, ...], group: Expr | None, merged: int) -> tuple[Expr, tuple[Expr, ...]]:
+def _conv_element(
+    plan: Plan,
+    inline: Inliner,
+    root: Node,
+    index: tuple[Expr, ...],
+    group: Expr | None,
+    merged: int,
+) -> tuple[Expr, tuple[Expr, ...]]:
     x, weight = plan.graph[root.inputs[0]], plan.graph[root.inputs[1]]
     channels = x.shape[1]
     assert isinstance(channels, int)
@@ -167,7 +220,7 @@ def _tap_place(root: Node, out: Expr, tap: Expr, n: int, size: object) -> tuple[
 def _memory_order(plan: Plan, element: Expr, axes: tuple[Expr, ...]) -> tuple[int, ...]:
     """Reduction axes so that the innermost runs along A's memory."""
     loads = [p for p in walk(element) if p.op == "load" and any(a in walk(p) for a in axes)]
-    default = tuple(range(1, len(axes))) + (0,)
+    default = (*range(1, len(axes)), 0)
     if not loads or len(axes) == 1:
         return default if len(axes) > 1 else (0,)
     main = max(loads, key=lambda p: len(p.args))
@@ -176,15 +229,32 @@ def _memory_order(plan: Plan, element: Expr, axes: tuple[Expr, ...]) -> tuple[in
         return default
 
     def step(a: Expr) -> int:
-        ends = [sum(number(i, a, at) * evaluate(s, NOMINAL_BATCH) for i, s in zip(main.args, place.strides)) for at in (0, 1)]
+        ends = [
+            sum(
+                number(i, a, at) * evaluate(s, NOMINAL_BATCH)
+                for i, s in zip(main.args, place.strides)
+            )
+            for at in (0, 1)
+        ]
         return abs(ends[1] - ends[0])
 
-    return tuple(sorted(range(len(axes)), key=lambda k: (-step(axes[k]) if extent_of(axes[k]) != 1 else -(1 << 40), k)))
+    return tuple(
+        sorted(
+            range(len(axes)),
+            key=lambda k: (-step(axes[k]) if extent_of(axes[k]) != 1 else -(1 << 40), k),
+        )
+    )
 
 
-def _row_axes(plan: Plan, end: Node, axes: tuple[Expr, ...], channel: Expr, fixed: set[Expr]) -> tuple[tuple[Expr, ...], tuple[Expr, ...], dict[Expr, Expr]]:
-    """Unit axes (the symbolic one, then those of `fixed`), row axes in memory order, and how the result's axes are written in them."""
-    ordered = [axes[k] for k in plan.orders[end.name] if axes[k].op == "axis" and axes[k] is not channel]
+def _row_axes(
+    plan: Plan, end: Node, axes: tuple[Expr, ...], channel: Expr, fixed: set[Expr]
+) -> tuple[tuple[Expr, ...], tuple[Expr, ...], dict[Expr, Expr]]:
+    """Unit axes (the symbolic one, then those of `fixed`), row axes in memory order, and how the
+    result's axes are written in them.
+    """
+    ordered = [
+        axes[k] for k in plan.orders[end.name] if axes[k].op == "axis" and axes[k] is not channel
+    ]
     symbolic = [a for a in ordered if isinstance(extent_of(a), Dim)]
     others = tuple(a for a in ordered if a not in symbolic and a in fixed)
     rows = tuple(a for a in ordered if a not in symbolic and a not in fixed)
@@ -204,7 +274,9 @@ def _row_axes(plan: Plan, end: Node, axes: tuple[Expr, ...], channel: Expr, fixe
     return (batch, *others), (part, *rows), {image: batch * extent.coef + part}
 
 
-def _packing(root: Node, groups: int, merged: int, k_order: tuple[int, ...], lanes: int) -> Packing | None:
+def _packing(
+    root: Node, groups: int, merged: int, k_order: tuple[int, ...], lanes: int
+) -> Packing | None:
     kinds = {"conv": "conv", "conv_transpose": "deconv", "linear": "linear"}
     if root.op not in kinds:
         return None

@@ -1,6 +1,8 @@
-"""Weights of contractions in the order in which micro-kernels read them, made once per change of parameters (NumPy).
+"""Weights of contractions in the order in which micro-kernels read them, made once per change of
+parameters (NumPy).
 
-`[group][column block][k][vectors * lanes]`, columns beyond N are zero, k runs over taps and input channels in the kernel's order.
+`[group][column block][k][vectors * lanes]`, columns beyond N are zero, k runs over taps and input
+channels in the kernel's order.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ Array = NDArray[Any]
 class Packing:
     """How a weight becomes packed columns.
 
-    kind: "conv" (O, I/groups, taps…), "deconv" (I, O/groups, taps…) or "linear" (O, I). k_order: axes of k, as positions in (I, taps…), outermost first.
-    groups: as in the network; merged: how many of them one dense product takes together (the rest of its block is zero).
+    kind: "conv" (O, I/groups, taps…), "deconv" (I, O/groups, taps…) or "linear" (O, I). k_order:
+    axes of k, as positions in (I, taps…), outermost first.
+    groups: as in the network; merged: how many of them one dense product takes together (the rest
+    of its block is zero).
     """
 
     kind: str
@@ -42,7 +46,15 @@ class Packing:
         inputs = shape[0] // self.groups if self.kind == "deconv" else shape[1]
         taps = int(np.prod(shape[2:], dtype=np.int64))
         columns = outputs // self.groups * self.merged
-        return self.groups // self.merged * inputs * self.merged * taps * -(-columns // self.lanes) * self.lanes
+        return (
+            self.groups
+            // self.merged
+            * inputs
+            * self.merged
+            * taps
+            * -(-columns // self.lanes)
+            * self.lanes
+        )
 
     def _by_group(self, weight: Array) -> Array:
         if self.kind == "deconv":  # (I, O/g, taps…) -> (g, O/g, I/g, taps…)

@@ -1,7 +1,8 @@
 """Choice of register tile and panels for a matrix product C[M, N] = A[M, K] W[K, N].
 
-A tile is `rows` x `vectors` accumulators. The choice minimises an estimate of cycles over whole tiles and remainders; measurements that it rests on
-are in docs/performance.md: all tiles that fill the registers reach a similar rate, so what counts is how little the edges waste.
+A tile is `rows` x `vectors` accumulators. The choice minimises an estimate of cycles over whole
+tiles and remainders; measurements that it rests on are in docs/performance.md: all tiles that fill
+the registers reach a similar rate, so what counts is how little the edges waste.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ _FEWEST_COLUMNS = 64  # a narrower share of columns repeats the packing of A too
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """rows x vectors accumulators of `lanes` floats; panels of `panel` rows; `columns` vectors of N per unit."""
+    """rows x vectors accumulators of `lanes` floats;
+
+    panels of `panel` rows; `columns` vectors of N per unit.
+    """
 
     rows: int
     vectors: int
@@ -29,12 +33,17 @@ class Tile:
 
 
 def _cycles(rows: int, vectors: int) -> float:
-    """Cycles of one step in k: one multiply-add a cycle, no fewer than its latency needs, and two loads a cycle."""
+    """Cycles of one step in k:
+
+    one multiply-add a cycle, no fewer than its latency needs, and two loads a cycle.
+    """
     return max(rows * vectors, _LATENCY, (rows + vectors) * 0.75) + 0.5
 
 
 def tile_cycles(rows: int, vectors: int, tile: tuple[int, int]) -> float:
-    """Cycles per step of k for rows x vectors accumulators in tiles of (rows, vectors), whole ones and remainders."""
+    """Cycles per step of k for rows x vectors accumulators in tiles of (rows, vectors), whole ones
+    and remainders.
+    """
     p, v = tile
     full, rest = divmod(rows, p)
     blocks, tail = divmod(vectors, v)
@@ -44,7 +53,7 @@ def tile_cycles(rows: int, vectors: int, tile: tuple[int, int]) -> float:
 
 
 def candidates(registers: int) -> list[tuple[int, int]]:
-    """(rows, vectors) whose accumulators, one row of weights and one broadcast fit the registers."""
+    """(rows, vectors) whose accumulators, a row of weights and one broadcast fit the registers."""
     found: list[tuple[int, int]] = []
     for vectors in (1, 2, 3, 4, 6):
         most = (registers - vectors - 1) // vectors
@@ -52,11 +61,20 @@ def candidates(registers: int) -> list[tuple[int, int]]:
     return found
 
 
-def choose_tile(rows: int, columns: int, depth: int, device: CpuDevice, *, packed: bool, block: int = 0) -> Tile:
-    """The tile for M = rows (of one image), N = columns, K = depth. packed: whether A is packed into panels. block: columns per block of W where that is given."""
+def choose_tile(
+    rows: int, columns: int, depth: int, device: CpuDevice, *, packed: bool, block: int = 0
+) -> Tile:
+    """The tile for M = rows (of one image), N = columns, K = depth.
+
+    packed: whether A is packed into panels. block: columns per block of W where that is given.
+    """
     lanes = device.vector_lanes(4)
     vectors = -(-columns // lanes)
-    fitting = [t for t in candidates(device.vector_registers) if (t[0] <= rows and t[1] <= vectors) or t == (2, 1)]
+    fitting = [
+        t
+        for t in candidates(device.vector_registers)
+        if (t[0] <= rows and t[1] <= vectors) or t == (2, 1)
+    ]
     if block:
         fitting = [t for t in fitting if block // lanes % t[1] == 0]
     p, v = min(fitting, key=lambda t: (round(tile_cycles(rows, vectors, t), 3), -t[0] * t[1]))
@@ -68,7 +86,9 @@ def choose_tile(rows: int, columns: int, depth: int, device: CpuDevice, *, packe
         while _whole(rows, panel) // panel < want and panel > 2 * p:
             panel = max(p, (panel // 2 + p - 1) // p * p)
     units = -(-rows // panel)
-    while units * -(-vectors // share) < want and share * lanes >= 2 * _FEWEST_COLUMNS and share > v:
+    while (
+        units * -(-vectors // share) < want and share * lanes >= 2 * _FEWEST_COLUMNS and share > v
+    ):
         share = max(v, (share // 2 + v - 1) // v * v)
     return Tile(p, v, lanes, panel, share)
 

@@ -1,7 +1,9 @@
-"""A depth-first cluster as a kernel: for each patch of the outer axes its members one after the other.
+"""A depth-first cluster as a kernel: for each patch of the outer axes its members one after the
+other.
 
-Members that leave the patch are stored to their places; private ones become scalars or arrays in the thread's scratch memory. In: the plan and a group of
-plan/group.py. Out: a `Kernel` and the buffers it is called with.
+Members that leave the patch are stored to their places; private ones become scalars or arrays in
+the thread's scratch memory. In: the plan and a group of plan/group.py. Out: a `Kernel` and the
+buffers it is called with.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from sol.core.dims import Dim, Shape, Size
 from sol.core.dtypes import DType
 from sol.ir.expr import Expr, axis, bounds, const, from_linear, load, substitute, walk
-from sol.ir.loop import For, Kernel, Stmt, local, scratch_layout
+from sol.ir.expr import local_value as local
+from sol.ir.loop import For, Kernel, Stmt, scratch_layout
 from sol.lower.nest import NestBuilder, Output, nest
 from sol.lower.ranges import extent_of
 from sol.lower.units import UNIT, Buffers, count, with_units
@@ -29,7 +32,10 @@ _FEW_UNITS = 8  # fewer units per image than this: the innermost axis is shared 
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A kernel, and the plan's buffers in the order of its arguments; `shifts`: bytes from a buffer's beginning to where the kernel sees it begin (none: 0)."""
+    """A kernel, and the plan's buffers in the order of its arguments;
+
+    `shifts`: bytes from a buffer's beginning to where the kernel sees it begin (none: 0).
+    """
 
     kernel: Kernel
     buffers: tuple[str, ...]
@@ -80,13 +86,17 @@ class Memory:
         if "@" in name:
             name, index = _part_index(self.plan, name, index)
         place = self.plan.places[name]
-        return Output(self.buffers.write(place.buffer, place.dtype), place.flat(tuple(index)), value)
+        return Output(
+            self.buffers.write(place.buffer, place.dtype), place.flat(tuple(index)), value
+        )
 
 
 def part_group(plan: Plan, name: str) -> Group:
     """The group that copies one part, `name@k`, of a concatenation."""
     whole, part = name.split("@")
-    return Group((name,), (), {name: axes_for(plan.graph[plan.graph[whole].inputs[int(part)]])}, frozenset())
+    return Group(
+        (name,), (), {name: axes_for(plan.graph[plan.graph[whole].inputs[int(part)]])}, frozenset()
+    )
 
 
 def _part_index(plan: Plan, name: str, index: Sequence[Expr]) -> tuple[str, tuple[Expr, ...]]:
@@ -95,7 +105,9 @@ def _part_index(plan: Plan, name: str, index: Sequence[Expr]) -> tuple[str, tupl
     start: Size = 0
     for before in node.inputs[: int(part)]:
         start = start + plan.graph[before].shape[node["axis"]]
-    return whole, tuple(i + from_linear(start, {}) if k == node["axis"] else i for k, i in enumerate(index))
+    return whole, tuple(
+        i + from_linear(start, {}) if k == node["axis"] else i for k, i in enumerate(index)
+    )
 
 
 def meaning(inline: Inliner, name: str, index: tuple[Expr, ...]) -> Expr:
@@ -109,8 +121,8 @@ def meaning(inline: Inliner, name: str, index: tuple[Expr, ...]) -> Expr:
 def _private_index(args: Sequence[Expr], index: Sequence[Expr], strides: Shape) -> Expr:
     total = const(0)
     for arg, stride in zip(args, strides):
-        if stride != 0:
-            total = total + arg * const(int(stride))  # type: ignore[arg-type]
+        if isinstance(stride, int) and stride:
+            total = total + arg * stride
     return total
 
 
@@ -118,7 +130,9 @@ def _in_range(index: Expr, size: object) -> bool:
     if index.op == "axis" and index.value[1] == size:
         return True
     low, high = bounds(index)
-    return low is not None and high is not None and low >= 0 and isinstance(size, int) and high < size
+    return (
+        low is not None and high is not None and low >= 0 and isinstance(size, int) and high < size
+    )
 
 
 def lower_group(plan: Plan, group: Group, widths: tuple[int, ...]) -> Lowered:
@@ -134,11 +148,23 @@ def lower_group(plan: Plan, group: Group, widths: tuple[int, ...]) -> Lowered:
         value = meaning(inline, name, index)
         inner = _inner_axes(plan, group, name)
         output = _output(plan, memory, group, name, index, value, inner, arrays)
-        body.extend(nest(builder, (*_serial(group, outer), *inner) if len(group.members) == 1 else inner, (output,)))
+        body.extend(
+            nest(
+                builder,
+                (*_serial(group, outer), *inner) if len(group.members) == 1 else inner,
+                (output,),
+            )
+        )
     if len(group.members) > 1:
         body = list(with_serial(_serial(group, outer), tuple(body)))
     layout, scratch = scratch_layout(arrays)
-    kernel = Kernel(memory.buffers.arguments(), UNIT, count(outer), (*layout, *with_units(outer, tuple(body))), scratch)
+    kernel = Kernel(
+        memory.buffers.arguments(),
+        UNIT,
+        count(outer),
+        (*layout, *with_units(outer, tuple(body))),
+        scratch,
+    )
     work = _work(plan, group, inline, outer)
     kernel = replace(kernel, grain=max(1, _WORK // max(1, work)))
     return Lowered(kernel, tuple(memory.buffers.names))
@@ -168,8 +194,16 @@ def _inner_axes(plan: Plan, group: Group, name: str) -> tuple[Expr, ...]:
     return tuple(found)
 
 
-def _output(plan: Plan, memory: Memory, group: Group, name: str, index: tuple[Expr, ...], value: Expr, inner: tuple[Expr, ...],
-            arrays: list[tuple[str, DType, int]]) -> Output:  # fmt: skip
+def _output(
+    plan: Plan,
+    memory: Memory,
+    group: Group,
+    name: str,
+    index: tuple[Expr, ...],
+    value: Expr,
+    inner: tuple[Expr, ...],
+    arrays: list[tuple[str, DType, int]],
+) -> Output:
     if name not in group.private:
         return memory.target(name, index, value)
     dtype = plan.graph[name].dtype
@@ -178,25 +212,37 @@ def _output(plan: Plan, memory: Memory, group: Group, name: str, index: tuple[Ex
         memory.scalars[name] = local(short, dtype)
         return Output(short, None, value)
     shape = tuple(extent_of(i) if i in inner else 1 for i in index)
-    strides = tuple(s if i in inner else 0 for s, i in zip(strides_of(shape, plan.orders[name]), index))
+    strides = tuple(
+        s if i in inner else 0 for s, i in zip(strides_of(shape, plan.orders[name]), index)
+    )
     arrays.append((short, dtype, nominal_size(shape)))
     memory.arrays[name] = (short, index, strides)
     return Output(short, _private_index(index, index, strides), value)
 
 
-# ---- how much one unit does -------------------------------------------------------------------------------------------------------
+# ---- how much one unit does ----------------------------------------------------------------------
 
 
 def _share_out(plan: Plan, group: Group, inline: Inliner) -> tuple[tuple[Expr, ...], Group]:
-    """The outer axes that units count: as many as leave enough work to each; of a lone value also blocks of its innermost axis where there are too few."""
+    """The outer axes that units count:
+
+    as many as leave enough work to each; of a lone value also blocks of its innermost axis where
+    there are too few.
+    """
     sink = group.members[-1]
     if len(group.members) == 1:
-        axes = [group.indices[sink][k] for k in plan.orders[sink.split("@")[0]] if group.indices[sink][k].op == "axis"]
+        axes = [
+            group.indices[sink][k]
+            for k in plan.orders[sink.split("@")[0]]
+            if group.indices[sink][k].op == "axis"
+        ]
         group = replace(group, outer=tuple(axes[:-1]))
         group = _blocked(plan, group, inline, axes)
     outer: list[Expr] = []
     for a in group.outer:
-        if outer and (_work(plan, group, inline, outer) <= 2 * _WORK or isinstance(extent_of(a), Dim)):
+        if outer and (
+            _work(plan, group, inline, outer) <= 2 * _WORK or isinstance(extent_of(a), Dim)
+        ):
             break
         if a is group.outer[-1] and _per_image(outer) >= _FEW_UNITS and _slides(inline, group, a):
             break
@@ -210,7 +256,10 @@ def _per_image(axes: Sequence[Expr]) -> int:
 
 
 def _slides(inline: Inliner, group: Group, a: Expr) -> bool:
-    """Whether windows slide along an axis: neighbouring results share loads, so the axis stays in one unit."""
+    """Whether windows slide along an axis:
+
+    neighbouring results share loads, so the axis stays in one unit.
+    """
     values = [meaning(inline, n, group.indices[n]) for n in group.members]
     return any(p.op == "reduce" and a in walk(p.args[0]) for v in values for p in walk(v))
 
@@ -225,7 +274,9 @@ def _blocked(plan: Plan, group: Group, inline: Inliner, axes: list[Expr]) -> Gro
     work = _work(plan, group, inline, axes[:-1])
     if per_image >= _FEW_UNITS or work < 4 * _WORK or extent < 32:
         return group
-    block = next((b for b in (16, 32, 64, 8) if extent % b == 0 and work * b // extent >= _WORK // 4), 0)
+    block = next(
+        (b for b in (16, 32, 64, 8) if extent % b == 0 and work * b // extent >= _WORK // 4), 0
+    )
     if not block:
         return group
     high, low = axis(f"{last.value[0]}_hi", extent // block), axis(f"{last.value[0]}_lo", block)
@@ -242,6 +293,10 @@ def _work(plan: Plan, group: Group, inline: Inliner, outer: Sequence[Expr]) -> i
         inside = {p for i in index for p in walk(i) if p.op == "axis" and p not in outer}
         elements = nominal_size(tuple(extent_of(a) for a in inside))
         value = meaning(inline, name, index)
-        reduced = sum(nominal_size(tuple(extent_of(a) for a in p.args[1:])) for p in walk(value) if p.op == "reduce")
+        reduced = sum(
+            nominal_size(tuple(extent_of(a) for a in p.args[1:]))
+            for p in walk(value)
+            if p.op == "reduce"
+        )
         total += elements * max(1, reduced)
     return total

@@ -1,8 +1,10 @@
 """One value of a cluster as a loop nest: result[index] = expression, for all values of its axes.
 
-The expression may hold reductions: they become accumulators, whose loops are restricted to where the body counts (padding costs nothing inside), the innermost window axis
-unrolled, several results side by side (`_JAM`) so that neighbouring windows share their loads. Loops are cut at the borders of
-conditions, so that interiors run without any. Called by lower/cluster.py and by kernels/ for epilogues and packing.
+The expression may hold reductions: they become accumulators, whose loops are restricted to where
+the body counts (padding costs nothing inside), the innermost window axis unrolled, several results
+side by side (`_JAM`) so that neighbouring windows share their loads. Loops are cut at the borders
+of conditions, so that interiors run without any. Called by lower/cluster.py and by kernels/ for
+epilogues and packing.
 """
 
 from __future__ import annotations
@@ -13,20 +15,26 @@ from dataclasses import dataclass, field
 
 from sol.core.dims import Dim
 from sol.core.dtypes import DType
-from sol.ir.expr import Expr, apply, axis as new_axis, const, rebuild, substitute, walk, where
-from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var, lanes_reduce, local
+from sol.ir.expr import Expr, apply, const, rebuild, substitute, walk, where
+from sol.ir.expr import axis as new_axis
+from sol.ir.expr import local_value as local
+from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var, lanes_reduce
 from sol.lower.ranges import extent_of, lane_pieces, restrict, shifted, size_expr, split_points
 from sol.lower.vector import Access, choose_lane, lane_cost
 
 _JAM = 8  # results computed side by side along a window or a row of outputs
 _LONG_SUM = 8  # sums over more elements than this are added up in parts
 _UNROLLED_WINDOW = 8  # an innermost window axis up to this extent is unrolled
-_CHAINS = 4  # independent accumulators of a reduction along lanes: latency, and a smaller rounding error
+# independent accumulators of a reduction along lanes: latency, and a smaller rounding error
+_CHAINS = 4
 
 
 @dataclass
 class NestBuilder:
-    """What lowering a nest needs: the memory access, the vector widths of the device (widest first), and a counter for names."""
+    """What lowering a nest needs:
+
+    the memory access, the vector widths of the device (widest first), and a counter for names.
+    """
 
     access: Access
     widths: tuple[int, ...]
@@ -58,7 +66,11 @@ def _flatten(x: Expr, loads: dict[Expr, Expr]) -> Expr:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a nest's results go: stores `value` at `index` of `buffer`, or into the scalar variable `buffer` when there is no index."""
+    """Where a nest's results go:
+
+    stores `value` at `index` of `buffer`, or into the scalar variable `buffer` when there is no
+    index.
+    """
 
     buffer: str
     index: Expr | None
@@ -95,7 +107,13 @@ def nest(builder: NestBuilder, axes: Sequence[Expr], outputs: Sequence[Output]) 
 Copies = list[tuple[Output, ...]]
 
 
-def _jammed(builder: NestBuilder, outputs: Sequence[Output], jam: Expr | None, store_lane: Expr | None, lane: Expr | None) -> tuple[Stmt, ...]:
+def _jammed(
+    builder: NestBuilder,
+    outputs: Sequence[Output],
+    jam: Expr | None,
+    store_lane: Expr | None,
+    lane: Expr | None,
+) -> tuple[Stmt, ...]:
     if jam is None:
         return _lanes(builder, [tuple(outputs)], store_lane, lane)
     extent = extent_of(jam)
@@ -107,7 +125,9 @@ def _jammed(builder: NestBuilder, outputs: Sequence[Output], jam: Expr | None, s
         if groups:
             block = new_axis(f"{jam.value[0]}_b{low}", groups)
             copies = [_moved(outputs, jam, block * _JAM + (low + u)) for u in range(_JAM)]
-            stmts.append(For(block, const(0), const(groups), _lanes(builder, copies, store_lane, lane)))
+            stmts.append(
+                For(block, const(0), const(groups), _lanes(builder, copies, store_lane, lane))
+            )
         if rest:
             copies = [_moved(outputs, jam, const(high - rest + u)) for u in range(rest)]
             stmts.extend(_lanes(builder, copies, store_lane, lane))
@@ -117,11 +137,22 @@ def _jammed(builder: NestBuilder, outputs: Sequence[Output], jam: Expr | None, s
 def _moved(outputs: Sequence[Output], axis: Expr, position: Expr) -> tuple[Output, ...]:
     memo: dict[Expr, Expr] = {}
     moved = {axis: position}
-    return tuple(Output(o.buffer, None if o.index is None else substitute(o.index, moved, memo), substitute(o.value, moved, memo)) for o in outputs)
+    return tuple(
+        Output(
+            o.buffer,
+            None if o.index is None else substitute(o.index, moved, memo),
+            substitute(o.value, moved, memo),
+        )
+        for o in outputs
+    )
 
 
-def _lanes(builder: NestBuilder, copies: Copies, store_lane: Expr | None, lane: Expr | None) -> tuple[Stmt, ...]:
-    """The loop over lanes of the result, if there is one, cut where conditions on the lane axis change."""
+def _lanes(
+    builder: NestBuilder, copies: Copies, store_lane: Expr | None, lane: Expr | None
+) -> tuple[Stmt, ...]:
+    """The loop over lanes of the result, if there is one, cut where conditions on the lane axis
+    change.
+    """
     if store_lane is None:
         return _stores(builder, copies, lane, 0)
     extent = extent_of(store_lane)
@@ -139,8 +170,17 @@ def _lanes(builder: NestBuilder, copies: Copies, store_lane: Expr | None, lane: 
 def _lane_loops(builder: NestBuilder, copies: Copies, lane: Expr) -> tuple[Stmt, ...]:
     condition = _shared_condition(copies, lane)
     if condition is not None:  # unswitch: one test outside the loop instead of one per vector
-        yes, no = ([tuple(Output(o.buffer, o.index, o.value.args[k]) for o in c) for c in copies] for k in (1, 2))
-        return (If(builder.final(condition), _lane_loops(builder, yes, lane), _lane_loops(builder, no, lane)),)
+        yes, no = (
+            [tuple(Output(o.buffer, o.index, o.value.args[k]) for o in c) for c in copies]
+            for k in (1, 2)
+        )
+        return (
+            If(
+                builder.final(condition),
+                _lane_loops(builder, yes, lane),
+                _lane_loops(builder, no, lane),
+            ),
+        )
     possible = lane_cost([o.value for c in copies for o in c], lane, builder.access) is not None
     stmts: list[Stmt] = []
     for begin, end, width in lane_pieces(extent_of(lane), builder.widths if possible else (1,)):
@@ -149,16 +189,25 @@ def _lane_loops(builder: NestBuilder, copies: Copies, lane: Expr) -> tuple[Stmt,
 
 
 def _shared_condition(copies: Copies, lane: Expr) -> Expr | None:
-    """The condition of every value, if all are `where` of one condition that does not differ between lanes."""
+    """The condition of every value, if all are `where` of one condition that does not differ
+    between lanes.
+    """
     first = copies[0][0].value
     if first.op != "where" or lane in walk(first.args[0]):
         return None
-    alike = all(o.value.op == "where" and o.value.args[0] is first.args[0] for c in copies for o in c)
+    alike = all(
+        o.value.op == "where" and o.value.args[0] is first.args[0] for c in copies for o in c
+    )
     return first.args[0] if alike else None
 
 
-def _stores(builder: NestBuilder, copies: Copies, lane: Expr | None, width: int) -> tuple[Stmt, ...]:
-    """Reductions of all copies, then their stores. width > 0: inside a loop over lanes of the result; 0: lanes, if any, run inside reductions."""
+def _stores(
+    builder: NestBuilder, copies: Copies, lane: Expr | None, width: int
+) -> tuple[Stmt, ...]:
+    """Reductions of all copies, then their stores.
+
+    width > 0: inside a loop over lanes of the result; 0: lanes, if any, run inside reductions.
+    """
     stmts: list[Stmt] = []
     done = [[o.value for o in copy] for copy in copies]
     while True:
@@ -168,7 +217,10 @@ def _stores(builder: NestBuilder, copies: Copies, lane: Expr | None, width: int)
         group = [r[0] for r in reductions]
         code, results = _reduction(builder, group, lane, width)
         stmts.extend(code)
-        done = [[substitute(v, {r: result}) for v in values] for values, r, result in zip(done, group, results)]
+        done = [
+            [substitute(v, {r: result}) for v in values]
+            for values, r, result in zip(done, group, results)
+        ]
     for copy, values in zip(copies, done):
         for output, value in zip(copy, values):
             stmts.append(_store(builder, output, value))
@@ -182,7 +234,14 @@ def _store(builder: NestBuilder, output: Output, value: Expr) -> Stmt:
     return Store(output.buffer, output.index, value)
 
 
-NEUTRAL: dict[str, float] = {"sum": 0.0, "prod": 1.0, "max": -math.inf, "min": math.inf, "any": 0.0, "all": 1.0}
+NEUTRAL: dict[str, float] = {
+    "sum": 0.0,
+    "prod": 1.0,
+    "max": -math.inf,
+    "min": math.inf,
+    "any": 0.0,
+    "all": 1.0,
+}
 _COMBINE = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "any": "or", "all": "and"}
 _INT_LIMITS = {"max": -(2**63), "min": 2**63 - 1}
 
@@ -190,7 +249,9 @@ _INT_LIMITS = {"max": -(2**63), "min": 2**63 - 1}
 def neutral(kind: str, dtype: DType) -> Expr:
     """The value that changes nothing in a reduction."""
     if dtype.kind == "int":
-        return const(_INT_LIMITS.get(kind, int(NEUTRAL[kind]) if math.isfinite(NEUTRAL[kind]) else 0), dtype)
+        return const(
+            _INT_LIMITS.get(kind, int(NEUTRAL[kind]) if math.isfinite(NEUTRAL[kind]) else 0), dtype
+        )
     return const(NEUTRAL[kind], dtype)
 
 
@@ -200,7 +261,9 @@ def _kind(reduction: Expr) -> str:
     return {"max": "any", "min": "all"}.get(kind, kind) if reduction.dtype.kind == "bool" else kind
 
 
-def _reduction(builder: NestBuilder, group: Sequence[Expr], lane: Expr | None, width: int) -> tuple[list[Stmt], list[Expr]]:
+def _reduction(
+    builder: NestBuilder, group: Sequence[Expr], lane: Expr | None, width: int
+) -> tuple[list[Stmt], list[Expr]]:
     """Accumulators for one reduction of each copy, sharing their loops; the copies' results."""
     if width == 0 and lane is not None and lane in group[0].args[1:]:
         return _lane_reduction(builder, group, lane)
@@ -211,12 +274,23 @@ def _reduction(builder: NestBuilder, group: Sequence[Expr], lane: Expr | None, w
     stmts: list[Stmt] = [Var(n, start, width if vector else 1) for n in names]
     results = [local(n, dtype, vector) for n in names]
     bodies = [_guard_outside(r.args[0], neutral(kind, dtype)) for r in group]
-    updates = _reduce_loops(builder, _cut_long(list(group[0].args[1:]), kind, bodies), bodies, kind, results, lane, width)
+    updates = _reduce_loops(
+        builder,
+        _cut_long(list(group[0].args[1:]), kind, bodies),
+        bodies,
+        kind,
+        results,
+        lane,
+        width,
+    )
     return [*stmts, *updates], results
 
 
 def _cut_long(axes: list[Expr], kind: str, bodies: list[Expr]) -> list[Expr]:
-    """A lone long axis of a sum as two, so that it is added up in parts; `bodies` are rewritten in place."""
+    """A lone long axis of a sum as two, so that it is added up in parts;
+
+    `bodies` are rewritten in place.
+    """
     extent = extent_of(axes[0]) if len(axes) == 1 else 0
     if kind != "sum" or not isinstance(extent, int) or extent < 4 * _LONG_SUM:
         return axes
@@ -224,13 +298,19 @@ def _cut_long(axes: list[Expr], kind: str, bodies: list[Expr]) -> list[Expr]:
     block = next((b for b in range(16, 3, -1) if extent % b == 0), 0)
     if not block:
         return axes
-    high, low = new_axis(f"{axis.value[0]}_hi", extent // block), new_axis(f"{axis.value[0]}_lo", block)
+    high, low = (
+        new_axis(f"{axis.value[0]}_hi", extent // block),
+        new_axis(f"{axis.value[0]}_lo", block),
+    )
     bodies[:] = [substitute(b, {axis: high * block + low}) for b in bodies]
     return [high, low]
 
 
 def _guard_outside(body: Expr, start: Expr) -> Expr:
-    """where(c, x, 0) * w -> where(c, x * w, 0): a condition around the whole body can bound the loop."""
+    """where(c, x, 0) * w -> where(c, x * w, 0):
+
+    a condition around the whole body can bound the loop.
+    """
     if body.op == "mul" and start.value == 0:
         for guarded, other in (body.args, reversed(body.args)):
             if guarded.op == "where" and guarded.args[2] is start:
@@ -238,17 +318,38 @@ def _guard_outside(body: Expr, start: Expr) -> Expr:
     return body
 
 
-def _reduce_loops(builder: NestBuilder, axes: list[Expr], bodies: list[Expr], kind: str, targets: Sequence[Expr], lane: Expr | None, width: int) -> list[Stmt]:
+def _reduce_loops(
+    builder: NestBuilder,
+    axes: list[Expr],
+    bodies: list[Expr],
+    kind: str,
+    targets: Sequence[Expr],
+    lane: Expr | None,
+    width: int,
+) -> list[Stmt]:
     if not axes:
-        return [Set(t.value[0], apply(_COMBINE[kind], t, builder.final(b))) for t, b in zip(targets, bodies)]
+        return [
+            Set(t.value[0], apply(_COMBINE[kind], t, builder.final(b)))
+            for t, b in zip(targets, bodies)
+        ]
     axis, *inner = axes
     extent = extent_of(axis)
     if not inner and isinstance(extent, int) and extent <= _UNROLLED_WINDOW:
-        return [s for k in range(extent) for s in _guarded(builder, [substitute(b, {axis: const(k)}) for b in bodies], kind, targets, lane)]
+        return [
+            s
+            for k in range(extent)
+            for s in _guarded(
+                builder, [substitute(b, {axis: const(k)}) for b in bodies], kind, targets, lane
+            )
+        ]
     hidden = set(inner) | ({lane} if lane is not None else set())
     begin, end, bodies = restrict(axis, bodies, neutral(kind, bodies[0].dtype), hidden)
     if kind == "sum" and inner and _count(inner) >= _LONG_SUM:
-        return [For(axis, begin, end, tuple(_partial_sums(builder, inner, bodies, targets, lane, width)))]
+        return [
+            For(
+                axis, begin, end, tuple(_partial_sums(builder, inner, bodies, targets, lane, width))
+            )
+        ]
     body = _reduce_loops(builder, inner, bodies, kind, targets, lane, width)
     return [For(axis, begin, end, tuple(body))]
 
@@ -261,32 +362,53 @@ def _count(axes: Sequence[Expr]) -> int:
     return total
 
 
-def _partial_sums(builder: NestBuilder, axes: list[Expr], bodies: list[Expr], targets: Sequence[Expr], lane: Expr | None, width: int) -> list[Stmt]:
+def _partial_sums(
+    builder: NestBuilder,
+    axes: list[Expr],
+    bodies: list[Expr],
+    targets: Sequence[Expr],
+    lane: Expr | None,
+    width: int,
+) -> list[Stmt]:
     """A sum of sums: rounding errors grow with the length of each part, not of the whole."""
     parts = [local(builder.fresh("part"), t.dtype, t.value[1]) for t in targets]
-    stmts: list[Stmt] = [Var(p.value[0], const(0.0, p.dtype), width if p.value[1] else 1) for p in parts]
+    stmts: list[Stmt] = [
+        Var(p.value[0], const(0.0, p.dtype), width if p.value[1] else 1) for p in parts
+    ]
     stmts.extend(_reduce_loops(builder, axes, bodies, "sum", parts, lane, width))
     stmts.extend(Set(t.value[0], t + p) for t, p in zip(targets, parts))
     return stmts
 
 
-def _guarded(builder: NestBuilder, bodies: list[Expr], kind: str, targets: Sequence[Expr], lane: Expr | None) -> list[Stmt]:
-    """Updates of an unrolled step; a condition that guards a whole body becomes an `if` around its update."""
+def _guarded(
+    builder: NestBuilder, bodies: list[Expr], kind: str, targets: Sequence[Expr], lane: Expr | None
+) -> list[Stmt]:
+    """Updates of an unrolled step;
+
+    a condition that guards a whole body becomes an `if` around its update.
+    """
     stmts: list[Stmt] = []
     for target, body in zip(targets, bodies):
         start = neutral(kind, body.dtype)
         if body is start and kind != "prod":
             continue
         if body.op == "where" and body.args[2] is start and lane not in walk(body.args[0]):
-            update = Set(target.value[0], apply(_COMBINE[kind], target, builder.final(body.args[1])))
+            update = Set(
+                target.value[0], apply(_COMBINE[kind], target, builder.final(body.args[1]))
+            )
             stmts.append(If(builder.final(body.args[0]), (update,)))
         else:
             stmts.append(Set(target.value[0], apply(_COMBINE[kind], target, builder.final(body))))
     return stmts
 
 
-def _lane_reduction(builder: NestBuilder, group: Sequence[Expr], lane: Expr) -> tuple[list[Stmt], list[Expr]]:
-    """A reduction whose lanes run over one of its own axes: vector accumulators, combined horizontally at the end."""
+def _lane_reduction(
+    builder: NestBuilder, group: Sequence[Expr], lane: Expr
+) -> tuple[list[Stmt], list[Expr]]:
+    """A reduction whose lanes run over one of its own axes:
+
+    vector accumulators, combined horizontally at the end.
+    """
     kind, dtype = _kind(group[0]), group[0].dtype
     outer = [a for a in group[0].args[1:] if a is not lane]
     extent = extent_of(lane)
@@ -295,14 +417,24 @@ def _lane_reduction(builder: NestBuilder, group: Sequence[Expr], lane: Expr) -> 
     stmts: list[Stmt] = []
     totals: list[Expr] = [start for _ in group]
     for begin, end, width in lane_pieces(extent, builder.widths):
-        chains = _CHAINS if len(group) == 1 and width == builder.widths[0] and extent >= 2 * _CHAINS * width else 1
+        chains = (
+            _CHAINS
+            if len(group) == 1 and width == builder.widths[0] and extent >= 2 * _CHAINS * width
+            else 1
+        )
         for first, last, together in _chain_pieces(begin.value, end.value, width, chains):
-            inner, names = _lane_piece(builder, group, lane, kind, dtype, outer, (first, last, width, together))
+            inner, names = _lane_piece(
+                builder, group, lane, kind, dtype, outer, (first, last, width, together)
+            )
             stmts.extend(inner)
             for i, mine in enumerate(names):
                 for name in mine:
-                    part = lanes_reduce(kind, name, dtype, width) if width > 1 else local(name, dtype)
-                    totals[i] = part if totals[i] is start else apply(_COMBINE[kind], totals[i], part)
+                    part = (
+                        lanes_reduce(kind, name, dtype, width) if width > 1 else local(name, dtype)
+                    )
+                    totals[i] = (
+                        part if totals[i] is start else apply(_COMBINE[kind], totals[i], part)
+                    )
     results = []
     for total in totals:
         name = builder.fresh("total")
@@ -314,11 +446,21 @@ def _lane_reduction(builder: NestBuilder, group: Sequence[Expr], lane: Expr) -> 
 def _chain_pieces(begin: int, end: int, width: int, chains: int) -> list[tuple[int, int, int]]:
     middle = begin + (end - begin) // (width * chains) * (width * chains)
     pieces = [(begin, middle, chains)] if chains > 1 else []
-    return [*pieces, *([(middle if chains > 1 else begin, end, 1)] if (end > middle or chains == 1) else [])]
+    return [
+        *pieces,
+        *([(middle if chains > 1 else begin, end, 1)] if (end > middle or chains == 1) else []),
+    ]
 
 
-def _lane_piece(builder: NestBuilder, group: Sequence[Expr], lane: Expr, kind: str, dtype: DType, outer: list[Expr],
-                piece: tuple[int, int, int, int]) -> tuple[list[Stmt], list[list[str]]]:  # fmt: skip
+def _lane_piece(
+    builder: NestBuilder,
+    group: Sequence[Expr],
+    lane: Expr,
+    kind: str,
+    dtype: DType,
+    outer: list[Expr],
+    piece: tuple[int, int, int, int],
+) -> tuple[list[Stmt], list[list[str]]]:
     begin, end, width, together = piece
     names = [[builder.fresh("acc") for _ in range(together)] for _ in group]
     stmts: list[Stmt] = [Var(n, neutral(kind, dtype), width) for mine in names for n in mine]
@@ -326,7 +468,9 @@ def _lane_piece(builder: NestBuilder, group: Sequence[Expr], lane: Expr, kind: s
     bodies = [_guard_outside(r.args[0], neutral(kind, dtype)) for r in group]
     starts = [(const(0), size_expr(extent_of(a))) for a in outer]
     for position, axis in enumerate(outer):
-        low, high, bodies = restrict(axis, bodies, neutral(kind, dtype), set(outer[position + 1 :]) | {lane})
+        low, high, bodies = restrict(
+            axis, bodies, neutral(kind, dtype), set(outer[position + 1 :]) | {lane}
+        )
         starts[position] = (low, high)
     for c in range(together):
         for mine, body in zip(names, bodies):

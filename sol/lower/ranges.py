@@ -1,7 +1,9 @@
 """Ranges of loop axes: where conditions become constant, and how an extent is covered by lanes.
 
-`split_points` finds the values of an axis at which a border condition (padding, concatenation) changes, so that a loop can be cut into border and interior and the simplifier
-drops the conditions inside. `restrict` turns conditions on a reduction axis into bounds of its loop. `lane_pieces` covers an extent by vectors of falling width.
+`split_points` finds the values of an axis at which a border condition (padding, concatenation)
+changes, so that a loop can be cut into border and interior and the simplifier drops the conditions
+inside. `restrict` turns conditions on a reduction axis into bounds of its loop. `lane_pieces`
+covers an extent by vectors of falling width.
 """
 
 from __future__ import annotations
@@ -9,7 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sol.core.dims import Size
-from sol.ir.expr import Expr, apply, as_expr, bounds, const, from_linear, linear, substitute, walk, where
+from sol.ir.expr import (
+    Expr,
+    apply,
+    as_expr,
+    bounds,
+    const,
+    from_linear,
+    linear,
+    substitute,
+    walk,
+    where,
+)
 
 _COMPARES = ("lt", "le", "gt", "ge", "eq", "ne")
 _MOST_POINTS = 4
@@ -27,7 +40,10 @@ def size_expr(size: Size) -> Expr:
 
 
 def nonnegative_forms(compare: Expr) -> list[Expr]:
-    """Linear forms L of an integer comparison, which is true exactly where all L >= 0; empty for `ne`."""
+    """Linear forms L of an integer comparison, which is true exactly where all L >= 0;
+
+    empty for `ne`.
+    """
     a, b = compare.args
     match compare.op:
         case "lt":
@@ -49,7 +65,9 @@ def is_index_compare(x: Expr) -> bool:
 
 
 def split_points(value: Expr, axis: Expr) -> list[int]:
-    """Values of `axis` (constant extent) where a condition on it, and on axes reduced within, begins or ceases to hold throughout."""
+    """Values of `axis` (constant extent) where a condition on it, and on axes reduced within,
+    begins or ceases to hold throughout.
+    """
     extent = extent_of(axis)
     assert isinstance(extent, int)
     found: set[int] = set()
@@ -64,7 +82,9 @@ def split_points(value: Expr, axis: Expr) -> list[int]:
 
 
 def _threshold(form: Expr, axis: Expr) -> list[int]:
-    """The first (or one past the last) value of axis for which form >= 0 whatever the other axes are."""
+    """The first (or one past the last) value of axis for which form >= 0 whatever the other axes
+    are.
+    """
     _, terms = linear(form)
     coef = terms.get(axis)
     if not isinstance(coef, int):
@@ -85,16 +105,23 @@ def conjuncts(condition: Expr) -> list[Expr]:
     return [condition]
 
 
-def restrict(axis: Expr, bodies: Sequence[Expr], neutral: Expr, inner: set[Expr]) -> tuple[Expr, Expr, list[Expr]]:
-    """Bounds [begin, end) of a reduction axis from conditions that all bodies `where(condition, x, neutral)` share, and the bodies without them.
+def restrict(
+    axis: Expr, bodies: Sequence[Expr], neutral: Expr, inner: set[Expr]
+) -> tuple[Expr, Expr, list[Expr]]:
+    """Bounds [begin, end) of a reduction axis from conditions that all bodies `where(condition, x,
+    neutral)` share, and the bodies without them.
 
-    where(0 <= i + k and i + k < n, x, 0) summed over k  ->  k from max(0, -i) to min(K, n - i) of x.
-    Conditions that depend on an axis of `inner` (loops further inside, lanes) stay.
+    where(0 <= i + k and i + k < n, x, 0) summed over k  ->  k from max(0, -i) to min(K, n - i) of
+    x. Conditions that depend on an axis of `inner` (loops further inside, lanes) stay.
     """
     begin, end = const(0), size_expr(extent_of(axis))
     if not all(b.op == "where" and b.args[2] is neutral for b in bodies):
         return begin, end, list(bodies)
-    shared = [c for c in conjuncts(bodies[0].args[0]) if all(c in conjuncts(b.args[0]) for b in bodies[1:])]
+    shared = [
+        c
+        for c in conjuncts(bodies[0].args[0])
+        if all(c in conjuncts(b.args[0]) for b in bodies[1:])
+    ]
     used = []
     for condition in shared:
         limits = _limits(condition, axis, inner)
@@ -115,7 +142,9 @@ def _without(body: Expr, used: Sequence[Expr]) -> Expr:
     return where(left, body.args[1], body.args[2])
 
 
-def _limits(condition: Expr, axis: Expr, inner: set[Expr]) -> tuple[Expr | None, Expr | None] | None:
+def _limits(
+    condition: Expr, axis: Expr, inner: set[Expr]
+) -> tuple[Expr | None, Expr | None] | None:
     if not is_index_compare(condition) or condition.op == "ne":
         return None
     low: Expr | None = None
@@ -138,7 +167,10 @@ def _limits(condition: Expr, axis: Expr, inner: set[Expr]) -> tuple[Expr | None,
 
 
 def lane_pieces(extent: Size, widths: Sequence[int]) -> list[tuple[Expr, Expr, int]]:
-    """(begin, end, width) that cover [0, extent): whole vectors first, then narrower ones, at last single elements."""
+    """(begin, end, width) that cover [0, extent):
+
+    whole vectors first, then narrower ones, at last single elements.
+    """
     if not isinstance(extent, int):
         whole = size_expr(extent) // widths[0] * widths[0]
         return [(const(0), whole, widths[0]), (whole, size_expr(extent), 1)]

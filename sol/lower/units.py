@@ -1,4 +1,7 @@
-"""Units of work: outer axes as one counter that threads share out, and the buffers that a kernel is called with."""
+"""Units of work:
+
+outer axes as one counter that threads share out, and the buffers that a kernel is called with.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,28 @@ UNIT = axis("unit", 1 << 62)
 
 
 def decode(counter: Expr, axes: Sequence[Expr]) -> dict[Expr, Expr]:
-    """Each axis (outer to inner) as a function of their common counter; the outermost may have a symbolic extent."""
+    """Each axis (outer to inner) as a function of their common counter;
+
+    the outermost may have a symbolic extent.
+    """
     found: dict[Expr, Expr] = {}
     below = 1
     for position, a in reversed(list(enumerate(axes))):
         value = counter // below if below != 1 else counter
         extent = extent_of(a)
         if position > 0:
-            assert isinstance(extent, int), f"only the outermost of several axes may depend on the batch, not {a}"
+            assert isinstance(extent, int), (
+                f"only the outermost of several axes may depend on the batch, not {a}"
+            )
             value = value % extent
             below *= extent
         found[a] = value
     return found
 
 
-def with_units(axes: Sequence[Expr], body: tuple[Stmt, ...], counter: Expr = UNIT) -> tuple[Stmt, ...]:
+def with_units(
+    axes: Sequence[Expr], body: tuple[Stmt, ...], counter: Expr = UNIT
+) -> tuple[Stmt, ...]:
     """The body with each axis set to its value for the unit."""
     values = decode(counter, axes)
     for a in reversed(axes):
@@ -47,7 +57,7 @@ def count(axes: Sequence[Expr]) -> Size:
 
 @dataclass
 class Buffers:
-    """The buffers of a kernel, named in order of first use, so that equal kernels get equal text."""
+    """A kernel's buffers, named in order of first use, so that equal kernels get equal text."""
 
     names: dict[str, str] = field(default_factory=dict)
     dtypes: dict[str, DType] = field(default_factory=dict)
@@ -66,4 +76,6 @@ class Buffers:
 
     def arguments(self) -> tuple[BufferArg, ...]:
         """The kernel's buffer arguments in order."""
-        return tuple(BufferArg(name, self.dtypes[b], b in self.written) for b, name in self.names.items())
+        return tuple(
+            BufferArg(name, self.dtypes[b], b in self.written) for b, name in self.names.items()
+        )

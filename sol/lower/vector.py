@@ -1,7 +1,8 @@
 """Which axis the lanes of a loop nest run over.
 
-The innermost axis of the result, if its elements are computed alike; or an innermost reduction axis, with one horizontal combination at the end; or none, then the nest runs
-element by element. What the printer can do with lanes is decided here, in one place.
+The innermost axis of the result, if its elements are computed alike; or an innermost reduction
+axis, with one horizontal combination at the end; or none, then the nest runs element by element.
+What the printer can do with lanes is decided here, in one place.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Access:
 
 
 def step(index: Expr, axis: Expr) -> Size | None:
-    """Change of a linear index from one value of the axis to the next; None if it is not constant."""
+    """Change of a linear index from one value of the axis to the next; None if not constant."""
     _, terms = linear(index)
     if any(atom is not axis and axis in walk(atom) for atom in terms):
         return None
@@ -63,10 +64,17 @@ def _supported(part: Expr, dependent: dict[Expr, None], access: Access) -> bool:
     if part.op in _INDEX_OPS and part.dtype.name == "i64":
         return True
     if part.op == "load":
-        return part.dtype in (F32, BOOL) and not any(p.op == "load" for a in part.args for p in walk(a) if p in dependent)
+        return part.dtype in (F32, BOOL) and not any(
+            p.op == "load" for a in part.args for p in walk(a) if p in dependent
+        )
     if part.op == "where":
         guarded = part.args[0] in dependent
-        return part.dtype in (F32, BOOL) and (not guarded or all(access.safe(p) for branch in part.args[1:] for p in walk(branch) if p.op == "load"))
+        return part.dtype in (F32, BOOL) and (
+            not guarded
+            or all(
+                access.safe(p) for branch in part.args[1:] for p in walk(branch) if p.op == "load"
+            )
+        )
     if part.op == "cast":
         source = part.args[0]
         if part.dtype == F32:
@@ -76,7 +84,11 @@ def _supported(part: Expr, dependent: dict[Expr, None], access: Access) -> bool:
         return part.dtype in (F32, BOOL)
     if is_index_compare(part):
         return all(_small_index(a) for a in part.args)
-    return part.op in SCALAR_OPS and part.dtype in (F32, BOOL) and all(a.dtype in (F32, BOOL) for a in part.args)
+    return (
+        part.op in SCALAR_OPS
+        and part.dtype in (F32, BOOL)
+        and all(a.dtype in (F32, BOOL) for a in part.args)
+    )
 
 
 def _small_index(x: Expr) -> bool:
@@ -84,8 +96,14 @@ def _small_index(x: Expr) -> bool:
     return x.dtype.name == "i64" and all(p.op in _INDEX_OPS for p in walk(x))
 
 
-def choose_lane(axes: tuple[Expr, ...], reduced: Iterable[Expr], values: list[Expr], index: Expr, access: Access) -> Expr | None:
-    """The lane axis: among the result's axes the one along which it is contiguous, and the reduction axes; fewest gathers win."""
+def choose_lane(
+    axes: tuple[Expr, ...], reduced: Iterable[Expr], values: list[Expr], index: Expr, access: Access
+) -> Expr | None:
+    """The lane axis:
+
+    among the result's axes the one along which it is contiguous, and the reduction axes; fewest
+    gathers win.
+    """
     best: tuple[int, int, Expr] | None = None
     stored = [a for a in axes if step(index, a) == 1]
     for rank, axis in enumerate([*stored, *reduced]):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sol.core.dims import Dim, Shape
+from sol.core.dims import Dim, Shape, coefficients
 from sol.core.dtypes import BOOL, F32
 from sol.core.errors import UnsupportedError
 from sol.ir.expr import Expr, const, where
@@ -96,9 +96,14 @@ def _compute_keys_first(node: Node, index: Index, mask: Read) -> Expr:
 
 
 def _infer_masked(
-    q: TensorType, k: TensorType, v: TensorType, *masks: TensorType,
-    scale: float, causal: bool, groups: int,
-) -> TensorType:  # fmt: skip
+    q: TensorType,
+    k: TensorType,
+    v: TensorType,
+    *masks: TensorType,
+    scale: float,
+    causal: bool,
+    groups: int,
+) -> TensorType:
     result = OPS["attention"].infer(q, k, v, scale=scale, causal=causal, groups=groups)
     assert isinstance(result, TensorType)
     for mask in masks:
@@ -109,7 +114,9 @@ def _infer_masked(
 
 def _reads_as_mask(mask: Shape, q: Shape, k: Shape) -> bool:
     keys, queries = mask[-2:]
-    enough = queries == 1 or (isinstance(queries, int) and queries >= int(q[-2]))  # type: ignore[arg-type]
+    rows = q[-2]
+    known = isinstance(queries, int) and isinstance(rows, int)
+    enough = queries == 1 or (known and coefficients(queries) >= coefficients(rows))
     return enough and keys in (1, k[-2]) and len(mask) <= len(q)
 
 

@@ -1,6 +1,7 @@
 """Composite operators as graphs of simpler ones, where no kernel takes them whole.
 
-    softmax(x) -> e = exp(x - max(x)); e / sum(e)        layer_norm, group_norm, rms_norm, var, norm …: see the entries' `expand`
+    softmax(x) -> e = exp(x - max(x)); e / sum(e)        layer_norm, group_norm, rms_norm, var, norm
+    …: see the entries' `expand`
 
 Runs just before planning, so that passes and libraries see whole operators.
 """
@@ -27,7 +28,8 @@ def _expandable(graph: Graph, node: Node, keep: Callable[[Graph, Node], bool]) -
 
 def _once(graph: Graph, keep: Callable[[Graph, Node], bool]) -> Graph:
     b = builder()
-    for node in graph:  # names of the old graph are taken first, so that new nodes never collide with them
+    # names of the old graph are taken first, so that new nodes never collide with them
+    for node in graph:
         b.reserve(node.name)
     mapped: dict[str, Node] = {}
     for node in graph:

@@ -148,10 +148,14 @@ def _index_parts(parts: Iterable[Expr]) -> set[Expr]:
     """Parts that only compute indices or compare them."""
     found: set[Expr] = set()
     for p in parts:
-        if p.op in ("axis", "linear") or (p.op == "const" and p.dtype.name == "i64") or (
-            p.args
-            and p.op not in ("load", "reduce", "cast", "where")
-            and all(a in found or a.op == "const" for a in p.args)
+        if (
+            p.op in ("axis", "linear")
+            or (p.op == "const" and p.dtype.name == "i64")
+            or (
+                p.args
+                and p.op not in ("load", "reduce", "cast", "where")
+                and all(a in found or a.op == "const" for a in p.args)
+            )
         ):
             found.add(p)
         elif (

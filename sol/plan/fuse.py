@@ -150,7 +150,7 @@ def _chain(graph: Graph, facts: Facts, root: Node, claimed: set[str]) -> list[st
 
 
 def _is_bijective(graph: Graph, root: Node, chain: list[str]) -> bool:
-    """Whether the chain's end reads the contraction with the channel axis as one of its own axes."""
+    """Whether the channel axis of the contraction is one of the axes of the chain's end."""
     index = root_index(graph, root, chain)
     return index is not None and channel_axis(root, index) is not None
 

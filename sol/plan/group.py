@@ -1,12 +1,15 @@
-"""Depth-first groups: stored values that can be computed patch by patch together, so that what lies between them stays in registers or a thread's scratch memory.
+"""Depth-first groups: stored values that can be computed patch by patch together, so that what lies
+between them stays in registers or a thread's scratch memory.
 
-A group grows backwards from a value. A producer joins if, for every patch of the outer axes, the group reads only what the producer computes for the same patch: each outer axis is used
-unchanged as one index of the producer, and the other indices do not depend on outer axes. Softmax and layer normalisation become one loop over rows this way.
+A group grows backwards from a value. A producer joins if, for every patch of the outer axes, the
+group reads only what the producer computes for the same patch: each outer axis is used unchanged as
+one index of the producer, and the other indices do not depend on outer axes. Softmax and layer
+normalisation become one loop over rows this way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sol.core.dims import Dim
@@ -23,7 +26,8 @@ _MOST_MEMBERS = 12
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Members in order (the last is the sink), each with its expression over its axes; the first `outer` axes of `axes` are shared.
+    """Members in order (the last is the sink), each with its expression over its axes; the first
+    `outer` axes of `axes` are shared.
 
     indices: for each member its logical index, in which shared axes stand for themselves.
     """
@@ -34,7 +38,9 @@ class Group:
     private: frozenset[str]
 
 
-def grow(graph: Graph, facts: Facts, choice: Choice, order: Sequence[int], sink: str, taken: set[str]) -> Group:
+def grow(
+    graph: Graph, facts: Facts, choice: Choice, order: Sequence[int], sink: str, taken: set[str]
+) -> Group:
     """The group of a sink: itself alone, or with producers that fit patch by patch."""
     axes = axes_for(graph[sink])
     physical = [axes[k] for k in order if axes[k].op == "axis"]
@@ -61,7 +67,15 @@ def _patch_size(index: Sequence[Expr], outer: Sequence[Expr]) -> int:
     return nominal_size(tuple(a.value[1] for a in index if a.op == "axis" and a not in outer))
 
 
-def _with_outer(graph: Graph, facts: Facts, choice: Choice, sink: str, axes: tuple[Expr, ...], outer: tuple[Expr, ...], taken: set[str]) -> Group:
+def _with_outer(
+    graph: Graph,
+    facts: Facts,
+    choice: Choice,
+    sink: str,
+    axes: tuple[Expr, ...],
+    outer: tuple[Expr, ...],
+    taken: set[str],
+) -> Group:
     inline = Inliner(graph, choice.stored)
     indices = {sink: axes}
     exprs = {sink: inline.meaning(sink, axes)}
@@ -69,7 +83,9 @@ def _with_outer(graph: Graph, facts: Facts, choice: Choice, sink: str, axes: tup
     while changed and len(indices) < _MOST_MEMBERS:
         changed = False
         for name in _producers(exprs.values(), indices):
-            if name in taken or not _may_join(graph, facts, choice, name, indices, facts.position[sink]):
+            if name in taken or not _may_join(
+                graph, facts, choice, name, indices, facts.position[sink]
+            ):
                 continue
             index = _aligned(graph, name, exprs.values(), outer)
             if index is None or _patch_size(index, outer) > _LARGEST_PATCH:
@@ -79,22 +95,36 @@ def _with_outer(graph: Graph, facts: Facts, choice: Choice, sink: str, axes: tup
             changed = True
             break
     members = tuple(sorted(indices, key=lambda n: facts.position[n]))
-    private = frozenset(n for n in members if n != sink and n not in graph.outputs and _readers(graph, facts, choice, n) <= set(members))
+    private = frozenset(
+        n
+        for n in members
+        if n != sink
+        and n not in graph.outputs
+        and _readers(graph, facts, choice, n) <= set(members)
+    )
     return Group(members, outer, indices, private)
 
 
-def _producers(values: object, members: Mapping[str, object]) -> list[str]:
+def _producers(values: Iterable[Expr], members: Mapping[str, object]) -> list[str]:
     found: dict[str, None] = {}
-    for value in values:  # type: ignore[attr-defined]
+    for value in values:
         for part in walk(value):
             if part.op == "load" and part.value not in members:
                 found[part.value] = None
     return list(found)
 
 
-def _may_join(graph: Graph, facts: Facts, choice: Choice, name: str, members: Mapping[str, object], sink: int) -> bool:
+def _may_join(
+    graph: Graph, facts: Facts, choice: Choice, name: str, members: Mapping[str, object], sink: int
+) -> bool:
     node = graph[name]
-    if name not in choice.stored or name in choice.roots or node.op in ("concat", "item") or facts.contraction(node) or facts.whole(node):
+    if (
+        name not in choice.stored
+        or name in choice.roots
+        or node.op in ("concat", "item")
+        or facts.contraction(node)
+        or facts.whole(node)
+    ):
         return False
     if name in graph.outputs and node.op == "input":
         return False
@@ -120,9 +150,15 @@ def _readers(graph: Graph, facts: Facts, choice: Choice, name: str) -> set[str]:
     return found
 
 
-def _aligned(graph: Graph, name: str, values: object, outer: tuple[Expr, ...]) -> tuple[Expr, ...] | None:
-    """The producer's index with shared axes where all readers use them unchanged; None if some patch needs another patch's elements."""
-    reads = {p.args for v in values for p in walk(v) if p.op == "load" and p.value == name}  # type: ignore[attr-defined]
+def _aligned(
+    graph: Graph, name: str, values: Iterable[Expr], outer: tuple[Expr, ...]
+) -> tuple[Expr, ...] | None:
+    """The producer's index with shared axes where all readers use them unchanged;
+
+    None if some patch needs another patch's elements.
+    """
+
+    reads = {p.args for v in values for p in walk(v) if p.op == "load" and p.value == name}
     own = axes_for(graph[name], f"{name}_i")
     mapping: dict[Expr, Expr] = {}
     for axis in outer:

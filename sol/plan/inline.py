@@ -1,7 +1,9 @@
-"""Expressions of values over the values that lie in memory: whatever is not materialised is inlined into its consumers.
+"""Expressions of values over the values that lie in memory: whatever is not materialised is inlined
+into its consumers.
 
-`Inliner.element(name, index)` is a load for a materialised value, and the operator's meaning applied to its inputs' elements otherwise, so a chain of
-element-wise operators, views and index maps becomes one expression.
+`Inliner.element(name, index)` is a load for a materialised value, and the operator's meaning
+applied to its inputs' elements otherwise, so a chain of element-wise operators, views and index
+maps becomes one expression.
 """
 
 from __future__ import annotations
@@ -42,12 +44,16 @@ class Inliner:
     def _compute(self, node: Node, index: tuple[Expr, ...]) -> Expr:
         compute = OPS[node.op].compute
         if compute is None:
-            raise UnsupportedError(node.op, "the operator has no meaning as an index expression and no kernel takes it")
+            raise UnsupportedError(
+                node.op, "the operator has no meaning as an index expression and no kernel takes it"
+            )
         return compute(node, index, *(self._read(i) for i in node.inputs))
 
     def _read(self, name: str) -> Read:
         def element(*index: Expr | int | float) -> Expr:
-            return self.element(name, tuple(i if isinstance(i, Expr) else const(int(i)) for i in index))
+            return self.element(
+                name, tuple(i if isinstance(i, Expr) else const(int(i)) for i in index)
+            )
 
         return Read(self.graph[name].tensor, element)
 

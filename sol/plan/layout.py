@@ -1,7 +1,9 @@
 """The order of axes in memory for every stored value, and concatenation in place.
 
-Results of convolutions are channels-last, results of attention (…, L, heads, E), results of the network row-major; everything else follows its largest operand, so that
-loops run along memory on both sides. A value that is only a part of a stored concatenation lies inside it; a concatenation of parts that already lie side by side is a view.
+Results of convolutions are channels-last, results of attention (…, L, heads, E), results of the
+network row-major; everything else follows its largest operand, so that loops run along memory on
+both sides. A value that is only a part of a stored concatenation lies inside it; a concatenation of
+parts that already lie side by side is a view.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from sol.ir.graph import Graph, Node
 from sol.plan.facts import NOMINAL_BATCH, Facts, is_depthwise
 from sol.plan.fuse import Choice, chain_between
 from sol.plan.inline import Inliner, axes_for
-from sol.plan.records import Buffer, Place
+from sol.plan.records import Buffer, BufferKind, Place
 
 Order = tuple[int, ...]
 
@@ -39,16 +41,28 @@ def choose_orders(graph: Graph, facts: Facts, choice: Choice) -> dict[str, Order
 
 
 def _given_order(graph: Graph, facts: Facts, node: Node) -> Order:
-    """Row-major; weights that only depthwise convolutions read are prepared with channels innermost, along their lanes."""
+    """Row-major;
+
+    weights that only depthwise convolutions read are prepared with channels innermost, along their
+    lanes.
+    """
     users = facts.users(node.name)
     rank = len(node.shape)
     static = node.name in graph.static and node.name not in graph.outputs
-    if static and users and all(u.op == "conv" and u.inputs[1] == node.name and is_depthwise(graph, u) for u in users):
+    if (
+        static
+        and users
+        and all(
+            u.op == "conv" and u.inputs[1] == node.name and is_depthwise(graph, u) for u in users
+        )
+    ):
         return (*range(1, rank), 0)
     return tuple(range(rank))
 
 
-def _order_of(graph: Graph, facts: Facts, choice: Choice, node: Node, orders: Mapping[str, Order]) -> Order:
+def _order_of(
+    graph: Graph, facts: Facts, choice: Choice, node: Node, orders: Mapping[str, Order]
+) -> Order:
     rank = len(node.shape)
     if node.op in ("item", "packed_columns", "packed_gates", "keys_first"):
         return tuple(range(rank))
@@ -57,31 +71,66 @@ def _order_of(graph: Graph, facts: Facts, choice: Choice, node: Node, orders: Ma
     root = choice.roots.get(node.name)
     if root is not None:
         own = graph[root]
-        natural = channels_last(len(own.shape)) if own.op in ("conv", "conv_transpose") else tuple(range(len(own.shape)))
+        natural = (
+            channels_last(len(own.shape))
+            if own.op in ("conv", "conv_transpose")
+            else tuple(range(len(own.shape)))
+        )
         if root == node.name:
             return natural
         hidden = {*chain_between(graph, root, node.name), node.name} - {root}
-        return _follow(graph, facts, node, choice.stored | {root}, {**orders, root: natural}, only=root, hidden=hidden)
+        return _follow(
+            graph,
+            facts,
+            node,
+            choice.stored | {root},
+            {**orders, root: natural},
+            only=root,
+            hidden=hidden,
+        )
     return _follow(graph, facts, node, choice.stored, orders)
 
 
-def _follow(graph: Graph, facts: Facts, node: Node, stored: frozenset[str], orders: Mapping[str, Order], only: str = "", hidden: set[str] | None = None) -> Order:
+def _follow(
+    graph: Graph,
+    facts: Facts,
+    node: Node,
+    stored: frozenset[str],
+    orders: Mapping[str, Order],
+    only: str = "",
+    hidden: set[str] | None = None,
+) -> Order:
     """The order in which the largest operand's elements are met along memory."""
     axes = axes_for(node)
     inline = Inliner(graph, stored - (hidden or set()))
     value = inline.meaning(node.name, axes)
-    loads = [p for p in walk(value) if p.op == "load" and p.value in orders and (not only or p.value == only)]
+    loads = [
+        p
+        for p in walk(value)
+        if p.op == "load" and p.value in orders and (not only or p.value == only)
+    ]
     if not loads:
         return tuple(range(len(axes)))
-    main = max(loads, key=lambda p: (not facts.is_source(p.value) or graph[p.value].op == "input", facts.size(p.value)))
+    main = max(
+        loads,
+        key=lambda p: (
+            not facts.is_source(p.value) or graph[p.value].op == "input",
+            facts.size(p.value),
+        ),
+    )
     strides = strides_of(graph[main.value].shape, orders[main.value])
     steps = [_average_step(main, strides, a) for a in axes]
     last = len(axes)
-    return tuple(sorted(range(last), key=lambda k: (-steps[k] if steps[k] else -_missing(steps, k), k)))
+    return tuple(
+        sorted(range(last), key=lambda k: (-steps[k] if steps[k] else -_missing(steps, k), k))
+    )
 
 
 def _missing(steps: Sequence[Fraction], k: int) -> Fraction:
-    """A place for an axis along which the operand does not change: just outside its right neighbour, innermost if it has none."""
+    """A place for an axis along which the operand does not change:
+
+    just outside its right neighbour, innermost if it has none.
+    """
     return next((s for s in steps[k + 1 :] if s), Fraction(0))
 
 
@@ -91,7 +140,10 @@ def _average_step(load: Expr, strides: Shape, axis: Expr) -> Fraction:
     extent = evaluate(axis.value[1], NOMINAL_BATCH)
     if extent < 2:
         return Fraction(0)
-    ends = [sum(number(i, axis, at) * evaluate(s, NOMINAL_BATCH) for i, s in zip(load.args, strides)) for at in (0, extent - 1)]
+    ends = [
+        sum(number(i, axis, at) * evaluate(s, NOMINAL_BATCH) for i, s in zip(load.args, strides))
+        for at in (0, extent - 1)
+    ]
     return abs(Fraction(ends[1] - ends[0], extent - 1))
 
 
@@ -104,7 +156,9 @@ def number(x: Expr, axis: Expr, value: int) -> int:
             return value if x is axis else 0
         case "linear":
             constant, coefs = x.value
-            return evaluate(constant, NOMINAL_BATCH) + sum(evaluate(c, NOMINAL_BATCH) * number(a, axis, value) for a, c in zip(x.args, coefs))
+            return evaluate(constant, NOMINAL_BATCH) + sum(
+                evaluate(c, NOMINAL_BATCH) * number(a, axis, value) for a, c in zip(x.args, coefs)
+            )
         case "floordiv":
             return number(x.args[0], axis, value) // max(1, number(x.args[1], axis, value))
         case "mod":
@@ -126,11 +180,15 @@ def strides_of(shape: Shape, order: Order) -> Shape:
     return tuple(strides)
 
 
-# ---- places -----------------------------------------------------------------------------------------------------------------------
+# ---- places --------------------------------------------------------------------------------------
 
 
-def place_values(graph: Graph, facts: Facts, choice: Choice, orders: Mapping[str, Order], private: frozenset[str]) -> tuple[dict[str, Place], dict[str, Buffer], set[str]]:
-    """Places and buffers of all values in memory, and the concatenations that are views of a larger one."""
+def place_values(
+    graph: Graph, facts: Facts, choice: Choice, orders: Mapping[str, Order], private: frozenset[str]
+) -> tuple[dict[str, Place], dict[str, Buffer], set[str]]:
+    """Places and buffers of all values in memory, and the concatenations that are views of a larger
+    one.
+    """
     places: dict[str, Place] = {}
     buffers: dict[str, Buffer] = {}
     views: set[str] = set()
@@ -149,29 +207,67 @@ def place_values(graph: Graph, facts: Facts, choice: Choice, orders: Mapping[str
     return places, buffers, views
 
 
-def _own_buffer(graph: Graph, node: Node, orders: Mapping[str, Order], places: dict[str, Place], buffers: dict[str, Buffer]) -> None:
+def _own_buffer(
+    graph: Graph,
+    node: Node,
+    orders: Mapping[str, Order],
+    places: dict[str, Place],
+    buffers: dict[str, Buffer],
+) -> None:
     strides = strides_of(node.shape, orders[node.name])
-    kind = "output" if node.name in graph.outputs and node.op != "input" else "input" if node.op == "input" else "arena"
-    if kind != "input" and (node.name in graph.static or node.op in ("parameter", "constant")):
-        kind = "prepared"
     places[node.name] = Place(node.name, strides, 0, node.dtype, node.shape)
-    buffers[node.name] = Buffer(node.name, kind, node.dtype, product(node.shape))  # type: ignore[arg-type]
+    kind = _buffer_kind(graph, node)
+    buffers[node.name] = Buffer(node.name, kind, node.dtype, product(node.shape))
 
 
-def _place_parts(graph: Graph, facts: Facts, choice: Choice, node: Node, orders: Mapping[str, Order], places: dict[str, Place], private: frozenset[str]) -> None:
+def _buffer_kind(graph: Graph, node: Node) -> BufferKind:
+    if node.op == "input":
+        return "input"
+    if node.name in graph.static:
+        return "prepared"
+    return "output" if node.name in graph.outputs else "arena"
+
+
+def _place_parts(
+    graph: Graph,
+    facts: Facts,
+    choice: Choice,
+    node: Node,
+    orders: Mapping[str, Order],
+    places: dict[str, Place],
+    private: frozenset[str],
+) -> None:
     """Give every part of a concatenation that is free a place inside it."""
     whole = places[node.name]
     axis = node["axis"]
     start: Size = 0
     for name in node.inputs:
         part = graph[name]
-        free = name in choice.stored and name not in places and name not in private and name not in graph.outputs
-        if free and orders[name] == orders[node.name] and part.dtype == node.dtype and node.inputs.count(name) == 1:
-            places[name] = Place(whole.buffer, whole.strides, whole.offset + start * whole.strides[axis], node.dtype, part.shape)
+        free = (
+            name in choice.stored
+            and name not in places
+            and name not in private
+            and name not in graph.outputs
+        )
+        if (
+            free
+            and orders[name] == orders[node.name]
+            and part.dtype == node.dtype
+            and node.inputs.count(name) == 1
+        ):
+            places[name] = Place(
+                whole.buffer,
+                whole.strides,
+                whole.offset + start * whole.strides[axis],
+                node.dtype,
+                part.shape,
+            )
         start = start + part.shape[axis]
 
 
-def _view_of_parts(graph: Graph, node: Node, orders: Mapping[str, Order], places: dict[str, Place]) -> bool:
+def _view_of_parts(
+    graph: Graph, node: Node, orders: Mapping[str, Order], places: dict[str, Place]
+) -> bool:
     """Make a concatenation a view where all its parts already lie side by side in a larger one."""
     first = places.get(node.inputs[0])
     if first is None or node.name in graph.outputs:
@@ -190,7 +286,12 @@ def _is_view(graph: Graph, node: Node, places: Mapping[str, Place]) -> bool:
     for name in node.inputs:
         part = places.get(name)
         expected = whole.offset + start * whole.strides[axis]
-        if part is None or part.buffer != whole.buffer or part.strides != whole.strides or part.offset != expected:
+        if (
+            part is None
+            or part.buffer != whole.buffer
+            or part.strides != whole.strides
+            or part.offset != expected
+        ):
             return False
         start = start + graph[name].shape[axis]
     return True

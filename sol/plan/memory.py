@@ -1,7 +1,10 @@
-"""One arena for all intermediate values: an offset for every buffer, reused as soon as its last reader is done.
+"""One arena for all intermediate values: an offset for every buffer, reused as soon as its last
+reader is done.
 
-Two regions: sizes that do not depend on the batch, then sizes per image; the offset of a buffer of the second is a multiple of the batch. Buffers are placed largest first
-at the lowest offset that no buffer alive at the same time takes (Y. Pisarchyk and J. Lee, "Efficient Memory Management for Deep Neural Net Inference", 2020, greedy by size).
+Two regions: sizes that do not depend on the batch, then sizes per image; the offset of a buffer of
+the second is a multiple of the batch. Buffers are placed largest first at the lowest offset that no
+buffer alive at the same time takes (Y. Pisarchyk and J. Lee, "Efficient Memory Management for Deep
+Neural Net Inference", 2020, greedy by size).
 """
 
 from __future__ import annotations
@@ -40,7 +43,11 @@ class Arena:
 def plan_arena(lifetimes: Sequence[Lifetime]) -> Arena:
     """Offsets for all buffers."""
     fixed = [(item, _aligned(item.size)) for item in lifetimes if isinstance(item.size, int)]
-    scaled = [(item, _aligned(item.size.coef + max(0, item.size.const))) for item in lifetimes if isinstance(item.size, Dim)]
+    scaled = [
+        (item, _aligned(item.size.coef + max(0, item.size.const)))
+        for item in lifetimes
+        if isinstance(item.size, Dim)
+    ]
     constants, constant = _place(fixed)
     multiples, per_image = _place(scaled)
     offsets = {name: (0, offset) for name, offset in constants.items()}
@@ -57,7 +64,11 @@ def _place(items: Sequence[tuple[Lifetime, int]]) -> tuple[dict[str, int], int]:
     total = 0
     for item, size in sorted(items, key=lambda pair: (-pair[1], pair[0].first, pair[0].name)):
         offset = 0
-        alive = sorted((o, s) for other, o, s in placed if other.first <= item.last and item.first <= other.last)
+        alive = sorted(
+            (o, s)
+            for other, o, s in placed
+            if other.first <= item.last and item.first <= other.last
+        )
         for start, length in alive:
             if offset + size <= start:
                 break

@@ -1,9 +1,11 @@
 """Last changes to a graph before planning, so that kernels find operands as they need them.
 
-    matmul(a, b)                       -> packed_matmul(a, packed_columns(b))     where there are enough rows
-    a result that is an input, a constant or another result -> copy(it)
-    attention with a mask              -> masked_attention                        see attention.py
-    conv(x, …) of few channels, padded -> conv(pad(x), …)                         borders are tested once per element, not once per window
+matmul(a, b)                       -> packed_matmul(a, packed_columns(b))     where there are
+enough rows
+a result that is an input, a constant or another result -> copy(it)
+attention with a mask              -> masked_attention                        see attention.py
+conv(x, …) of few channels, padded -> conv(pad(x), …)                         borders are tested
+once per element, not once per window
 """
 
 from __future__ import annotations
@@ -35,9 +37,24 @@ def prepare_graph(graph: Graph) -> Graph:
             b.append(turn_masks(b, node, turned))
         elif node.op == "matmul" and node.dtype.name == "f32" and _worth_packing(node):
             right = b[node.inputs[1]]
-            packed = b.add("packed_columns", right, block=_BLOCK, name=f"{node.name}_packed", origin=node.origin)
+            packed = b.add(
+                "packed_columns",
+                right,
+                block=_BLOCK,
+                name=f"{node.name}_packed",
+                origin=node.origin,
+            )
             attrs = (("block", _BLOCK), ("columns", node.shape[-1]))
-            b.append(Node(node.name, "packed_matmul", (node.inputs[0], packed.name), attrs, node.type, node.origin))
+            b.append(
+                Node(
+                    node.name,
+                    "packed_matmul",
+                    (node.inputs[0], packed.name),
+                    attrs,
+                    node.type,
+                    node.origin,
+                )
+            )
         elif node.op == "conv" and _thin(graph, node):
             b.append(_padded(b, node))
         else:
@@ -51,30 +68,51 @@ def _results(b: Builder, graph: Graph) -> list[Node]:
     for name in graph.outputs:
         node = b[name]
         given = node.op in SOURCES or name in graph.static
-        results.append(b.add("copy", node, name=f"{name}_copy") if given or node in results else node)
+        results.append(
+            b.add("copy", node, name=f"{name}_copy") if given or node in results else node
+        )
     return results
 
 
 def _worth_packing(node: Node) -> bool:
-    return rows_per_image(node.shape[-2:-1]) >= _FEWEST_ROWS and isinstance(node.shape[-1], int) and isinstance(node.shape[-2], int)
+    return (
+        rows_per_image(node.shape[-2:-1]) >= _FEWEST_ROWS
+        and isinstance(node.shape[-1], int)
+        and isinstance(node.shape[-2], int)
+    )
 
 
 def _thin(graph: Graph, node: Node) -> bool:
     channels = graph[node.inputs[0]].shape[1]
     assert isinstance(channels, int)
-    return channels // node["groups"] < _FEW_CHANNELS and node["groups"] == 1 and any(p != (0, 0) for p in node["padding"])
+    return (
+        channels // node["groups"] < _FEW_CHANNELS
+        and node["groups"] == 1
+        and any(p != (0, 0) for p in node["padding"])
+    )
 
 
 def _padded(b: Builder, node: Node) -> Node:
     x = b[node.inputs[0]]
     low = (0, 0, *(p[0] for p in node["padding"]))
     high = (0, 0, *(p[1] for p in node["padding"]))
-    pad = b.add("pad", x, low=low, high=high, mode="constant", value=0.0, name=f"{node.name}_pad", origin=node.origin)
-    attrs = tuple((k, tuple((0, 0) for _ in node["padding"]) if k == "padding" else v) for k, v in node.attrs)
+    pad = b.add(
+        "pad",
+        x,
+        low=low,
+        high=high,
+        mode="constant",
+        value=0.0,
+        name=f"{node.name}_pad",
+        origin=node.origin,
+    )
+    attrs = tuple(
+        (k, tuple((0, 0) for _ in node["padding"]) if k == "padding" else v) for k, v in node.attrs
+    )
     return Node(node.name, "conv", (pad.name, *node.inputs[1:]), attrs, node.type, node.origin)
 
 
-# ---- the two operators that only plans contain ------------------------------------------------------------------------------------
+# ---- the two operators that only plans contain ---------------------------------------------------
 
 
 def _infer_packed(b: TensorType, *, block: int) -> TensorType:
@@ -116,11 +154,30 @@ def _same(x: TensorType) -> TensorType:
 
 _F32 = partial(TensorType, dtype=F32)
 for _entry in (
-    OpDef("packed_columns", "move", _infer_packed, "Columns of a matrix in blocks: `y[..., n, k, j] = b[..., k, n * block + j]`, zero beyond them.",
-          (Sample((_F32((3, 5, 37)),), {"block": _BLOCK}),), compute=_compute_packed),
-    OpDef("packed_matmul", "contract", _infer_product, "A matrix product whose right side comes from packed_columns.",
-          (Sample((_F32((3, 9, 5)), _F32((3, 2, 5, 32))), {"block": _BLOCK, "columns": 37}),), compute=_compute_product),
-    OpDef("copy", "elementwise", _same, "`y = x`, as a tensor of its own: a result of the network.", (Sample((_F32((3, 5)),)),), compute=lambda node, index, x: x(*index)),
-):  # fmt: skip
+    OpDef(
+        "packed_columns",
+        "move",
+        _infer_packed,
+        "Columns of a matrix in blocks: `y[..., n, k, j] = b[..., k, n * block + j]`, else 0.",
+        (Sample((_F32((3, 5, 37)),), {"block": _BLOCK}),),
+        compute=_compute_packed,
+    ),
+    OpDef(
+        "packed_matmul",
+        "contract",
+        _infer_product,
+        "A matrix product whose right side comes from packed_columns.",
+        (Sample((_F32((3, 9, 5)), _F32((3, 2, 5, 32))), {"block": _BLOCK, "columns": 37}),),
+        compute=_compute_product,
+    ),
+    OpDef(
+        "copy",
+        "elementwise",
+        _same,
+        "`y = x`, as a tensor of its own: a result of the network.",
+        (Sample((_F32((3, 5)),)),),
+        compute=lambda node, index, x: x(*index),
+    ),
+):
     if _entry.name not in OPS:
         register(_entry)

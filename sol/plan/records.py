@@ -1,7 +1,8 @@
 """The plan: clusters in the order in which they run, and where every value lies in memory.
 
-A `Place` is a strided view of a buffer; several values may share a buffer (the parts of a concatenation). A buffer is a tensor of the caller (input, output,
-prepared weight) or a piece of the arena. Made by plan/planner.py, read by lower/ and kernels/.
+A `Place` is a strided view of a buffer; several values may share a buffer (the parts of a
+concatenation). A buffer is a tensor of the caller (input, output, prepared weight) or a piece of
+the arena. Made by plan/planner.py, read by lower/ and kernels/.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from sol.ir.graph import Graph
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a value lies: element (i, j, …) is at `offset + i * strides[0] + …` of the buffer, in elements."""
+    """Where a value lies:
+
+    element (i, j, …) is at `offset + i * strides[0] + …` of the buffer, in elements.
+    """
 
     buffer: str
     strides: Shape
@@ -79,7 +83,10 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Plan:
-    """Clusters in order, places of all materialised values, buffers; `order` is each value's axes from outermost to innermost in memory."""
+    """Clusters in order, places of all materialised values, buffers;
+
+    `order` is each value's axes from outermost to innermost in memory.
+    """
 
     graph: Graph
     clusters: tuple[Cluster, ...]

@@ -1,6 +1,8 @@
-"""Where a program computes something else than its network: every stored value against the NumPy reference in float64.
+"""Where a program computes something else than its network: every stored value against the NumPy
+reference in float64.
 
-`first_difference` runs the network once with all intermediate values kept, and names the first cluster whose result is off by more than rounding explains.
+`first_difference` runs the network once with all intermediate values kept, and names the first
+cluster whose result is off by more than rounding explains.
 """
 
 from __future__ import annotations
@@ -17,12 +19,16 @@ from sol.ops.reference import evaluate_nodes
 
 Array = NDArray[Any]
 
-_ROUNDING = 1e-3  # of the largest element of a value: far above float32 noise, far below a wrong index
+# of the largest element of a value: far above float32 noise, far below a wrong index
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A value that is off: the cluster's number and layers, the largest difference, and the largest element."""
+    """A value that is off:
+
+    the cluster's number and layers, the largest difference, and the largest element.
+    """
 
     cluster: int
     value: str
@@ -31,11 +37,18 @@ class Difference:
     largest: float
 
     def __str__(self) -> str:
-        return f"cluster {self.cluster} ({', '.join(self.layers)}): {self.value} is off by {self.error:.3g}, its largest element is {self.largest:.3g}"
+        layers = ", ".join(self.layers)
+        off = f"off by {self.error:.3g}, its largest element is {self.largest:.3g}"
+        return f"cluster {self.cluster} ({layers}): {self.value} is {off}"
 
 
-def first_difference(kept: Compiled, parameters: Mapping[str, Array], inputs: Sequence[Array], batch: int) -> Difference | None:
-    """The first cluster that is off. kept: the network compiled with `keep`; None if all is within rounding."""
+def first_difference(
+    kept: Compiled, parameters: Mapping[str, Array], inputs: Sequence[Array], batch: int
+) -> Difference | None:
+    """The first cluster that is off.
+
+    kept: the network compiled with `keep`; None if all is within rounding.
+    """
     kept.prepare(parameters)
     values = kept.values(inputs, batch)
     graph = kept.planned.plan.graph.at_batch(batch)
@@ -57,7 +70,10 @@ def in_double(x: Array) -> Array:
 
 
 def distance(found: Array, expected: Array) -> tuple[float, float]:
-    """(largest absolute difference, largest absolute finite element); equal infinities and NaN at the same place count as equal."""
+    """(largest absolute difference, largest absolute finite element);
+
+    equal infinities and NaN at the same place count as equal.
+    """
     a, b = found.astype(np.float64), expected.astype(np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore"):

@@ -1,6 +1,8 @@
-"""What was made of a network and why: every cluster, its layers, its implementation, the bytes it saves and its share of the time.
+"""What was made of a network and why: every cluster, its layers, its implementation, the bytes it
+saves and its share of the time.
 
-In: a `Compiled` network, and the nanoseconds of each step if it was profiled. Out: records, and a table for people. Frontends add what stayed with the framework.
+In: a `Compiled` network, and the nanoseconds of each step if it was profiled. Out: records, and a
+table for people. Frontends add what stayed with the framework.
 """
 
 from __future__ import annotations
@@ -15,7 +17,11 @@ from sol.ir.graph import Graph, types_of
 
 @dataclass(frozen=True, slots=True)
 class ClusterReport:
-    """One step: kind of cluster, layers (names in the user's model), operators, implementation with its reason, bytes per image that never reach memory, share of the time."""
+    """One step:
+
+    kind of cluster, layers (names in the user's model), operators, implementation with its reason,
+    bytes per image that never reach memory, share of the time.
+    """
 
     number: int
     kind: str
@@ -28,7 +34,9 @@ class ClusterReport:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """All clusters of a program, its memory in bytes, and notes (groups of images, what was not possible)."""
+    """All clusters of a program, its memory in bytes, and notes (groups of images, what was not
+    possible).
+    """
 
     clusters: tuple[ClusterReport, ...]
     arena_per_image: int
@@ -38,10 +46,14 @@ class Explanation:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        head = f"{'#':>3}  {'kind':<12} {'time':>6} {'saved':>10}  layers: operators  [implementation]"
+        head = (
+            f"{'#':>3}  {'kind':<12} {'time':>6} {'saved':>10}  layers: operators  [implementation]"
+        )
         rows = [head, *(_row(c) for c in self.clusters)]
         group = f", {self.images_at_once} images at a time" if self.images_at_once else ""
-        rows.append(f"{len(self.clusters)} clusters; intermediates {_bytes(self.arena_per_image)} per image{group} + {_bytes(self.arena_fixed)}; packed weights {_bytes(self.packed)}")
+        memory = f"intermediates {_bytes(self.arena_per_image)} per image{group}"
+        memory += f" + {_bytes(self.arena_fixed)}; packed weights {_bytes(self.packed)}"
+        rows.append(f"{len(self.clusters)} clusters; {memory}")
         return "\n".join([*rows, *self.notes])
 
 
@@ -54,11 +66,24 @@ def explain(compiled: Compiled, times: Sequence[int] | None = None) -> Explanati
         share = times[number] / total if times and total else None
         clusters.append(_cluster(graph, compiled, made, number, share))
     arena = compiled.planned.arena
-    notes = () if compiled.planned.plan.splittable else ("images are not independent in this network: a batch is computed as a whole",)
-    return Explanation(tuple(clusters), arena.per_image, arena.constant, compiled.packed_bytes, compiled.program.group if compiled.program.splittable else 0, notes)
+    notes = (
+        ()
+        if compiled.planned.plan.splittable
+        else ("images are not independent in this network: a batch is computed as a whole",)
+    )
+    return Explanation(
+        tuple(clusters),
+        arena.per_image,
+        arena.constant,
+        compiled.packed_bytes,
+        compiled.program.group if compiled.program.splittable else 0,
+        notes,
+    )
 
 
-def _cluster(graph: Graph, compiled: Compiled, made: Made, number: int, share: float | None) -> ClusterReport:
+def _cluster(
+    graph: Graph, compiled: Compiled, made: Made, number: int, share: float | None
+) -> ClusterReport:
     names = [n for n in made.cluster.layers if n in graph and n not in graph.static]
     origins = tuple(dict.fromkeys(graph[n].origin or n for n in names))
     saved = 0
@@ -69,13 +94,22 @@ def _cluster(graph: Graph, compiled: Compiled, made: Made, number: int, share: f
                 for size in kind.shape:
                     elements *= evaluate(size, 1)
                 saved += 2 * elements * kind.dtype.bytes
-    return ClusterReport(number, made.cluster.kind, origins, tuple(graph[n].op for n in names), made.why, saved, share)
+    return ClusterReport(
+        number,
+        made.cluster.kind,
+        origins,
+        tuple(graph[n].op for n in names),
+        made.why,
+        saved,
+        share,
+    )
 
 
 def _row(c: ClusterReport) -> str:
     share = f"{100 * c.share:5.1f}%" if c.share is not None else ""
     layers = ", ".join(c.layers[:4]) + (f", … ({len(c.layers)})" if len(c.layers) > 4 else "")
-    return f"{c.number:>3}  {c.kind:<12} {share:>6} {_bytes(c.saved):>10}  {layers}: {' '.join(c.operators)}  [{c.implementation}]"
+    head = f"{c.number:>3}  {c.kind:<12} {share:>6} {_bytes(c.saved):>10}"
+    return f"{head}  {layers}: {' '.join(c.operators)}  [{c.implementation}]"
 
 
 def _bytes(count: int) -> str:

@@ -81,7 +81,9 @@ class Program:
         return tuple(times) if times else ()
 
     def run_in(self, pointers: Sequence[int], batch: int, threads: int, arena: int) -> None:
-        """Run the whole batch at once in the caller's memory at `arena`, which keeps the intermediates: `arena_bytes` bytes at a multiple of 64."""
+        """Run the whole batch at once in the caller's memory at `arena`, which keeps the
+        intermediates: `arena_bytes` bytes at a multiple of 64.
+        """
         self._runtime.sol_run(self._table, words(pointers), batch, 0, arena, threads, None)
 
     def _call(
