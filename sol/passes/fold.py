@@ -60,6 +60,9 @@ class _Run:
         new = self._stored(node) if element is None else _filled(node, element)
         if new is not node and not self.fuel.take(f"fold {node.name}"):
             new = node
+        number = uniform_number(new)  # also of what turned out to be equal when it was computed
+        if element is None and number is not None:
+            element = np.asarray(number, dtype=new.dtype.numpy)
         if element is not None:
             self.elements[node.name] = element
         self._note_value(new)

@@ -98,6 +98,15 @@ def test_sums_of_equal_elements_are_computed(net: Any) -> None:
     assert fold(after) is after
 
 
+def test_what_turns_out_to_be_equal_is_known_to_be(net: Any) -> None:
+    """A comparison of positions that is always true, then expanded to a symbolic batch."""
+    positions = net("iota", shape=(1, 5), axis=1, dtype=I64)
+    mask = net("ge", positions, net.constant(0, I64))
+    after = fold(net.graph(net("expand", mask, shape=(B, 5))))
+    assert (result(after).op, result(after)["value"]) == ("full", True)
+    assert fold(after) is after
+
+
 def test_parameters_are_not_constants(net: Any) -> None:
     graph = net.graph(net("add", net.parameter(3), 1.0))
     assert fold(graph) is graph
