@@ -13,6 +13,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 import sol.ops  # noqa: F401  (fills the table of operators)
 from sol.backends.c import Source, Step, Table, TableBuffer, generate
 from sol.backends.toolchain import build
+from sol.core import config
 from sol.core.device import CpuDevice, detect
 from sol.core.dims import coefficients, concrete, evaluate
 from sol.ir.graph import Graph
@@ -29,6 +31,7 @@ from sol.kernels.gemm import lower_contraction
 from sol.kernels.pack import Packing
 from sol.kernels.recurrent import describe_scan, lower_scan
 from sol.lower.cluster import Lowered, lower_group, part_group
+from sol.observe import Observer, observers
 from sol.ops.reference import evaluate_nodes
 from sol.passes.pipeline import run as run_passes
 from sol.plan.batch import images
@@ -73,19 +76,30 @@ def compile_graph(
     device: CpuDevice | None = None,
     keep: bool = False,
 ) -> Compiled:
-    """Compile a network for a device (default:
+    """Compile a network for a device (by default this processor).
 
-    this processor). keep: every intermediate value stays in memory after a run, for
-    `Compiled.values`.
+    keep: every intermediate value stays in memory after a run, for `Compiled.values`.
     """
     device = device or detect()
-    optimised = run_passes(graph)
+    watching = observers()
+    _tell(watching, "captured", graph)
+    optimised = run_passes(graph, fuel=config.FUEL.get(), observe=partial(_tell, watching))
     planned = make_plan(optimised, keep, device.vector_lanes(4))
+    _tell(watching, "planned", planned.plan.graph)
     made = lower(planned, device)
     tensors, source = print_program(planned, made)
+    for observer in watching:
+        observer.text("program", "clusters.txt", "\n".join(str(m.cluster) for m in made))
+        for number, text in enumerate(source.units):
+            observer.text("program", f"{number:03d}.c", text)
     library = build(source.units, device, cache, progress=_compiling(progress))
     program = Program(library, group=images_at_once(planned))
     return Compiled(graph, planned, made, tensors, source, program, options)
+
+
+def _tell(watching: Sequence[Observer], stage: str, graph: Graph) -> None:
+    for observer in watching:
+        observer.graph(stage, graph)
 
 
 def _compiling(progress: Progress | None) -> Callable[[int, int], None] | None:

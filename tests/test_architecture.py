@@ -24,6 +24,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("kernels",),
     ("backends",),
     ("runtime",),
+    ("observe",),
     ("compiler",),
     ("tune",),
     ("deploy", "report"),
