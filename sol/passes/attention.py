@@ -19,9 +19,7 @@ from sol.ir.graph import Node
 from sol.ir.rewrite import Match, Rule, rule
 from sol.ir.rewriter import Rewriter
 from sol.passes.axes import aligned, regrouped, swap_last
-from sol.passes.masks import hides_a_row, infinities
-
-_LOWEST_SUM = -1e30  # what is this low stays the same number when a score is added to it
+from sol.passes.masks import LOWEST_SUM, hides_a_row, infinities, is_causal
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,7 @@ def _through_fill(rw: Rewriter, scores: _Scores, inputs: tuple[Node, ...]) -> _S
     condition, yes, no = inputs
     for x, other, hides in ((no, yes, True), (yes, no, False)):
         lowest = rw.number(other)
-        if lowest is None or lowest > _LOWEST_SUM or x.type != scores.node.type:
+        if lowest is None or lowest > LOWEST_SUM or x.type != scores.node.type:
             continue
         infinite = not math.isfinite(lowest)
         if infinite and not _leaves_something(condition, hides):
@@ -248,6 +246,27 @@ def _unscaled(rw: Rewriter, node: Node, scale: float) -> tuple[Node, float]:
     return x, (scale * number if node.op == "mul" else scale / number)
 
 
+# ---- masks --------------------------------------------------------------------
+
+
+def _plain_mask(rw: Rewriter, m: Match) -> Node | None:
+    """`attention(q, k, v, expand(mask))` -> `attention(q, k, v, mask)`: it broadcasts by itself"""
+    *operands, mask = rw.inputs_of(m.root)
+    if len(operands) != 3 or mask.op != "expand":
+        return None
+    return rw.again(m.root, *operands, *rw.inputs_of(mask))
+
+
+def _causal(rw: Rewriter, m: Match) -> Node | None:
+    """`attention(q, k, v, mask)` -> `attention(q, k, v)`, causal, if that is all the mask says"""
+    *operands, mask = rw.inputs_of(m.root)
+    if len(operands) != 3 or m.root["causal"]:
+        return None
+    if not is_causal(rw, mask, (operands[0].shape[-2], operands[1].shape[-2])):
+        return None
+    return rw.add("attention", *operands, **{**dict(m.root.attrs), "causal": True})
+
+
 # ---- repeated heads -----------------------------------------------------------
 
 
@@ -289,4 +308,6 @@ RULES: tuple[Rule, ...] = (
     rule("matmul(*)", _attention),
     rule("attention(*)", _absorbed_scale),
     rule("attention(*)", _grouped),
+    rule("attention(*)", _plain_mask),
+    rule("attention(*)", _causal),
 )

@@ -2,7 +2,7 @@
 
 Models write `x * sigmoid(x)`, `silu(x)`, `view` of `view`, a product and a sum for a linear layer.
 Everything behind this pass (other passes, the planner, kernels) needs to know one of them only. The
-rules are in moves, scalars, activations, reductions, contractions, norms and attention.
+rules are in moves, regroup, scalars, activations, reductions, contractions, norms and attention.
 """
 
 from __future__ import annotations
@@ -10,10 +10,20 @@ from __future__ import annotations
 from sol.ir.graph import Graph
 from sol.ir.rewrite import Fuel, Rule, rewrite
 from sol.ops.registry import infer
-from sol.passes import activations, attention, contractions, moves, norms, reductions, scalars
+from sol.passes import (
+    activations,
+    attention,
+    contractions,
+    moves,
+    norms,
+    reductions,
+    regroup,
+    scalars,
+)
 
 RULES: tuple[Rule, ...] = (
     *moves.RULES,
+    *regroup.RULES,
     *scalars.RULES,
     *reductions.RULES,
     *attention.RULES,  # before a product becomes a linear layer

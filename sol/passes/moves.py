@@ -11,7 +11,7 @@ from sol.core.dtypes import BOOL, F32, F64, I8, I16, I32, I64, U8, DType
 from sol.ir.graph import Node
 from sol.ir.rewrite import Match, Rule, rule
 from sol.ir.rewriter import Rewriter
-from sol.passes.axes import aligned, compose, groups
+from sol.passes.axes import aligned, compose
 from sol.passes.operators import BINARY, TERNARY
 
 # which types hold every value of a type
@@ -85,30 +85,6 @@ def _whole_assigned(rw: Rewriter, m: Match) -> Node | None:
 def _permute_permute(rw: Rewriter, m: Match) -> Node:
     """`permute(permute(x, a), b)` -> `permute(x, a[b])`"""
     return rw.add("permute", m["x"], axes=compose(m.root["axes"], m["inner"]["axes"]))
-
-
-def _permute_reshape(rw: Rewriter, m: Match) -> Node | None:
-    """`permute(reshape(x))` -> `reshape(permute(x))`, where what the reshape joins or splits stays
-    together; axes of size 1 are no hindrance
-    """
-    x, middle, axes = m["x"], m["inner"].shape, m.root["axes"]
-    source = [k for k, s in enumerate(x.shape) if s != 1]
-    target = [k for k, s in enumerate(middle) if s != 1]
-    found = groups(tuple(x.shape[k] for k in source), tuple(middle[k] for k in target))
-    if found is None:
-        return None
-    place = {a: k for k, a in enumerate(a for a in axes if middle[a] != 1)}
-    moved: list[tuple[int, int, int]] = []
-    for old, new in found:
-        spots = [place[target[k]] for k in new]
-        if spots != list(range(spots[0], spots[0] + len(spots))):
-            return None
-        moved.append((spots[0], old.start, old.stop))
-    order = [source[k] for _, start, stop in sorted(moved) for k in range(start, stop)]
-    if order == sorted(order):
-        return rw.add("reshape", x, shape=m.root.shape)
-    ones = [k for k, s in enumerate(x.shape) if s == 1]
-    return rw.add("reshape", rw.add("permute", x, axes=(*order, *ones)), shape=m.root.shape)
 
 
 def _slice_slice(rw: Rewriter, m: Match) -> Node | None:
@@ -252,7 +228,6 @@ RULES: tuple[Rule, ...] = (
     rule("reshape:r(reshape(x)) -> reshape:r(x)"),
     rule("expand:e(expand(x)) -> expand:e(x)"),
     rule("permute(permute:inner(x))", _permute_permute),
-    rule("permute(reshape:inner(x))", _permute_reshape),
     rule("slice(slice:inner(x))", _slice_slice),
     rule("concat(*)", _concat_concat),
     rule("pad(pad:inner(x))", _pad_pad),

@@ -1,6 +1,6 @@
 """Less work: algebra, moves that cancel, padding that a convolution does by itself.
 
-The rules are in algebra, joins, padding and sinking.
+The rules are in algebra, joins, padding, broadcasts and sinking.
 """
 
 from __future__ import annotations
@@ -8,9 +8,15 @@ from __future__ import annotations
 from sol.ir.graph import Graph
 from sol.ir.rewrite import Fuel, Rule, rewrite
 from sol.ops.registry import infer
-from sol.passes import algebra, joins, padding, sinking
+from sol.passes import algebra, broadcasts, joins, padding, sinking
 
-RULES: tuple[Rule, ...] = (*algebra.RULES, *joins.RULES, *padding.RULES, *sinking.RULES)
+RULES: tuple[Rule, ...] = (
+    *algebra.RULES,
+    *joins.RULES,
+    *padding.RULES,
+    *broadcasts.RULES,
+    *sinking.RULES,
+)
 
 
 def simplify(graph: Graph, fuel: Fuel | None = None) -> Graph:

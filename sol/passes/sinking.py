@@ -1,8 +1,8 @@
 """Moves go down, towards the results, past operators that do not mind: there they meet and cancel.
 
 `op(permute(x))` becomes `permute(op(x))` for element-wise operators, reductions and softmax, and so
-do reshape and expand. Slices go up where that removes work. What has to be moved too, to fit the
-other side, is static, so nothing is added to a call.
+does reshape (expand does in broadcasts.py). Slices go up where that removes work. What has to be
+moved too, to fit the other side, is static, so nothing is added to a call.
 
 Rules of the pass `simplify`; each is `before -> after` in the docstring of its function.
 """
@@ -16,11 +16,11 @@ from sol.ir.rewriter import Rewriter
 from sol.passes.axes import aligned, inverse, regrouped
 from sol.passes.operators import BINARY, CONTRACTIONS, REDUCTIONS, UNARY
 
-# ---- permute, reshape, expand: down -------------------------------------------
+# ---- permute, reshape: down ---------------------------------------------------
 
 
 def _under_unary(rw: Rewriter, m: Match) -> Node | None:
-    """`relu(permute(x))` -> `permute(relu(x))`; so for reshape and expand, and all of one input"""
+    """`relu(permute(x))` -> `permute(relu(x))`; so for reshape, and all operators of one input"""
     if rw.is_static(m.root):
         return None  # computed once, wherever the move stands
     return rw.again(m["move"], rw.again(m.root, m["x"]))
@@ -29,14 +29,13 @@ def _under_unary(rw: Rewriter, m: Match) -> Node | None:
 def _under_binary(rw: Rewriter, m: Match) -> Node | None:
     """`add(permute(x), S)` -> `permute(add(x, S'))`, S static or a number, S' moved back
 
-    And `add(permute(x), permute(y))` of the same kind -> `permute(add(x, y))`; so for reshape and
-    for expand.
+    And `add(permute(x), permute(y))` of the same kind -> `permute(add(x, y))`; so for reshape.
     """
     if rw.is_static(m.root):
         return None  # each side could be moved back to fit the other, for ever
     left, right = rw.inputs_of(m.root)
     for move, other in ((left, right), (right, left)):
-        if move.op not in ("permute", "reshape", "expand") or move.shape != m.root.shape:
+        if move.op not in ("permute", "reshape") or move.shape != m.root.shape:
             continue
         (x,) = rw.inputs_of(move)
         fitting = _moved_back(rw, move, x, other)
@@ -55,7 +54,7 @@ def _moved_back(rw: Rewriter, move: Node, x: Node, other: Node) -> Node | None:
     if (other.op, other.attrs) == (move.op, move.attrs):
         (y,) = rw.inputs_of(other)
         return y if y.shape == x.shape else None
-    if not rw.is_static(other) or move.op == "expand":
+    if not rw.is_static(other):
         return None
     if move.op == "permute":
         shape = aligned(other.shape, move.tensor.rank)
@@ -151,7 +150,7 @@ def _cut(rw: Rewriter, cut: Node, operand: Node, below: Node) -> Node:
 
 
 RULES: tuple[Rule, ...] = (
-    rule(f"{UNARY}(permute|reshape|expand:move(x))", _under_unary),
+    rule(f"{UNARY}(permute|reshape:move(x))", _under_unary),
     rule(f"{BINARY}(*)", _under_binary),
     rule(f"{REDUCTIONS}(permute:p(x))", _under_reduction),
     rule("softmax|log_softmax|cumsum(permute:p(x))", _under_softmax),
