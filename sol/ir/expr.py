@@ -718,7 +718,7 @@ def show(x: Expr) -> str:
     """x as text, for people, sorting and error messages."""
     if x.op == "const":
         return repr(x.value)
-    if x.op == "axis":
+    if x.op in ("axis", "local"):
         return str(x.value[0])
     if x.op == "load":
         return f"{x.value}[{', '.join(map(show, x.args))}]"
