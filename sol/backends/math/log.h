@@ -45,7 +45,8 @@ SOL_INLINE vfW log1p_W(vfW x) {
     viW e = (viW)((vuW)i - 0x3f3504f3u) >> 23;
     vuW shift = (vuW)e << 23;
     vfW scale = frombits_W((viW)(0x3f800000u - shift));
-    vfW f = frombits_W((viW)((vuW)i - shift)) - 1.0f + sel_W(x < 0x1p40f, lost * scale, set_W(0.0f));
+    lost = sel_W(x < 0x1p40f, lost * scale, set_W(0.0f));
+    vfW f = frombits_W((viW)((vuW)i - shift)) - 1.0f + lost;
     vfW k = tofloat_W(e);
     vfW y = k * 0x1.7f7d1cp-20f + (logseries_W(f) * f + f);
     return sel_W(abs_W(x) < 0x1p-25f, x, logends_W(u, k * 0x1.62e4p-1f + y));

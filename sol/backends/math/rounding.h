@@ -1,4 +1,4 @@
-/* Rounding, and division with remainder. Where the instruction set rounds vectors (SSE4.1 and later,
+/* Rounding, and division with remainder. Where the instruction set rounds vectors (SSE4.1 and up,
    ARM64), a loop of the builtin over the lanes becomes that instruction; elsewhere adding and
    subtracting 2^23 rounds, and what has no fraction stays. Both are exact for every float. */
 
@@ -79,8 +79,8 @@ SOL_INLINE vfW mod_W(vfW a, vfW b) {
     return sel_W(r == 0.0f, withsign_W(zero, b), same);
 }
 
-/* floor(a / b) of the exact quotient, as torch.floor_divide: (a - a mod b) / b is an integer but for
-   its rounding. */
+/* floor(a / b) of the exact quotient, as torch.floor_divide: (a - a mod b) / b is an integer but
+   for its rounding. */
 SOL_INLINE vfW floordiv_W(vfW a, vfW b) {
     vfW r = fmod_W(a, b);
     vfW q = (a - r) / b;

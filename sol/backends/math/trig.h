@@ -1,4 +1,4 @@
-/* Sine and its relatives. x = q pi/2 + r with |r| <= pi/4. Up to 10^4 pi/2 is the sum of four floats,
+/* Sine and its relatives. x = q pi/2 + r with |r| <= pi/4. Up to 10^4 pi/2 is a sum of four floats,
    the first three so short that their products with q are exact (W. J. Cody and W. Waite, Software
    Manual for the Elementary Functions, 1980, chapter 8), and so are the first two differences;
    beyond, lane by lane, the product with as many bits of 2/pi as matter (M. Payne and R. Hanek,
@@ -152,7 +152,7 @@ SOL_INLINE vfW atan_W(vfW x) {
     return withsign_W(sel_W(far, 0x1.921fb6p+0f - (p + 0x1.777a5cp-25f), p), x);
 }
 
-/* The angle of the point (x, y): atan(smaller / larger), mirrored at the diagonal and the y axis. */
+/* The angle of the point (x, y): atan(smaller / larger), mirrored at diagonal and y axis. */
 SOL_INLINE vfW atan2_W(vfW y, vfW x) {
     vfW a = abs_W(x), b = abs_W(y), zero = set_W(0.0f);
     viW steep = b > a;
