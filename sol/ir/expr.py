@@ -338,7 +338,7 @@ def linear(x: Expr) -> tuple[Size, dict[Expr, Size]]:
 
 def from_linear(constant: Size, terms: dict[Expr, Size]) -> Expr:
     """The inverse of `linear`."""
-    kept = _recombined({a: c for a, c in terms.items() if c != 0})
+    constant, kept = _recombined(constant, {a: c for a, c in terms.items() if c != 0})
     if not kept and isinstance(constant, int):
         return const(constant)
     if constant == 0 and len(kept) == 1:
@@ -349,7 +349,7 @@ def from_linear(constant: Size, terms: dict[Expr, Size]) -> Expr:
     return _intern("linear", tuple(atoms), (constant, tuple(kept[a] for a in atoms)), I64)
 
 
-def _recombined(terms: dict[Expr, Size]) -> dict[Expr, Size]:
+def _recombined(constant: Size, terms: dict[Expr, Size]) -> tuple[Size, dict[Expr, Size]]:
     """c*k * (x // k) + c * (x % k) -> c * x."""
     for rest in [a for a in terms if a.op == "mod" and a.args[1].op == "const"]:
         x, k = rest.args
@@ -358,13 +358,12 @@ def _recombined(terms: dict[Expr, Size]) -> dict[Expr, Size]:
         if coef is None or quotient.op == "linear" or terms.get(quotient) != coef * k.value:
             continue
         del terms[rest], terms[quotient]
-        constant, others = linear(x)
-        if constant != 0:
-            return terms | {rest: coef, quotient: coef * k.value}
+        shift, others = linear(x)
         for atom, factor in others.items():
             terms[atom] = terms.get(atom, 0) + factor * coef
-        return _recombined({a: c for a, c in terms.items() if c != 0})
-    return terms
+        kept = {a: c for a, c in terms.items() if c != 0}
+        return _recombined(constant + shift * coef, kept)
+    return constant, terms
 
 
 def _order(atom: Expr) -> str:
