@@ -1,50 +1,23 @@
-"""What joins a module with Sol: the compiler, the cache of captures, the options.
+"""The door from the frontend to the rest of Sol: compiler, reports, runtime.
 
-A `Connector` is what an optimised module keeps of its making; it is pickled with it, and makes the
-session of every copy.
+Each function imports what it needs when it is called, so that reading a network loads no compiler.
+Executables are whatever `compile_with` returns.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import nn
+import numpy as np
+from numpy.typing import NDArray
 
-from sol.ir.graph import Graph
-from sol.pytorch import store
-from sol.pytorch.program import Compile, Executable
-from sol.pytorch.session import Session
+from sol.core.dims import concrete
+from sol.ir.graph import Graph, Node
+from sol.pytorch.program import Executable
 
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Connector:
-    """Options of a user by name; `connector(module, forward)` is a session for the module."""
-
-    options: tuple[tuple[str, Any], ...] = ()
-    progress: Progress | None = field(default=None, compare=False)
-
-    def __call__(self, model: nn.Module, call: Callable[..., Any]) -> Session:
-        """A session of the module whose original forward is `call`."""
-        made = Session(
-            model, call, compile_graph=self.compiler(), fingerprint=fingerprint, read=store.read,
-            threads=dict(self.options).get("threads"), parts=in_parts,
-        )  # fmt: skip
-        made.connect = Connector(self.options)
-        return made
-
-    def compiler(self) -> Compile:
-        """Compiles a graph with these options."""
-
-        def compile_(graph: Graph) -> Executable:
-            return compile_with(graph, dict(self.options), self.progress)
-
-        return compile_
 
 
 def compile_with(graph: Graph, options: dict[str, Any], progress: Progress | None) -> Executable:
@@ -52,6 +25,48 @@ def compile_with(graph: Graph, options: dict[str, Any], progress: Progress | Non
     from sol.compiler import Options, compile_graph
 
     return compile_graph(graph, Options(**options), progress)
+
+
+def explanation(executable: Any, graph: Graph, batch: int, threads: int) -> Any:
+    """What was made of a graph; with times if threads are given: on numbers of no meaning."""
+    from sol.report.explain import explain
+
+    if not threads:
+        return explain(executable)
+    inputs = [_numbers(n, batch) for n in graph.inputs]
+    outputs = [_numbers(graph[o], batch) for o in graph.outputs]
+    addresses = ([a.ctypes.data for a in inputs], [a.ctypes.data for a in outputs])
+    return explain(executable, executable.profile(*addresses, batch, threads))
+
+
+def _numbers(node: Node, batch: int) -> NDArray[Any]:
+    """An array for a value: small numbers, and 0 where they may be indices."""
+    shape = concrete(node.shape, batch)
+    if node.dtype.kind != "float":
+        return np.zeros(shape, node.dtype.numpy)
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+def memory_bytes(executable: Any, batch: int, threads: int) -> int:
+    """Bytes of the arena of one call, and of packed weights."""
+    return int(executable.memory(batch, threads))
+
+
+def packed_bytes(executable: Any) -> int:
+    """Bytes of packed weights."""
+    return int(executable.packed_bytes)
+
+
+def first_difference(
+    graph: Graph, parameters: Mapping[str, NDArray[Any]], inputs: Sequence[NDArray[Any]], batch: int
+) -> str | None:
+    """The first cluster of a graph whose result is off, None if all are right."""
+    from sol.compiler import compile_graph
+    from sol.report.check import first_difference as first
+
+    kept = compile_graph(graph, keep=True)
+    found = first(kept, parameters, inputs, batch)
+    return None if found is None else str(found)
 
 
 def option_names() -> frozenset[str]:
@@ -66,10 +81,3 @@ def fingerprint(addresses: array[int], sizes: array[int]) -> int:
     from sol.runtime.native import fingerprint as native
 
     return native(addresses, sizes)
-
-
-def in_parts(call: Callable[..., Any]) -> Callable[..., Any]:
-    """A network that cannot be read whole, by torch.compile: its parts come to Sol's backend."""
-    from sol.pytorch.backend import backend
-
-    return torch.compile(call, backend=backend)

@@ -1,13 +1,24 @@
-"""`model.sol`: what Sol made of a network, and how it can be asked."""
+"""`model.sol`: what Sol made of a network, and how it can be asked.
+
+`report` is everything as data, `explain()` as text; `check(…)` compares with the original in
+float32 and float64; `memory` says what a call needs before it runs; `graphs` are what Sol read.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from sol.ir.graph import Graph
+from sol.pytorch import connect
+from sol.pytorch.check import Check, check
+from sol.pytorch.explain import Memory, ProgramReport, Report
+from sol.pytorch.steps import Captured, SolStep
+from sol.pytorch.trace import describe
 
 if TYPE_CHECKING:
-    from sol.pytorch.session import Session
+    from sol.pytorch.session import Entry, Session
 
 
 class Handle:
@@ -16,8 +27,81 @@ class Handle:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    def explain(self) -> str:
+        """Every cluster, its layers, how it is computed and why, its share of the time; what stays
+        in PyTorch and why. Runs the programs a few times on numbers of its own for the times."""
+        return str(self._report(with_times=True))
+
+    @property
+    def report(self) -> Report:
+        """What `explain` says, as data and without times."""
+        return self._report(with_times=False)
+
+    def check(self, *args: Any, **kwargs: Any) -> Check:
+        """Compare Sol's result for these arguments with PyTorch's, and both with float64."""
+        return check(self._session, args, kwargs)
+
+    @property
+    def memory(self) -> Memory:
+        """Bytes beside weights, inputs and outputs, for the batch of the example."""
+        threads = torch.get_num_threads()
+        entry = self._session.entries[0] if self._session.entries else None
+        if entry is None:
+            return Memory(0, threads, 0, 0)
+        self._session.ready(entry)
+        executables, batch = entry.program.executables, _batch(entry)
+        packed = sum(connect.packed_bytes(e) for e in executables)
+        arenas = [
+            connect.memory_bytes(e, batch, threads) - connect.packed_bytes(e) for e in executables
+        ]
+        return Memory(batch, threads, max(arenas, default=0), packed)
+
+    @property
+    def captured(self) -> Captured | None:
+        """The network as it was read for the program that was made last."""
+        return self._session.entries[0].captured if self._session.entries else None
+
     @property
     def graphs(self) -> tuple[Graph, ...]:
-        """The graphs that Sol runs, of the program that was used last."""
-        entries = self._session.entries
-        return entries[0].captured.graphs if entries else ()
+        """The graphs of that program: one if Sol takes the network whole."""
+        return self.captured.graphs if self.captured is not None else ()
+
+    def reset(self) -> None:
+        """Forget all programs: for changes that Sol does not watch, in attributes of submodules."""
+        self._session.forget()
+
+    def _report(self, with_times: bool) -> Report:
+        session = self._session
+        for entry in session.entries:
+            session.ready(entry)
+        refused = {describe(s): reason for s, reason in session.refused.items()}
+        return Report(
+            type(session.model).__name__,
+            tuple(_program(e, with_times) for e in session.entries),
+            tuple(sorted(refused.items())),
+            tuple(session.fallbacks.most_common()),
+            session.parts is not None,
+        )
+
+
+def _batch(entry: Entry) -> int:
+    """The batch of the example that a program was made for."""
+    tensors = entry.captured.signature.tensors
+    return next((t.shape[0] for t in tensors if t.batched), 1)
+
+
+def _program(entry: Entry, with_times: bool) -> ProgramReport:
+    captured, batch = entry.captured, _batch(entry)
+    parts: list[Any] = []
+    executables = iter(entry.program.executables)
+    for step in captured.steps:
+        if isinstance(step, SolStep):
+            executable = next(executables)
+            threads = entry.program.threads() if with_times else 0
+            parts.append(connect.explanation(executable, step.graph, batch, threads))
+        elif not step.view:
+            parts.append(f"PyTorch: {step.target}  {step.origin}: {step.reason}".rstrip())
+    return ProgramReport(
+        describe(captured.signature), captured.least_batch, tuple(parts), captured.left,
+        captured.why_fixed,
+    )  # fmt: skip

@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from sol.core.errors import InputError
-from sol.pytorch.connect import Connector, Progress, option_names
+from sol.pytorch.connect import option_names
+from sol.pytorch.connector import Connector
 from sol.pytorch.inputs import examples, has_sizes, takes_indices
 from sol.pytorch.module import optimized
-from sol.pytorch.progress import shown
+from sol.pytorch.progress import Progress, shown
 from sol.pytorch.session import Session
 
 

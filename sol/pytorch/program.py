@@ -8,7 +8,7 @@ everything else a step of Sol needs is its own.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -121,6 +121,14 @@ class Program:
             with torch.no_grad():
                 changed.copy_(values[name])
         return [self.tensor(r, values) for r in self.captured.results]
+
+    def traffic(self, tensors: Tensors, batch: int) -> Iterator[tuple[Graph, Tensors]]:
+        """Run, and show the graph and the inputs of every step of Sol before it runs."""
+        values: dict[str, Any] = dict(zip(self.captured.inputs, tensors))
+        for step, run in zip(self.captured.steps[: self.captured.computing], self._runs):
+            if isinstance(step, SolStep):
+                yield step.graph, [self.tensor(r, values).contiguous() for r in step.inputs]
+            run(values, batch)
 
     def put_together(self, results: list[torch.Tensor]) -> Any:
         """The results in the structure that the network returns."""

@@ -86,6 +86,7 @@ class Session:
         self.connect: Any = None  # what makes a session for a copy of the module
         self.handle = Handle(self)
         self._captures = 0
+        self.runs = 0  # calls that Sol computed
 
     @property
     def training(self) -> bool:
@@ -166,6 +167,7 @@ class Session:
         if not self._refresh(entry):  # half(), to(): it is another network now
             self.forget()
             return self._first_call(given, args, kwargs)
+        self.runs += 1
         if wants_gradient:
             results = self._with_history(entry, tensors, given, batch)
         else:
@@ -187,6 +189,15 @@ class Session:
             if entry.program.prepared != state:
                 entry.program.prepare(watch.tensors, state)
         return True
+
+    def ready(self, entry: Entry) -> None:
+        """Hand a program the parameters, as a call would."""
+        self._refresh(entry)
+
+    @property
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """The parameters and buffers that programs read, by name."""
+        return self._watch.tensors
 
     # ---- gradients
 

@@ -1,0 +1,53 @@
+"""What joins a module with its session: the options, the cache of captures, the way in parts.
+
+A `Connector` is what an optimised module keeps of its making; it is pickled with it, and makes the
+session of every copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from sol.ir.graph import Graph
+from sol.pytorch import connect, store
+from sol.pytorch.program import Compile, Executable
+from sol.pytorch.session import Session
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Connector:
+    """Options of a user by name; `connector(module, forward)` is a session for the module."""
+
+    options: tuple[tuple[str, Any], ...] = ()
+    progress: Progress | None = field(default=None, compare=False)
+
+    def __call__(self, model: nn.Module, call: Callable[..., Any]) -> Session:
+        """A session of the module whose original forward is `call`."""
+        made = Session(
+            model, call, compile_graph=self.compiler(), fingerprint=connect.fingerprint,
+            read=store.read, threads=dict(self.options).get("threads"), parts=in_parts,
+        )  # fmt: skip
+        made.connect = Connector(self.options)
+        return made
+
+    def compiler(self) -> Compile:
+        """Compiles a graph with these options."""
+
+        def compile_(graph: Graph) -> Executable:
+            return connect.compile_with(graph, dict(self.options), self.progress)
+
+        return compile_
+
+
+def in_parts(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A network that cannot be read whole, by torch.compile: its parts come to Sol's backend."""
+    from sol.pytorch.backend import backend
+
+    return torch.compile(call, backend=backend)
