@@ -250,9 +250,17 @@ def _unscaled(rw: Rewriter, node: Node, scale: float) -> tuple[Node, float]:
 
 
 def _plain_mask(rw: Rewriter, m: Match) -> Node | None:
-    """`attention(q, k, v, expand(mask))` -> `attention(q, k, v, mask)`: it broadcasts by itself"""
+    """`attention(q, k, v, expand(mask))` -> `attention(q, k, v, mask)`: it broadcasts by itself
+
+    And `attention(q, k, v, True)` -> `attention(q, k, v)`, also with a mask of zeros that is added.
+    """
     *operands, mask = rw.inputs_of(m.root)
-    if len(operands) != 3 or mask.op != "expand":
+    if len(operands) != 3:
+        return None
+    number = rw.number(mask)
+    if number is True or (number == 0 and mask.dtype.kind == "float"):
+        return rw.again(m.root, *operands)
+    if mask.op != "expand":
         return None
     return rw.again(m.root, *operands, *rw.inputs_of(mask))
 

@@ -12,7 +12,7 @@ from sol.core.dtypes import I64
 from sol.ir.graph import Node
 from sol.ir.rewrite import Match, Rule, rule
 from sol.ir.rewriter import Rewriter
-from sol.passes.axes import aligned
+from sol.passes.axes import aligned, regrouped
 from sol.passes.operators import BINARY, TERNARY, UNARY
 
 
@@ -33,8 +33,9 @@ def _shrunk(rw: Rewriter, node: Node, axes: set[int], rank: int) -> Node:
         return node
     (source,) = rw.inputs_of(node)
     wanted = tuple(1 if k in axes else s for k, s in enumerate(shape))
-    plain = aligned(source.shape, rank) == wanted
-    return source if plain else rw.add("expand", source, shape=wanted)
+    while len(wanted) > source.tensor.rank and wanted[0] == 1:
+        wanted = wanted[1:]
+    return source if source.shape == wanted else rw.add("expand", source, shape=wanted)
 
 
 def _elementwise(rw: Rewriter, m: Match) -> Node | None:
@@ -63,6 +64,15 @@ def _slice(rw: Rewriter, m: Match) -> Node:
     return rw.add(
         "expand", rw.add("slice", x, **{**dict(cut.attrs), "axis": axis}), shape=cut.shape
     )
+
+
+def _reshape(rw: Rewriter, m: Match) -> Node | None:
+    """`reshape(expand(x))` -> `expand(reshape(x))`, if no repeated axis is joined with another"""
+    x, wide = m["x"], m["e"]
+    shape = regrouped(x.shape, wide.shape, m.root.shape)
+    if shape is None or shape == m.root.shape:
+        return None
+    return rw.add("expand", rw.add("reshape", x, shape=shape), shape=m.root.shape)
 
 
 def _concat(rw: Rewriter, m: Match) -> Node | None:
@@ -113,6 +123,7 @@ def _first(rw: Rewriter, index: Node) -> Node:
 RULES: tuple[Rule, ...] = (
     rule(f"{UNARY}|{BINARY}|{TERNARY}(*)", _elementwise),
     rule("slice(expand:e(x))", _slice),
+    rule("reshape(expand:e(x))", _reshape),
     rule("concat(*)", _concat),
     rule("cumsum|softmax|log_softmax(expand:e(x))", _along),
     rule("index(*)", _index),

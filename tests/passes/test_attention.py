@@ -219,3 +219,68 @@ def test_repeated_heads(net: Any, becomes: Any) -> None:
     )  # fmt: skip
     after = becomes(prepared, net.graph(y), "attention")
     assert after[after.outputs[0]]["groups"] == 3
+
+
+# ---- masks of attention that is one operator already --------------------------
+
+
+def _masked(net: Any, mask: Node) -> Graph:
+    p = Parts(net)
+    return net.graph(net("attention", p.q, p.k, p.v, mask, scale=0.5, causal=False, groups=1))
+
+
+TRIANGLE = np.tri(LENGTH, dtype=bool)
+CAUSAL: dict[str, Callable[[Any], Node]] = {
+    "booleans": lambda n: n.constant(TRIANGLE, BOOL),
+    "booleans of more axes": lambda n: n.constant(TRIANGLE[None, None], BOOL),
+    "booleans for each image": lambda n: n(
+        "expand", n.constant(TRIANGLE, BOOL), shape=(B, HEADS, LENGTH, LENGTH)
+    ),
+    "-inf": lambda n: n.constant(np.where(TRIANGLE, 0.0, -np.inf)),
+    "lowest number": lambda n: n.constant(np.where(TRIANGLE, 0.0, LOWEST)),
+    "where": lambda n: n("where", n.constant(TRIANGLE, BOOL), 0.0, n.constant(LOWEST)),
+    "where not": lambda n: n("where", n.constant(~TRIANGLE, BOOL), n.constant(LOWEST), 0.0),
+    "positions": lambda n: n(
+        "le", n.constant(np.arange(5)[None], I64), n.constant(np.arange(5)[:, None], I64)
+    ),
+}
+OTHER: dict[str, Callable[[Any], Node]] = {
+    "the other triangle": lambda n: n.constant(TRIANGLE.T, BOOL),
+    "one row for all": lambda n: n.constant(TRIANGLE[:1], BOOL),
+    "of each head": lambda n: n.constant(np.stack([TRIANGLE, TRIANGLE.T]), BOOL),
+    "a bias too": lambda n: n.constant(np.where(TRIANGLE, 0.5, -np.inf)),
+    "not low enough": lambda n: n.constant(np.where(TRIANGLE, 0.0, -9.0)),
+    "strictly before": lambda n: n(
+        "le", n.constant(np.arange(5)[None], I64), n.constant(np.arange(5)[:, None] + 1, I64)
+    ),
+    "a parameter": lambda n: n.parameter(LENGTH, LENGTH),
+}
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_the_causal_mask_is_found(name: str, net: Any, becomes: Any) -> None:
+    after = becomes(canonical, _masked(net, CAUSAL[name](net)), "attention")
+    node = after[after.outputs[0]]
+    assert node["causal"]
+    assert len(node.inputs) == 3
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_other_masks_stay(name: str, net: Any, becomes: Any) -> None:
+    after = becomes(canonical, _masked(net, OTHER[name](net)), "attention")
+    assert not after[after.outputs[0]]["causal"]
+    assert len(after[after.outputs[0]].inputs) == 4
+
+
+def test_a_mask_that_allows_all_goes(net: Any, becomes: Any) -> None:
+    masks = (lambda n: n("full", shape=(5, 5), value=True, dtype=BOOL), lambda n: n.constant(0.0))
+    for mask in masks:
+        fresh = type(net)()
+        after = becomes(canonical, _masked(fresh, mask(fresh)), "attention")
+        assert len(after[after.outputs[0]].inputs) == 3
+
+
+def test_a_mask_that_forbids_all_stays(net: Any, becomes: Any) -> None:
+    mask = net("full", shape=(5, 5), value=False, dtype=BOOL)
+    after = becomes(canonical, _masked(net, mask), "attention")
+    assert len(after[after.outputs[0]].inputs) == 4

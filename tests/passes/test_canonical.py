@@ -40,6 +40,48 @@ MOVES: dict[str, tuple[Make, str]] = {
         lambda n, x: n("permute", n("permute", x, axes=(0, 2, 3, 1)), axes=(0, 3, 1, 2)),
         "",
     ),
+    "permute of joined axes": (
+        lambda n, x: n("permute", n("reshape", x, shape=(B, 24, 6)), axes=(0, 2, 1)),
+        "permute reshape",
+    ),
+    "permute that takes joined axes apart": (
+        lambda n, x: n("permute", n("reshape", x, shape=(B, 4, 2, 3, 6)), axes=(0, 2, 1, 3, 4)),
+        "reshape permute",
+    ),
+    "split of permuted axes": (
+        lambda n, x: n("reshape", n("permute", x, axes=(0, 2, 3, 1)), shape=(B, 6, 2, 3, 2, 2)),
+        "reshape permute",
+    ),
+    "permutes around a split": (
+        lambda n, x: n(
+            "permute",
+            n("reshape", n("permute", x, axes=(0, 2, 3, 1)), shape=(B, 6, 6, 2, 2)),
+            axes=(0, 3, 4, 1, 2),
+        ),
+        "reshape",
+    ),
+    "split, permuted, joined": (
+        lambda n, x: n(
+            "reshape",
+            n("permute", n("reshape", x, shape=(B, 2, 2, 6, 6)), axes=(0, 3, 1, 2, 4)),
+            shape=(B, 6, 4, 6),
+        ),
+        "permute",
+    ),
+    "split and joined otherwise": (
+        lambda n, x: n(
+            "reshape",
+            n("permute", n("reshape", x, shape=(B, 2, 2, 36)), axes=(0, 3, 1, 2)),
+            shape=(B, 6, 6, 4),
+        ),
+        "permute",
+    ),
+    "permute of axes and ones": (
+        lambda n, x: n(
+            "permute", n("reshape", x, shape=(B, 1, 4, 1, 6, 6, 1)), axes=(0, 3, 4, 6, 2, 1, 5)
+        ),
+        "permute reshape",
+    ),
     "permute of ones": (
         lambda n, x: n("permute", n("reshape", x, shape=(B, 1, 144)), axes=(1, 0, 2)),
         "reshape",

@@ -298,6 +298,13 @@ def _padded(draw: Draw, n: Any, x: Node) -> Node:
     return n("pad", x, low=(0,) * len(low), high=low, mode="constant", value=0.0)
 
 
+def _expanded(draw: Draw, n: Any, x: Node) -> Node:
+    """Repeat along axes of size 1, and along a new one in front."""
+    sizes = tuple(2 if s == 1 and draw(st.booleans()) else s for s in x.shape)
+    assume(x.tensor.rank < 6)
+    return n("expand", x, shape=((3, *sizes) if draw(st.booleans()) else sizes))
+
+
 def _softmax(draw: Draw, n: Any, x: Node) -> Node:
     fixed = [k for k, s in enumerate(x.shape) if isinstance(s, int)]
     assume(fixed)
@@ -311,7 +318,7 @@ def _combined(draw: Draw, n: Any, x: Node, values: list[Node]) -> Node:
 
 _STEPS = (
     _unary, _with_number, _divided, _with_parameter, _clamped, _permuted, _reshaped, _sliced,
-    _concatenated, _reduced, _rolled, _convolved, _layered, _padded, _softmax,
+    _concatenated, _reduced, _rolled, _convolved, _layered, _padded, _softmax, _expanded,
 )  # fmt: skip
 
 

@@ -200,10 +200,6 @@ def _flat(n: Any, x: Node) -> Node:
     return n("reshape", x, shape=(B, 144))
 
 
-def _wide(n: Any, x: Node) -> Node:
-    return n("expand", _slice(n, x, 2, 0, 1), shape=(3, *x.shape))
-
-
 SINKING: dict[str, tuple[Make, str]] = {
     "unary": (lambda n, x: _first(n, n("relu", _last(n, x))), "relu"),
     "unary with attributes": (
@@ -257,8 +253,6 @@ SINKING: dict[str, tuple[Make, str]] = {
         lambda n, x: n("add", _flat(n, x), _flat(n, n("exp", x))),
         "exp add reshape",
     ),
-    "expand": (lambda n, x: n("exp", _wide(n, x)), "slice exp expand"),
-    "expand, number": (lambda n, x: n("mul", 2.0, _wide(n, x)), "slice mul expand"),
     "sum": (lambda n, x: _first(n, n.reduce("sum", _last(n, x), 1, 2)), "sum"),
     "sum without axes": (
         lambda n, x: n.reduce("sum", _last(n, x), 1, 2, keepdims=False),
@@ -320,7 +314,79 @@ SINKING: dict[str, tuple[Make, str]] = {
     ),
 }  # fmt: skip
 
-ROWS = {**ALGEBRA, **JOINS, **PADDING, **SINKING}
+
+def _repeat(n: Any, x: Node, *front: int) -> Node:
+    """One row of x, for each row and some times more."""
+    return n("expand", _slice(n, x, 2, 0, 1), shape=(*front, *x.shape))
+
+
+BROADCASTS: dict[str, tuple[Make, str]] = {
+    "unary": (lambda n, x: n("exp", _repeat(n, x, 3)), "slice exp expand"),
+    "number": (lambda n, x: n("mul", 2.0, _repeat(n, x, 3)), "slice mul expand"),
+    "parameter": (
+        lambda n, x: n("mul", n.parameter(6), _repeat(n, x)), "slice mul expand",
+    ),
+    "parameter along what repeats": (
+        lambda n, x: n("mul", n.parameter(6, 1), _repeat(n, x)), "slice mul",
+    ),
+    "parameter along some of what repeats": (
+        lambda n, x: n("mul", n.parameter(6, 1), _repeat(n, x, 3)), "slice mul expand",
+    ),
+    "two": (
+        lambda n, x: n("add", _repeat(n, x), _repeat(n, n("exp", x))),
+        "slice exp add expand",
+    ),
+    "condition": (
+        lambda n, x: n("where", _bool(n, _repeat(n, x)), 1.0, _repeat(n, x)),
+        "slice gt where expand",
+    ),
+    "slice": (lambda n, x: _slice(n, _repeat(n, x), 1, 1, 3), "slice slice expand"),
+    "slice along what repeats": (lambda n, x: _slice(n, _repeat(n, x, 3), 3, 1, 3), "slice expand"),
+    "slice along what is new": (lambda n, x: _slice(n, _repeat(n, x, 3), 0, 1, 3), "slice expand"),
+    "reshape": (
+        lambda n, x: n("reshape", _repeat(n, x), shape=(B, 2, 2, 6, 6)), "slice reshape expand",
+    ),
+    "reshape that joins what repeats": (
+        lambda n, x: n("reshape", _repeat(n, x), shape=(B, 24, 6)), "slice expand reshape",
+    ),
+    "concat": (
+        lambda n, x: n("concat", _repeat(n, x), _repeat(n, n("exp", x)), axis=1),
+        "slice exp concat expand",
+    ),
+    "concat along what repeats": (
+        lambda n, x: n("concat", _repeat(n, x), _repeat(n, n("exp", x)), axis=2),
+        "slice expand exp expand concat",
+    ),
+    "concat with what does not repeat": (
+        lambda n, x: n("concat", _repeat(n, x), x, axis=1),
+        "slice expand concat",
+    ),
+    "cumsum": (lambda n, x: n("cumsum", _repeat(n, x, 3), axis=2), "slice cumsum expand"),
+    "cumsum along what repeats": (
+        lambda n, x: n("cumsum", _repeat(n, x), axis=2), "slice expand cumsum",
+    ),
+    "index": (
+        lambda n, x: n("index", _repeat(n, x), n("iota", shape=(3, 1), axis=0, dtype=I64),
+                       n.constant([[1, 0]], I64), axes=(2, 3)),
+        "slice index expand",
+    ),
+    "index of other axes": (
+        lambda n, x: n("index", _repeat(n, x), n.constant([1, 0, 1], I64), axes=(1,)),
+        "slice index expand",
+    ),
+}  # fmt: skip
+
+ROWS = {
+    f"{table}: {name}": row
+    for table, rows in (
+        ("algebra", ALGEBRA),
+        ("joins", JOINS),
+        ("padding", PADDING),
+        ("sinking", SINKING),
+        ("broadcasts", BROADCASTS),
+    )
+    for name, row in rows.items()
+}
 
 
 def prepared(graph: Graph) -> Graph:
