@@ -281,11 +281,31 @@ SCALARS: dict[str, tuple[Make, str]] = {
     "minus one times": (lambda n, x: n("mul", x, -1.0), "neg"),
     "sum with a negative": (lambda n, x: n("add", n("neg", x), n("exp", x)), "exp sub"),
     "minus minus": (lambda n, x: n("sub", x, n("neg", n("exp", x))), "exp add"),
+    "rsqrt of reciprocal": (
+        lambda n, x: n("sqrt", n("reciprocal", n("abs", x))),
+        "abs rsqrt",
+    ),
+    "reciprocal twice": (lambda n, x: n("reciprocal", n("reciprocal", x)), ""),
+    "product of negatives": (
+        lambda n, x: n("mul", n("neg", x), n("neg", n("exp", x))),
+        "exp mul",
+    ),
+    "quotient of negatives": (
+        lambda n, x: n("div", n("neg", x), n("neg", n("exp", x))),
+        "exp div",
+    ),
+    "square of a size": (lambda n, x: n("square", n("abs", n("neg", x))), "square"),
+    "size of a negative": (lambda n, x: n("abs", n("neg", x)), "abs"),
+    "not unequal": (lambda n, x: n("logical_not", n("ne", x, 1.0)), "eq"),
     "not equal": (lambda n, x: n("logical_not", n("eq", x, 1.0)), "ne"),
     "not less": (lambda n, x: n("logical_not", n("lt", x, 1.0)), "lt logical_not"),
     "not less, of integers": (
         lambda n, x: n("logical_not", n("lt", n("cast", x, dtype=I64), 1)),
         "cast ge",
+    ),
+    "xor of booleans": (
+        lambda n, x: n("bitwise_xor", n("gt", x, 0.0), n("ne", n("lt", x, 1.0), n("eq", x, 0.5))),
+        "gt lt eq logical_xor logical_xor",
     ),
     "and of booleans": (
         lambda n, x: n("bitwise_and", n("gt", x, 0.0), n("mul", n("lt", x, 1.0), n("ne", x, x))),
@@ -398,6 +418,37 @@ NORMS: dict[str, tuple[Make, str]] = {
         "permute layer_norm permute",
     ),
     "layer norm by var": (lambda n, x: _var_normalised(n, x, 0), "layer_norm"),
+    "layer norm by division and var": (
+        lambda n, x: n(
+            "div",
+            n("sub", x, _row_mean(n, x)),
+            n("sqrt", n("add", n("var", x, axes=(3,), correction=0, keepdims=True), 1e-5)),
+        ),
+        "layer_norm",
+    ),
+    "layer norm by rms norm": (
+        lambda n, x: n("rms_norm", n("sub", x, _row_mean(n, x)), axes_count=1, eps=1e-5),
+        "layer_norm",
+    ),
+    "rms norm of another mean": (
+        lambda n, x: n("rms_norm", n("sub", x, n.reduce("mean", x, 2, 3)), axes_count=1, eps=1e-5),
+        "mean sub rms_norm",
+    ),
+    "rms norm by division": (
+        lambda n, x: n("div", x, n("sqrt", n("add", _row_mean(n, n("mul", x, x)), 1e-6))),
+        "rms_norm",
+    ),
+    "softmax by reciprocal": (
+        lambda n, x: n(
+            "mul",
+            n("exp", n("sub", x, n.reduce("max_reduce", x, 1))),
+            n(
+                "reciprocal",
+                n.reduce("sum", n("exp", n("sub", x, n.reduce("max_reduce", x, 1))), 1),
+            ),
+        ),
+        "softmax",
+    ),
     "unbiased variance": (
         lambda n, x: _var_normalised(n, x, 1),
         "var mean sub add rsqrt mul",
@@ -521,6 +572,14 @@ def test_rule(name: str, net: Any, becomes: Any) -> None:
 def test_booleans(net: Any, becomes: Any) -> None:
     x = net.input(B, 3, dtype=BOOL)
     becomes(prepared, net.graph(net("add", x, net("bitwise_not", x))), "logical_not logical_or")
+
+
+@pytest.mark.parametrize(
+    ("op", "opposite"), [("lt", "ge"), ("le", "gt"), ("gt", "le"), ("ge", "lt")]
+)
+def test_opposites_of_integers(op: str, opposite: str, net: Any, becomes: Any) -> None:
+    x, y = net.input(B, 3, dtype=I64), net.input(3, dtype=I64, name="y")
+    becomes(prepared, net.graph(net("logical_not", net(op, x, y))), opposite)
 
 
 def test_a_reshape_by_a_symbolic_size(net: Any, becomes: Any) -> None:

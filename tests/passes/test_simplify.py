@@ -50,6 +50,23 @@ ALGEBRA: dict[str, tuple[Make, str]] = {
         lambda n, x: n("logical_not", n("logical_not", x)),
         "logical_not logical_not",
     ),
+    "bitwise_not twice": (
+        lambda n, x: n("bitwise_not", n("bitwise_not", _int(n, x))),
+        "cast",
+    ),
+    "bitwise_xor twice": (
+        lambda n, x: n(
+            "bitwise_xor", n("bitwise_xor", _int(n, x), _int(n, n("exp", x))), _int(n, n("exp", x))
+        ),
+        "cast",
+    ),
+    "pow 1": (lambda n, x: n("pow", x, 1.0), ""),
+    "abs of square": (lambda n, x: n("abs", n("square", x)), "square"),
+    "and with itself": (lambda n, x: n("logical_and", *[_bool(n, x)] * 2), "gt"),
+    "or True": (
+        lambda n, x: n("where", n("logical_or", _bool(n, x), n.constant(True, BOOL)), x, 0.0),
+        "",
+    ),
     "abs abs": (lambda n, x: n("abs", n("abs", x)), "abs"),
     "relu relu": (lambda n, x: n("relu", n("relu", x)), "relu"),
     "relu of square": (lambda n, x: n("relu", n("square", x)), "square"),
