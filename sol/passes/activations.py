@@ -14,7 +14,7 @@ from sol.ir.graph import Node
 from sol.ir.rewrite import Match, Rule, rule
 from sol.ir.rewriter import Rewriter
 
-_CLOSE = 1e-5  # of constants: models write 0.7071, 0.70710678, …; float32 holds 7 digits
+_CLOSE = 5e-7  # of constants: what float32 holds; 0.7071 for √½ would be another function
 _DEEPEST = 6  # products in products that are looked at
 
 _HALF, _ROOT_HALF, _ROOT_2_PI = 0.5, math.sqrt(0.5), math.sqrt(2 / math.pi)

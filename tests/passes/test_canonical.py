@@ -516,6 +516,10 @@ ACTIVATIONS: dict[str, tuple[Make, str]] = {
         lambda n, x: _gelu(n, x, lambda n, x, e: n("mul", n("mul", x, 0.25), e)),
         "mul erf add mul mul",
     ),
+    "gelu with few digits": (
+        lambda n, x: n("mul", n("mul", x, 0.5), n("add", n("erf", n("mul", x, 0.7071)), 1.0)),
+        "mul mul erf add mul",
+    ),
     "gelu by tanh, pow": (lambda n, x: _gelu_tanh(n, x, lambda n, x: n("pow", x, 3.0)), "gelu"),
     "gelu by tanh, products": (
         lambda n, x: _gelu_tanh(n, x, lambda n, x: n("mul", x, n("mul", x, x))),
