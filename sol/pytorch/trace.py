@@ -116,7 +116,7 @@ class Flat(nn.Module):
     def forward(self, *tensors: torch.Tensor) -> tuple[Any, ...]:
         """Call the network; the tensors of its result."""
         args, kwargs = unflatten(self._inputs, tensors)
-        leaves, tree = flatten(self._call(*args, **kwargs))
+        leaves, tree = flatten(self._call(*args, **kwargs), objects=True)
         self._report(tree)
         return tuple(leaves)
 

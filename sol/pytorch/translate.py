@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from sol.core.errors import SolError, UnsupportedError
-from sol.ir.graph import Builder, Node, TensorType
+from sol.ir.graph import Builder, Node, TensorType, types_of
 from sol.ops.registry import builder as new_builder
 from sol.pytorch.context import Context, Missing
 from sol.pytorch.rows import ROWS
@@ -162,14 +162,12 @@ def _readable(node: fx.Node) -> TensorType:
 
 
 def _computable(op: str, kind: Any) -> None:
-    """Sol computes in float32 and has no tensor without elements."""
+    """Sol computes in float32."""
     part = kind[0] if isinstance(kind, tuple) and kind else kind  # the others are by-products
     if not isinstance(part, TensorType):
         return
     if part.dtype.kind == "float" and part.dtype.name != "f32":
         raise UnsupportedError(op, f"Sol computes in float32, not in {part.dtype}")
-    if any(s == 0 for s in part.shape):
-        raise UnsupportedError(op, "a result without elements")
 
 
 def _checked(op: str, result: Any, kind: Any) -> Any:
@@ -178,4 +176,10 @@ def _checked(op: str, result: Any, kind: Any) -> Any:
     for got, wanted in pairs:
         if isinstance(got, Node) and isinstance(wanted, TensorType) and got.type != wanted:
             raise UnsupportedError(op, f"Sol infers {got.type}, PyTorch {wanted}")
+        if isinstance(got, Node) and got.op != "constant" and _is_empty(got):
+            raise UnsupportedError(op, "a result without elements")
     return result
+
+
+def _is_empty(node: Node) -> bool:
+    return any(size == 0 for kind in types_of(node) for size in kind.shape)

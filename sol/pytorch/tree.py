@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 
 from sol.core.errors import UnsupportedError
 
+_WRITTEN_IN_PYTHON = 1 << 9  # Py_TPFLAGS_HEAPTYPE
 _CONSTANTS = (
     type(None), bool, int, float, complex, str, bytes, type(Ellipsis), slice, range, type,
     enum.Enum, torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size,
@@ -64,36 +65,44 @@ class Branch:
 Tree = Leaf | Constant | Branch
 
 
-def flatten(value: Any, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[Any], Tree]:
+def flatten(value: Any, objects: bool = False) -> tuple[list[Any], Tree]:
     """The tensors of a nested value in order, and its structure.
 
-    `is_leaf` says what counts as a tensor beside tensors. Raises UnsupportedError for an object
-    that is neither a container nor a plain constant: Sol cannot know what is in it.
+    `objects` takes instances of Python classes apart as well, by their attributes: right for
+    results, which the network has just made (a key-value cache), and not for arguments, which it
+    may change. Raises UnsupportedError for what is neither a container nor a plain constant, for
+    Sol cannot know what is in it.
     """
     leaves: list[Any] = []
-    return leaves, _flatten(value, leaves, is_leaf or _is_tensor)
+    return leaves, _flatten(value, leaves, objects, ())
 
 
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
-
-
-def _flatten(value: Any, leaves: list[Any], is_leaf: Callable[[Any], bool]) -> Tree:
-    if is_leaf(value):
+def _flatten(value: Any, leaves: list[Any], objects: bool, above: tuple[int, ...]) -> Tree:
+    if isinstance(value, torch.Tensor):
         leaves.append(value)
         return Leaf(len(leaves) - 1)
     parts = _parts(value)
-    if parts is not None:
-        kind, keys, children, context = parts
-        branches = tuple(_flatten(c, leaves, is_leaf) for c in children)
-        return Branch(kind, type(value), keys, branches, context)
-    if isinstance(value, _CONSTANTS):
+    if parts is None and isinstance(value, _CONSTANTS):
         return Constant(value)
-    raise UnsupportedError(
-        f"a {type(value).__qualname__}",
-        "Sol does not know whether it holds tensors",
-        do="register it with torch.export.register_dataclass or torch.utils._pytree",
-    )
+    if parts is None and objects and _is_open(value):
+        parts = "object", tuple(vars(value)), list(vars(value).values()), None
+    if parts is None or id(value) in above:
+        raise UnsupportedError(
+            f"a {type(value).__qualname__}",
+            "Sol does not know whether it holds tensors",
+            do="register it with torch.export.register_dataclass or torch.utils._pytree",
+        )
+    kind, keys, children, context = parts
+    inside = (*above, id(value))
+    branches = tuple(_flatten(c, leaves, objects, inside) for c in children)
+    return Branch(kind, type(value), keys, branches, context)
+
+
+def _is_open(value: Any) -> bool:
+    """Whether an object is what its attributes are: a class in Python, neither module nor code."""
+    if isinstance(value, torch.nn.Module) or callable(value) or not hasattr(value, "__dict__"):
+        return False
+    return all(c.__flags__ & _WRITTEN_IN_PYTHON or c is object for c in type(value).__mro__)
 
 
 def _parts(value: Any) -> tuple[str, tuple[Any, ...], list[Any], Any] | None:
@@ -105,6 +114,8 @@ def _parts(value: Any) -> tuple[str, tuple[Any, ...], list[Any], Any] | None:
         return "dict", tuple(value), list(value.values()), None
     if cls is torch.Size:
         return None
+    if isinstance(value, dict) and dataclasses.is_dataclass(value):
+        return _fields(value)  # a transformers' output: a dictionary of the fields that are there
     if cls in pytree.SUPPORTED_NODES:
         children, context = pytree.SUPPORTED_NODES[cls].flatten_fn(value)
         return "registered", (), list(children), context
@@ -116,7 +127,7 @@ def _parts(value: Any) -> tuple[str, tuple[Any, ...], list[Any], Any] | None:
 
 
 def _fields(value: Any) -> tuple[str, tuple[Any, ...], list[Any], Any]:
-    if isinstance(value, dict):  # a transformers' output: a dictionary of the fields that are there
+    if isinstance(value, dict):
         return "mapping", tuple(value), list(value.values()), None
     names = tuple(f.name for f in dataclasses.fields(value))
     return "dataclass", names, [getattr(value, n) for n in names], None
@@ -138,6 +149,10 @@ def unflatten(tree: Tree, leaves: list[Any] | tuple[Any, ...]) -> Any:
             return tree.type(*children) if hasattr(tree.type, "_fields") else tree.type(children)
         case "registered":
             return pytree.SUPPORTED_NODES[tree.type].unflatten_fn(children, tree.context)
+        case "object":
+            made: Any = object.__new__(tree.type)
+            made.__dict__.update(zip(tree.keys, children))
+            return made
         case _:
             return _construct(tree, children)
 
