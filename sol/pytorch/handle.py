@@ -44,11 +44,11 @@ class Handle:
     @property
     def memory(self) -> Memory:
         """Bytes beside weights, inputs and outputs, for the batch of the example."""
-        threads = torch.get_num_threads()
         entry = self._session.entries[0] if self._session.entries else None
         if entry is None:
-            return Memory(0, threads, 0, 0)
+            return Memory(0, torch.get_num_threads(), 0, 0)
         self._session.ready(entry)
+        threads = entry.program.threads()
         executables, batch = entry.program.executables, _batch(entry)
         packed = sum(connect.packed_bytes(e) for e in executables)
         arenas = [

@@ -20,6 +20,7 @@ from sol.ir.graph import Graph
 from sol.pytorch.steps import Captured, Lifted, Parameter, SolStep, TorchStep, Value, reads
 from sol.pytorch.tree import Branch, Leaf, unflatten
 from sol.pytorch.types import TO_TORCH
+from sol.runtime.threads import count
 
 Tensors = Sequence[torch.Tensor]
 
@@ -82,8 +83,9 @@ class Program:
         raise AssertionError(f"no reference: {reference!r}")
 
     def threads(self) -> int:
-        """How many threads a call may use."""
-        return self._threads or torch.get_num_threads()
+        """How many threads a call uses: the option, SOL_THREADS, PyTorch's number; never more
+        than there are cores."""
+        return count(self._threads, torch.get_num_threads)
 
     # ---- running
 
