@@ -67,9 +67,21 @@ def settings() -> str:
 
     rows = ["| variable | values | default | what it is |", "|---|---|---|---|"]
     for knob in KNOBS:
-        default = {None: "", "": ""}.get(knob.default, f"`{knob.default}`")  # type: ignore[call-overload]
-        rows.append(f"| `{knob.variable}` | {knob.values} | {default} | {knob.help} |")
+        shown = _default(knob.default)
+        rows.append(f"| `{knob.variable}` | {knob.values} | {shown} | {knob.help} |")
     return "\n".join(rows) + "\n"
+
+
+def _default(value: object) -> str:
+    """A default as one would write it."""
+    match value:
+        case bool():
+            return f"`{int(value)}`"
+        case int() if value % 2**30 == 0:
+            return f"`{value // 2**30}GiB`"
+        case None | "":
+            return ""
+    return f"`{value}`"
 
 
 def errors() -> str:
