@@ -359,6 +359,8 @@ class Value:
     def vector_op(self, x: Expr) -> str:
         """A float or mask operation on lanes."""
         assert self.lane is not None
+        if _by_constant(x):
+            return self.quotient(x)
         if x.op in _INFIX and x.dtype == F32:
             return f"({self.of(x.args[0])} {_INFIX[x.op]} {self.of(x.args[1])})"
         if x.op == "neg":
@@ -374,8 +376,30 @@ class Value:
             return f"(~{vectors[0]})"
         return f"{self.printer.call(x.op, self.lane.width)}({', '.join(vectors)})"
 
+    def quotient(self, x: Expr) -> str:
+        """x / c for a constant c as x * high + x * low, with high + low = 1 / c to twice the digits.
+
+        As exact as the division to within a rounding, and a fraction of its time. `high` is cut
+        towards zero, so that both parts have the sign of c and infinities do not cancel.
+        """
+        dividend = self.of(x.args[0])
+        if not dividend.isidentifier():
+            name = self.printer.fresh()
+            kind = self.printer.type_of(x.args[0], self.lane)
+            self.printer.line(f"const {kind} {name} = {dividend};")
+            dividend = self.memo[x.args[0]] = name
+        exact = 1.0 / float(np.float32(x.args[1].value))
+        high = np.float32(exact)
+        if abs(float(high)) > abs(exact):
+            high = np.nextafter(high, np.float32(0))
+        low = exact - float(high)
+        product = f"{dividend} * {literal(float(high), F32)}"
+        return f"({product} + {dividend} * {literal(low, F32)})" if low else f"({product})"
+
     def scalar_op(self, x: Expr) -> str:
         """An operation on scalars of any type."""
+        if _by_constant(x):
+            return self.quotient(x)
         texts = [self.of(a) for a in x.args]
         kind = x.args[0].dtype.kind
         if x.op in _COMPARE:
@@ -400,6 +424,13 @@ class Value:
             text = f"({texts[0]} {_INFIX[x.op]} {texts[1]})"
             return f"(({scalar_type(x.dtype)}){text})" if x.dtype.bytes < 4 else text
         return f"{self.printer.call(x.op, 1)}({', '.join(texts)})"
+
+
+def _by_constant(x: Expr) -> bool:
+    """Whether x divides by a constant whose reciprocal is far from the ends of float32."""
+    if x.op != "div" or x.dtype != F32 or x.args[1].op != "const":
+        return False
+    return 2.0**-100 < abs(x.args[1].value) < 2.0**100
 
 
 def _natural(x: Expr) -> bool:

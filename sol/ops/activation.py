@@ -47,11 +47,11 @@ def _clipped(x: Expr, low: float, high: float) -> Expr:
 
 
 def _hardswish(node: Node, x: Expr) -> Expr:
-    return x * _clipped(x + 3.0, 0.0, 6.0) * (1 / 6)
+    return x * _clipped(x + 3.0, 0.0, 6.0) / 6.0
 
 
 def _hardsigmoid(node: Node, x: Expr) -> Expr:
-    return _clipped(x + 3.0, 0.0, 6.0) * (1 / 6)
+    return _clipped(x + 3.0, 0.0, 6.0) / 6.0
 
 
 def _mish(node: Node, x: Expr) -> Expr:

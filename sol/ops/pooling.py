@@ -111,7 +111,7 @@ def _compute_avg_pool(node: Node, index: Index, x: Read) -> Expr:
     total = over("sum", bound, where(valid, element, const(0, node.dtype)))
     divisor: int | None = node["divisor"]
     if divisor is not None:
-        return total * (1 / divisor)
+        return total / float(divisor)
     counts = [
         _count(place, axis, node, extent)
         for axis, (place, extent) in enumerate(zip(index[2:], x.shape[2:]))
@@ -136,7 +136,7 @@ def _divided(total: Expr, counts: Sequence[Expr], dtype: DType) -> Expr:
     known = prod(int(c.value) for c in counts if c.op == "const")
     varying = [cast(c, dtype) for c in counts if c.op != "const"]
     if not varying:
-        return total * (1.0 / known)
+        return total / float(known)
     count = varying[0]
     for c in varying[1:]:
         count = count * c

@@ -62,7 +62,7 @@ def _compute_mean(node: Node, index: Index, x: Read) -> Expr:
     count = product(x.shape[a] for a in node["axes"])
     total = over("sum", bound, x(*inner))
     if isinstance(count, int):
-        return total * (1 / count if count else float("nan"))
+        return total / (float(count) if count else float("nan"))
     return total / cast(size(count), node.dtype)
 
 
