@@ -15,10 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sol.core.dtypes import F32
-from sol.ir.expr import Expr, axis, const, load
+from sol.ir.expr import Expr, apply, axis, const, load
 from sol.ir.expr import local_value as local
-from sol.ir.loop import For, Let, Set, Stmt, Store, Var
+from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var
 from sol.lower.ranges import size_expr
+
+_LONG = 640  # products that are added up in one go
+_LONGEST_SUM = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,51 +47,54 @@ def micro_kernel(
     out: str,
     resume: Expr | None = None,
 ) -> tuple[Stmt, ...]:
-    """Statements that leave the tile in `out` at target(p, j, lane);
+    """Statements that leave the tile in `out` at target(p, j, lane).
 
-    where `resume` holds, accumulation goes on from what is there.
+    Where `resume` holds the tile is added to what is there. A long sum over k is added up in parts
+    the same way: the rounding error of a sum grows with its length.
     """
     lane = axis("lane", tile.lanes)
+    parts = -(-depth // _LONGEST_SUM) if isinstance(depth, int) and depth > _LONG else 1
+    if parts == 1:
+        end = depth if isinstance(depth, Expr) else size_expr(depth)
+        body = _part(tile, lane, const(0), end, target, out, resume)
+    else:
+        assert isinstance(depth, int)
+        part, length = axis("part", parts), -(-depth // parts)
+        first = part * length
+        last = apply("min", first + length, const(depth))
+        again = (part > 0) if resume is None else (part > 0) | resume
+        part_body = _part(tile, lane, first, last, target, out, again)
+        body = (For(part, const(0), const(parts), part_body),)
+    return (For(lane, const(0), const(tile.lanes), body, tile.lanes),)
+
+
+def _part(
+    tile: Micro,
+    lane: Expr,
+    first: Expr,
+    last: Expr,
+    target: Callable[[int, int, Expr], Expr],
+    out: str,
+    resume: Expr | None,
+) -> tuple[Stmt, ...]:
+    """One sum over k in [first, last): accumulators from zero, at the end to the tile."""
     k = axis("k", 1 << 31)
     names = [[f"acc_{p}_{j}" for j in range(tile.vectors)] for p in range(tile.rows)]
     body: list[Stmt] = [Var(n, const(0.0), tile.lanes) for row in names for n in row]
-    if resume is not None:
-        body.append(_resume(tile, names, target, out, lane, resume))
     step: list[Stmt] = [
         Let(f"w_{j}", load("@" + tile.w_name, F32, tile.w(k, j, lane))) for j in range(tile.vectors)
     ]
     for p in range(tile.rows):
-        a = load("@" + tile.a_name, F32, tile.a(p, k))
-        step.append(Let(f"a_{p}", a))
+        step.append(Let(f"a_{p}", load("@" + tile.a_name, F32, tile.a(p, k))))
         for j in range(tile.vectors):
-            step.append(
-                Set(
-                    names[p][j],
-                    local(names[p][j], F32, True)
-                    + local(f"a_{p}", F32) * local(f"w_{j}", F32, True),
-                )
-            )
-    end = depth if isinstance(depth, Expr) else size_expr(depth)
-    body.append(For(k, const(0), end, tuple(step)))
-    for p in range(tile.rows):
-        for j in range(tile.vectors):
-            body.append(Store(out, target(p, j, lane), local(names[p][j], F32, True)))
-    return (For(lane, const(0), const(tile.lanes), tuple(body), tile.lanes),)
-
-
-def _resume(
-    tile: Micro,
-    names: list[list[str]],
-    target: Callable[[int, int, Expr], Expr],
-    out: str,
-    lane: Expr,
-    condition: Expr,
-) -> Stmt:
-    from sol.ir.loop import If
-
-    loads = [
-        Set(names[p][j], load("@" + out, F32, target(p, j, lane)))
-        for p in range(tile.rows)
-        for j in range(tile.vectors)
+            product = local(f"a_{p}", F32) * local(f"w_{j}", F32, True)
+            step.append(Set(names[p][j], local(names[p][j], F32, True) + product))
+    body.append(For(k, first, last, tuple(step)))
+    places = [
+        (names[p][j], target(p, j, lane)) for p in range(tile.rows) for j in range(tile.vectors)
     ]
-    return If(condition, tuple(loads))
+    if resume is not None:
+        sums = (Set(n, local(n, F32, True) + load("@" + out, F32, t)) for n, t in places)
+        body.append(If(resume, tuple(sums)))
+    body.extend(Store(out, t, local(n, F32, True)) for n, t in places)
+    return tuple(body)

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from sol.core.dims import Dim, Shape
-from sol.ir.expr import Expr, const, walk
+from sol.core.errors import UnsupportedError
+from sol.ir.expr import Expr, const, from_linear, walk
 from sol.ir.graph import Graph, Node, types_of
 from sol.plan.inline import Inliner, axes_for
 
@@ -31,11 +32,18 @@ def is_splittable(graph: Graph, stored: Collection[str]) -> bool:
     if any(_image_axis(t.shape) is None for n in graph for t in types_of(n)):
         return False
     inline = Inliner(graph, frozenset(n.name for n in graph))
-    return all(
-        _independent(graph, node, inline)
-        for node in graph
-        if node.name not in graph.static and node.inputs
-    )
+    minor: dict[str, bool] = {}
+    for node in graph:
+        if node.name in graph.static or not node.inputs:
+            minor[node.name] = False
+            continue
+        found = next(
+            (m for m in (False, True) if _independent(graph, node, inline, minor, m)), None
+        )
+        if found is None:
+            return False
+        minor[node.name] = found
+    return not any(minor[o] for o in graph.outputs)
 
 
 def _image_axis(shape: Shape) -> int | None:
@@ -51,35 +59,45 @@ def _image_axis(shape: Shape) -> int | None:
     return axes[0] if len(axes) == 1 and extent.const == 0 else None
 
 
-def _independent(graph: Graph, node: Node, inline: Inliner) -> bool:
+def _independent(
+    graph: Graph, node: Node, inline: Inliner, minor: Mapping[str, bool], mine: bool
+) -> bool:
+    """Whether all that an element reads belongs to its own image.
+
+    minor: for each value before, whether images are innermost on the axis that counts them (element
+    i is of image i % B) or outermost (of i // elements per image); mine: the same for this node.
+    """
+    if node.op in ("scan", "item", "attention", "masked_attention") and mine:
+        return False
     if node.op == "scan":
         return _image_axis(graph[node.inputs[0]].shape) in (-1, 0 if node["batch_first"] else 1)
     if node.op == "item":
         return True
     if node.op in ("attention", "masked_attention"):
         positions = {_image_axis(graph[i].shape) for i in node.inputs} | {_image_axis(node.shape)}
-        return positions <= {0, -1}
+        return positions <= {0, -1} and not any(minor[i] for i in node.inputs)
     try:
         value = inline.meaning(node.name, axes_for(node))
-    except Exception:  # no expression: nothing is known
+    except UnsupportedError:  # no expression: nothing is known
         return False
-    mine = _image(node.shape, axes_for(node))
+    image = _image(node.shape, axes_for(node), mine)
     for part in walk(value):
-        if part.op != "load":
-            continue
-        image = _image(graph[part.value].shape, part.args)
-        if image is not None and image is not mine:
-            return False
+        if part.op == "load":
+            other = _image(graph[part.value].shape, part.args, minor[part.value])
+            if other is not None and other is not image:
+                return False
     return True
 
 
-def _image(shape: Shape, index: tuple[Expr, ...]) -> Expr | None:
+def _image(shape: Shape, index: tuple[Expr, ...], minor: bool) -> Expr | None:
     """The image that an index belongs to; None for values that do not depend on the batch."""
     position = _image_axis(shape)
     if position is None or position < 0:
         return None
     extent = shape[position]
     assert isinstance(extent, Dim)
+    if minor:
+        return index[position] % from_linear(Dim(1), {})
     return index[position] // const(extent.coef)
 
 
