@@ -29,7 +29,7 @@ from sol.ir.graph import Graph
 from sol.kernels.attention import lower_attention
 from sol.kernels.gemm import lower_contraction
 from sol.kernels.pack import Packing
-from sol.kernels.recurrent import describe_scan, lower_scan
+from sol.kernels.recurrent import lower_scan
 from sol.lower.cluster import Lowered, lower_group, part_group
 from sol.observe import Observer, observers
 from sol.ops.reference import evaluate_nodes
@@ -132,8 +132,8 @@ def _lower_cluster(
         attention = lower_attention(plan, cluster, device, widths)
         return Made(cluster, (attention.lowered,), None, attention.why)
     if cluster.kind == "recurrent":
-        steps = lower_scan(plan, cluster, device, widths)
-        return Made(cluster, steps, None, describe_scan(plan, cluster, device))
+        recurrence = lower_scan(plan, cluster, device, widths)
+        return Made(cluster, recurrence.calls, None, recurrence.why)
     name = cluster.values[-1]
     group = part_group(plan, name) if "@" in name else planned.groups[name]
     return Made(

@@ -33,18 +33,24 @@ from sol.ops.cells import CELLS, Cell
 from sol.plan.inline import Inliner
 from sol.plan.records import Cluster, Plan
 
-_SHARED_WEIGHTS = (
-    1 << 16
-)  # elements of W_hh from which a step of time is worth a step of the program
+_MOST_ROWS = 4  # of a block that runs through all steps: few, so that batches fall into even shares
 _MOST_STEPS = 1024  # of the program, for one scan
 _MOVING = "+"  # before the name of a value whose buffer is passed from its current step on
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
-    """One scan: its operands by name, its sizes, and its register tile.
+class Recurrence:
+    """A lowered scan: the calls of kernels one after the other, and why in this way."""
 
-    hidden: units; block: units of one block of the packed weight. rows x vectors accumulators.
+    calls: tuple[Lowered, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """One scan: its results by name, its sizes, its form and its register tile.
+
+    hidden: units; block: units of one block of the packed weight; rows: images of one tile.
     """
 
     node: Node
@@ -54,8 +60,9 @@ class Scan:
     images: Size
     hidden: int
     block: int
-    rows: int
     lanes: int
+    shared: bool
+    rows: int
 
     @property
     def gates(self) -> str:
@@ -109,37 +116,41 @@ def describe(graph: Graph, cluster: Cluster, device: CpuDevice) -> Scan:
     time, images = gates.shape[:2][:: -1 if node["batch_first"] else 1]
     assert isinstance(hidden, int)
     assert isinstance(columns, int)
-    lanes = device.vector_lanes(4)
-    vectors = columns // lanes
-    rows = max(1, (device.vector_registers - vectors - 1) // vectors)
     results = {graph[v]["index"]: v for v in cluster.values}
     names = tuple(results[k] for k in range(cell.states))
-    return Scan(node, cell, names, time, images, hidden, columns // cell.gates, rows, lanes)
+    lanes = device.vector_lanes(4)
+    shared = is_shared(time, weight, device)
+    vectors = columns // lanes
+    fitting = (device.vector_registers - vectors - 1) // vectors
+    rows = max(1, fitting if shared else min(fitting, _MOST_ROWS))
+    return Scan(
+        node, cell, names, time, images, hidden, columns // cell.gates, lanes, shared, rows
+    )  # fmt: skip
+
+
+def is_shared(time: Size, weight: Node, device: CpuDevice) -> bool:
+    """Whether threads share the hidden units of each step of time: W_hh fills the L2 cache of one
+    core, and there are not too many steps.
+    """
+    blocks, hidden, columns = weight.shape
+    assert isinstance(blocks, int)
+    assert isinstance(hidden, int)
+    assert isinstance(columns, int)
+    few = isinstance(time, int) and time <= _MOST_STEPS
+    return few and blocks > 1 and blocks * hidden * columns * F32.bytes >= device.l2
 
 
 def lower_scan(
     plan: Plan, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...]
-) -> tuple[Lowered, ...]:
+) -> Recurrence:
     """The kernels of a recurrent cluster: one, or one for each step of time."""
     scan = describe(plan.graph, cluster, device)
-    if is_shared(scan):
-        return _shared(plan, scan, widths)
-    return (_whole(plan, scan, widths),)
-
-
-def describe_scan(plan: Plan, cluster: Cluster, device: CpuDevice) -> str:
-    """How a recurrent cluster is computed, for `explain`."""
-    scan = describe(plan.graph, cluster, device)
     tile = f"tile {scan.rows}x{scan.columns}"
-    if is_shared(scan):
-        return f"{tile}, threads share the hidden units of each of {scan.time} steps of time"
-    return f"{tile}, {scan.rows} images per unit run through all steps of time"
-
-
-def is_shared(scan: Scan) -> bool:
-    """Whether threads share the hidden units of each step of time."""
-    few = isinstance(scan.time, int) and scan.time <= _MOST_STEPS
-    return few and scan.blocks > 1 and scan.hidden * scan.columns * scan.blocks >= _SHARED_WEIGHTS
+    if scan.shared:
+        why = f"{tile}, threads share the hidden units of each of {scan.time} steps of time"
+        return Recurrence(_shared(plan, scan, widths), why)
+    why = f"{tile}, a unit takes {scan.rows} images through all steps of time"
+    return Recurrence((_whole(plan, scan, widths),), why)
 
 
 # ---- the two forms -------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from sol.plan.layout import choose_orders, place_values
 from sol.plan.memory import Arena, Lifetime, plan_arena
 from sol.plan.prepare import prepare_graph
 from sol.plan.records import Buffer, Cluster, Place, Plan
-from sol.plan.scan import split_recurrent
+from sol.plan.recurrent import split_recurrent
 
 
 @dataclass(frozen=True)
