@@ -377,7 +377,7 @@ class Value:
         return f"{self.printer.call(x.op, self.lane.width)}({', '.join(vectors)})"
 
     def quotient(self, x: Expr) -> str:
-        """x / c for a constant c as x * high + x * low, with high + low = 1 / c to twice the digits.
+        """x / c for a constant c as x * high + x * low: high + low is 1 / c to twice the digits.
 
         As exact as the division to within a rounding, and a fraction of its time. `high` is cut
         towards zero, so that both parts have the sign of c and infinities do not cancel.
@@ -430,7 +430,8 @@ def _by_constant(x: Expr) -> bool:
     """Whether x divides by a constant whose reciprocal is far from the ends of float32."""
     if x.op != "div" or x.dtype != F32 or x.args[1].op != "const":
         return False
-    return 2.0**-100 < abs(x.args[1].value) < 2.0**100
+    divisor: float = abs(x.args[1].value)
+    return 2.0**-100 < divisor < 2.0**100
 
 
 def _natural(x: Expr) -> bool:
