@@ -37,8 +37,9 @@ types: $(STAMP)-test ## mypy --strict
 check: $(STAMP)-test ## pytest
 	@$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-docs: $(STAMP)-test ## write the generated pages of docs/ anew
+docs: $(STAMP)-test ## write the generated pages and the outputs on pages of docs/ anew
 	@$(VENV)/bin/python -m sol.ops.docs > docs/operators.md
+	@$(VENV)/bin/python -m tests.docs.pages --renew
 
 bench: $(STAMP)-bench ## Sol against its rivals: make bench BENCH_ARGS="vgg16 --batch 1 16"
 	@$(VENV)/bin/sol bench $(BENCH_ARGS)
