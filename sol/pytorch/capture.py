@@ -21,6 +21,7 @@ from sol.pytorch.single import holds_for_one, same, unchanged
 from sol.pytorch.steps import Captured
 from sol.pytorch.trace import Signature, describe, trace
 
+_DEPENDS_ON_VALUES = "GuardOnDataDependentSymNode"  # fixed sizes would not help
 _BATCH = "batch size B"  # what reasons say where fixed sizes would help
 
 
@@ -47,7 +48,7 @@ def capture(
     captured, reason = _attempt(model, call, signature)
     if captured is not None and not _hindered_by_batch(captured):
         return captured
-    if not signature.symbolic:
+    if not signature.symbolic or _DEPENDS_ON_VALUES in reason:
         raise NotCaptured("the network", reason)
     fixed, fixed_reason = _attempt(model, call, signature.fixed())
     if fixed is None and captured is None:

@@ -162,7 +162,16 @@ class _Cutter:
         args = fx.node.map_arg(node.args, self._argument)
         kwargs = tuple((k, fx.node.map_arg(v, self._argument)) for k, v in node.kwargs.items())
         self.steps.append(
-            TorchStep(target_name(node), args, kwargs, node.name, reason, origin(node), view)
+            TorchStep(
+                target_name(node),
+                args,
+                kwargs,
+                node.name,
+                reason,
+                origin(node),
+                view,
+                _is_random(node),
+            )
         )
         self.made.add(node)
 
@@ -246,6 +255,11 @@ def _needed(traced: Traced, targets: set[fx.Node]) -> list[fx.Node]:
             found.add(node)
             found.update(node.all_input_nodes)
     return [n for n in order if n in found]
+
+
+def _is_random(node: fx.Node) -> bool:
+    tags = getattr(node.target, "tags", ())
+    return torch.Tag.nondeterministic_seeded in tags
 
 
 def target_name(node: fx.Node) -> str:

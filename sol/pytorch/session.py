@@ -323,8 +323,8 @@ def _any_batch(signature: Signature) -> Signature:
 
 
 def _shares(captured: Captured) -> bool:
-    """Whether memory is written, or a result may be on that of an argument or another result."""
-    return bool(captured.mutations) or len(captured.own) < len(captured.results)
+    """Whether a call needs a closer look (`_why_not_sharing`): memory that is written or shared."""
+    return bool(captured.mutations) or captured.random or len(captured.own) < len(captured.results)
 
 
 def _why_not_sharing(
@@ -333,6 +333,8 @@ def _why_not_sharing(
     """Cases in which writing or sharing memory needs the network's own way of doing it."""
     if gradient and (captured.mutations or captured.hidden):
         return "gradients through a network that writes memory, or shares it between results"
+    if gradient and captured.random:
+        return "gradients through a network that draws random numbers"
     if any(a is not b for a, b in zip(given, tensors)):
         return "an argument that is not row-major in a network that writes or shares memory"
     if any(isinstance(t, int) for t, _ in captured.mutations) and shares_memory(given):

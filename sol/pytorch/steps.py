@@ -64,6 +64,7 @@ class TorchStep:
     reason: str
     origin: str = ""
     view: bool = False
+    random: bool = False
 
 
 Step = SolStep | TorchStep
@@ -130,6 +131,11 @@ class Captured:
         """For each of `own` a place where it stands among the results."""
         names = [r.name if isinstance(r, Value) else "" for r in self.results]
         return tuple(map(names.index, self.own))
+
+    @cached_property
+    def random(self) -> bool:
+        """Whether PyTorch draws random numbers in a step: two runs differ."""
+        return any(isinstance(s, TorchStep) and s.random for s in self.steps)
 
     @cached_property
     def hidden(self) -> bool:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
+from torch.export import _trace as export_trace
 from torch.export.graph_signature import InputKind, OutputKind
 
 from sol.core.errors import UnsupportedError
@@ -164,11 +165,17 @@ def _quiet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
+        vars(export_trace)["print"] = _unprinted  # it prints the graph of a failure to stderr
         try:
             yield
         finally:
+            vars(export_trace).pop("print", None)
             for logger, level in zip(loggers, levels):
                 logger.setLevel(level)
+
+
+def _unprinted(*_: Any, **__: Any) -> None:
+    pass
 
 
 @functools.cache
