@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from sol.bench.zoo import Network
-from sol.core.errors import InputError
+from sol.core.errors import InputError, SolError
 
 Array = NDArray[Any]
 
@@ -129,7 +129,15 @@ def _sol(network: Network, setting: Setting) -> Runner:
     from sol.pytorch import optimize
 
     fast = optimize(network.module, *network.args, example_kwargs=network.kwargs, progress=False)
-    return _module_runner(fast, network)
+    runner = _module_runner(fast, network)
+    handle: Any = fast.sol
+    report = handle.explain()
+    if not report.programs and not report.in_parts:
+        reasons = [reason for _, reason in (*report.refused, *report.fallbacks)]
+        raise SolError(f"nothing runs in Sol: {reasons[0] if reasons else 'no reason known'}")
+    left = sum(len(p.left) for p in report.programs)
+    note = f"{left} operators stay in PyTorch" if left else ""
+    return replace(runner, note="only parts of it run in Sol" if report.in_parts else note)
 
 
 # ---------------------------------------------------------------------------------------- engines

@@ -16,3 +16,6 @@ from sol.ops import shuffle as shuffle
 from sol.ops import sources as sources
 from sol.ops import statistics as statistics
 from sol.ops.registry import OPS as OPS
+
+# later additions are operators that only plans contain (plan/prepare.py)
+PUBLIC = frozenset(OPS)

@@ -45,7 +45,7 @@ def page() -> str:
     parts = [_HEAD]
     for kind in get_args(Kind):
         title, remark = _KINDS[kind]
-        entries = [e for e in sol.ops.OPS.values() if e.kind == kind]
+        entries = [e for e in sol.ops.OPS.values() if e.kind == kind and e.name in sol.ops.PUBLIC]
         parts.append(f"## {title}\n\n{remark}\n")
         parts.append("\n".join(map(_line, entries)) + "\n")
     return "\n".join(parts)
