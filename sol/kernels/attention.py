@@ -121,7 +121,7 @@ def _unit(kernel: Context, share: Expr, per_share: int) -> tuple[Stmt, ...]:
     first = share * per_share
     stmts: list[Stmt] = []
     if kernel.blocks == 1:
-        everything = Keys(const(0), const(0), const(cut.keys))
+        everything = Keys(const(0), const(cut.keys))
         stmts.extend(_pack(kernel, everything))
     if whole:
         block = Block(number * cut.width, cut.width, cut.vectors, cut.width)
@@ -143,26 +143,22 @@ def _when(condition: Expr, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
 
 def _block(kernel: Context, block: Block) -> tuple[Stmt, ...]:
     """All of one block of queries."""
-    keys = kernel.head.sizes()[1]
-    number = axis("key_block", kernel.blocks)
+    one = kernel.blocks == 1
+    number = const(0) if one else axis("key_block", kernel.blocks)
     first = number * kernel.cut.keys
     end = _reached(kernel, block)
-    present = apply("min", const(kernel.cut.keys), end - first)
-    span = Keys(number, first, present)
+    span = Keys(first, apply("min", const(kernel.cut.keys), end - first))
     body = (
-        *(_pack(kernel, span) if kernel.blocks > 1 else ()),
+        *(() if one else _pack(kernel, span)),
         *_scores(kernel, block, span),
         *softmax(kernel, block, span),
-        *(_decay(kernel, block) if kernel.blocks > 1 else ()),
+        *(() if one else _decay(kernel, block)),
         *_values(kernel, block, span),
     )
-    blocks = (end + (kernel.cut.keys - 1)) // kernel.cut.keys if keys > 1 else const(1)
-    return (
-        *_queries(kernel, block),
-        *(_start(kernel, block) if kernel.blocks > 1 else ()),
-        For(number, const(0), blocks, body),
-        *_finish(kernel, block),
-    )
+    if not one:
+        blocks = (end + (kernel.cut.keys - 1)) // kernel.cut.keys
+        body = (*_start(kernel, block), For(number, const(0), blocks, body))
+    return (*_queries(kernel, block), *body, *_finish(kernel, block))
 
 
 def _reached(kernel: Context, block: Block) -> Expr:
@@ -189,21 +185,29 @@ def _pack(kernel: Context, keys: Keys) -> tuple[Stmt, ...]:
         copy = Output("keys", row * depth + head.depth, substitute(head.k, here))
         stmts.extend(nest(kernel.builder, (head.depth,), (copy,)))
     if "v" in kernel.packed:
-        column = axis("wide", kernel.pitch)
-        value = substitute(head.v, {**here, head.column: column})
-        filled = where(column < columns, value, const(0.0))
-        copy = Output("values", row * kernel.pitch + column, filled)
-        stmts.extend(nest(kernel.builder, (column,), (copy,)))
+        start = row * kernel.pitch
+        copy = Output("values", start + head.column, substitute(head.v, here))
+        stmts.extend(nest(kernel.builder, (head.column,), (copy,)))
+        stmts.extend(_zeros(kernel, "values", start + columns, kernel.pitch - columns))
     return (For(row, const(0), keys.present, tuple(stmts)),) if stmts else ()
 
 
 def _queries(kernel: Context, block: Block) -> tuple[Stmt, ...]:
     """The block's queries, transposed and scaled; lanes without a query are 0."""
-    head, lane = kernel.head, axis("place", block.width)
-    value = substitute(head.q, {head.query: block.first + lane})
-    filled = where(lane < block.queries, value, const(0.0))
-    copy = Output("query", head.depth * block.width + lane, filled)
-    return nest(kernel.builder, (head.depth, lane), (copy,))
+    head, place = kernel.head, axis("place", block.queries)
+    start = head.depth * block.width
+    value = substitute(head.q, {head.query: block.first + place})
+    code = nest(kernel.builder, (place,), (Output("query", start + place, value),))
+    rest = _zeros(kernel, "query", start + block.queries, block.width - block.queries)
+    return (For(head.depth, const(0), const(head.sizes()[2]), (*code, *rest)),)
+
+
+def _zeros(kernel: Context, array: str, start: Expr, count: int) -> tuple[Stmt, ...]:
+    """What fills the last vector, so that nothing arbitrary is computed with."""
+    if not count:
+        return ()
+    place = axis("gap", count)
+    return nest(kernel.builder, (place,), (Output(array, start + place, const(0.0)),))
 
 
 # ---- the two products ----------------------------------------------------------------------------

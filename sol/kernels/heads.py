@@ -82,9 +82,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Keys:
-    """A block of keys: its number, its first one, and how many there are."""
+    """A block of keys: its first one, and how many there are."""
 
-    number: Expr
     first: Expr
     present: Expr
 
