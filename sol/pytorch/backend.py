@@ -57,6 +57,11 @@ class _Part:
         self._bound: tuple[Any, ...] = ()
         self._session: Session | None = None
 
+    @property
+    def session(self) -> Session | None:
+        """The session of this graph, once it was called."""
+        return self._session
+
     def __call__(self, *args: Any) -> Any:
         """Run the graph."""
         parameters = tuple(args[n] for n in self._kept)
@@ -87,6 +92,28 @@ class _Part:
         for place, (tensor, axis) in self._sizes.items():
             found[place] = found[tensor].shape[axis]
         return [found[n] for n in range(len(found))]
+
+
+class Parts:
+    """A network that cannot be read whole, run by torch.compile with Sol as its backend."""
+
+    def __init__(self, call: Callable[..., Any], options: dict[str, Any]) -> None:
+        self._options = options
+        self._parts: list[_Part] = []
+        self._call = torch.compile(call, backend=self._take)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the network."""
+        return self._call(*args, **kwargs)
+
+    def _take(self, module: fx.GraphModule, examples: Sequence[Any]) -> _Part:
+        self._parts.append(_Part(module, examples, self._options))
+        return self._parts[-1]
+
+    @property
+    def sessions(self) -> list[Session]:
+        """Those of the graphs that were called."""
+        return [p.session for p in self._parts if p.session is not None]
 
 
 class _Owner(nn.Module):

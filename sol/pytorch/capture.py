@@ -64,8 +64,10 @@ def _attempt(
     model: nn.Module, call: Callable[..., Any], signature: Signature
 ) -> tuple[Captured | None, str]:
     try:
-        with unchanged(model):
+        with unchanged(model) as changed:
             captured = cut(trace(model, call, signature), signature)
+        if changed:
+            raise UnsupportedError("forward", f"it sets {', '.join(sorted(changed)[:3])}")
     except Exception as error:  # torch.export raises many kinds; all mean the same here
         return None, f"{describe(signature)}: {_first_line(error)}"
     if signature.symbolic and _takes_one(model, call, captured):

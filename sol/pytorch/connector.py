@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 
 from sol.ir.graph import Graph
 from sol.pytorch import connect, store
+from sol.pytorch.backend import Parts
 from sol.pytorch.program import Compile, Executable
 from sol.pytorch.session import Session
 
@@ -32,10 +32,14 @@ class Connector:
         """A session of the module whose original forward is `call`."""
         made = Session(
             model, call, compile_graph=self.compiler(), fingerprint=connect.fingerprint,
-            read=store.read, threads=dict(self.options).get("threads"), parts=in_parts,
+            read=store.read, threads=dict(self.options).get("threads"), parts=self.in_parts,
         )  # fmt: skip
         made.connect = Connector(self.options)
         return made
+
+    def in_parts(self, call: Callable[..., Any]) -> Parts:
+        """A network that cannot be read whole, by torch.compile and Sol's backend."""
+        return Parts(call, dict(self.options))
 
     def compiler(self) -> Compile:
         """Compiles a graph with these options."""
@@ -44,10 +48,3 @@ class Connector:
             return connect.compile_with(graph, dict(self.options), self.progress)
 
         return compile_
-
-
-def in_parts(call: Callable[..., Any]) -> Callable[..., Any]:
-    """A network that cannot be read whole, by torch.compile: its parts come to Sol's backend."""
-    from sol.pytorch.backend import backend
-
-    return torch.compile(call, backend=backend)

@@ -39,23 +39,24 @@ class Report:
     """Everything about one optimised module.
 
     refused: (signature, reason) of calls that Sol has no program for; fallbacks: (reason, count)
-    of calls that ran the original; in_parts: whether torch.compile hands Sol the parts it can take.
+    of calls that ran the original; parts: of a network that cannot be read whole, those that
+    torch.compile has handed to Sol.
     """
 
     model: str
     programs: tuple[ProgramReport, ...]
     refused: tuple[tuple[str, str], ...]
     fallbacks: tuple[tuple[str, int], ...]
-    in_parts: bool
+    parts: tuple[Report, ...]
 
     def __str__(self) -> str:
         lines = [f"{self.model} by Sol: {len(self.programs)} programs"]
         lines += [str(p) for p in self.programs]
         lines += [f"in PyTorch, {s}: {reason}" for s, reason in self.refused[:_MOST_LINES]]
-        if self.in_parts:
-            lines.append(
-                "torch.compile reads these calls, and hands Sol the parts that it can take"
-            )
+        for number, part in enumerate(self.parts):
+            lines.append(f"part {number} of these calls, cut out by torch.compile:")
+            lines += [str(p) for p in part.programs]
+            lines += [f"in PyTorch, {s}: {reason}" for s, reason in part.refused]
         lines += [
             f"{count} calls ran the original: {r}" for r, count in self.fallbacks[:_MOST_LINES]
         ]

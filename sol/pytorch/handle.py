@@ -80,7 +80,7 @@ class Handle:
             tuple(_program(e, with_times) for e in session.entries),
             tuple(sorted(refused.items())),
             tuple(session.fallbacks.most_common()),
-            session.parts is not None,
+            tuple(s.handle._report(with_times) for s in session.part_sessions),
         )
 
 

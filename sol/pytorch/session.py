@@ -79,19 +79,29 @@ class Session:
         self._read = read or (lambda m, c, s: capture(m, call=c, signature=s))
         self._fingerprint = fingerprint
         self._make_parts = parts
-        self._watch = Watch(model, (), fingerprint)
+        self._watch = Watch(model, fingerprint)
         self._lock = threading.RLock()
         self._preparing = threading.Lock()
         self._in_original = 0
         self.connect: Any = None  # what makes a session for a copy of the module
         self.handle = Handle(self)
         self._captures = 0
-        self.runs = 0  # calls that Sol computed
+        self._runs = 0
 
     @property
     def training(self) -> bool:
         """Whether any part of the network is in training mode."""
         return self._watch.training
+
+    @property
+    def runs(self) -> int:
+        """How often Sol computed: calls, or parts of calls."""
+        return self._runs + sum(s.runs for s in self.part_sessions)
+
+    @property
+    def part_sessions(self) -> list[Session]:
+        """Sessions of the parts of a network that cannot be read whole."""
+        return list(getattr(self.parts, "sessions", ()))
 
     # ---- a call
 
@@ -167,7 +177,7 @@ class Session:
         if not self._refresh(entry):  # half(), to(): it is another network now
             self.forget()
             return self._first_call(given, args, kwargs)
-        self.runs += 1
+        self._runs += 1
         if wants_gradient:
             results = self._with_history(entry, tensors, given, batch)
         else:
@@ -268,8 +278,9 @@ class Session:
             _shares(captured),
         )
         self.entries = [entry, *self.entries][:_MOST_PROGRAMS]
-        keys = {k: None for e in self.entries for k in e.captured.keys}
-        self._watch = Watch(self.model, keys, self._fingerprint)
+        keys = [k for e in self.entries for k in e.captured.keys if k not in e.captured.state]
+        state = {k for e in self.entries for k in e.captured.state}
+        self._watch = Watch(self.model, self._fingerprint, keys, state)
         return entry
 
     def _refuse(self, signature: Signature, error: Exception) -> None:
@@ -288,7 +299,7 @@ class Session:
         """Drop all programs: the module is another one now, or the user says so."""
         with self._lock:
             self.entries, self.refused, self.parts = [], {}, None
-            self._watch = Watch(self.model, (), self._fingerprint)
+            self._watch = Watch(self.model, self._fingerprint)
 
 
 def _taken_apart(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[torch.Tensor], Tree]:

@@ -91,12 +91,24 @@ def _record(
     model: nn.Module, call: Callable[..., Any], signature: Signature, batch: int
 ) -> list[Any]:
     recorder = _Recorder()
-    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True), unchanged(model):
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with torch.no_grad(), unchanged(model), mode:
+        _make_fake(model, mode)
         tensors = [_example(t, batch) for t in signature.tensors]
         with recorder:
             args, kwargs = unflatten(signature.tree, tensors)
             recorder._note(call(*args, **kwargs))
     return recorder.record
+
+
+def _make_fake(model: nn.Module, mode: FakeTensorMode) -> None:
+    """Put fake tensors in the place of all tensors, so that no write reaches a real one."""
+    for module in model.modules():
+        tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, module.__dict__)
+        for table in tables:
+            for name, value in table.items():
+                if isinstance(value, torch.Tensor):
+                    table[name] = mode.from_tensor(value)
 
 
 def _example(tensor: Tensor, batch: int) -> torch.Tensor:
@@ -105,20 +117,38 @@ def _example(tensor: Tensor, batch: int) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
-    """Undo what a run on fake tensors leaves in attributes and buffers of a module."""
+def unchanged(model: nn.Module) -> Iterator[list[str]]:
+    """Undo what a run on fake tensors leaves in attributes and buffers of a module.
+
+    Afterwards the list has the names of what the run had set to something else.
+    """
     tables = [
-        table
-        for module in model.modules()
+        (name, table)
+        for name, module in model.named_modules()
         for table in (module.__dict__, module._parameters, module._buffers, module._modules)
     ]
-    kept = [dict(table) for table in tables]
+    kept = [dict(table) for _, table in tables]
+    changed: list[str] = []
     try:
-        yield
+        yield changed
     finally:
-        for table, before in zip(tables, kept):
+        for (name, table), before in zip(tables, kept):
+            for key in before.keys() | table.keys():
+                if not _same(before.get(key), table.get(key)):
+                    changed.append(f"{name}.{key}".lstrip("."))
             table.clear()
             table.update(before)
+
+
+def _same(before: Any, after: Any) -> bool:
+    if before is after:
+        return True
+    if type(before) is not type(after) or isinstance(before, torch.Tensor):
+        return False
+    try:
+        return bool(before == after)
+    except RuntimeError:  # tensors inside, which have no one truth
+        return False
 
 
 # ---- comparing graphs

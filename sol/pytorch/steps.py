@@ -83,9 +83,9 @@ class Left:
 class Captured:
     """A network, read: its signature, its steps, and where inputs come from and results go to.
 
-    `inputs[n]` names the n-th tensor argument. `state` names buffers that the network changes: they
-    are read anew in every call. `mutations` are pairs of a target (number of an input or name of a
-    buffer) and the value it gets. `results` are references, `tree` is the structure around them.
+    `inputs[n]` names the n-th tensor argument. `mutations` are pairs of a target (number of an input
+    or name of a buffer) and the value it gets. `results` are references, `tree` is the structure
+    around them.
     """
 
     signature: Signature
@@ -118,6 +118,11 @@ class Captured:
         """What stays in PyTorch; views are no computation and do not count."""
         steps = (s for s in self.steps if isinstance(s, TorchStep) and not s.view)
         return tuple(Left(s.target, s.origin, s.reason) for s in steps)
+
+    @property
+    def state(self) -> frozenset[str]:
+        """Buffers that the network changes: they are read anew in every call, like inputs."""
+        return frozenset(target for target, _ in self.mutations if isinstance(target, str))
 
     @cached_property
     def own(self) -> tuple[str, ...]:

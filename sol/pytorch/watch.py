@@ -29,9 +29,15 @@ State = tuple[Any, ...]
 
 
 class Watch:
-    """One module, and those of its tensors that programs read (`keys`, names in the module)."""
+    """One module, and those of its tensors that programs read.
 
-    def __init__(self, model: nn.Module, keys: Iterable[str], fingerprint: Fingerprint) -> None:
+    keys: their names in the module; state: names of buffers that networks write themselves.
+    """
+
+    def __init__(
+        self, model: nn.Module, fingerprint: Fingerprint, keys: Iterable[str] = (),
+        state: Iterable[str] = (),
+    ) -> None:  # fmt: skip
         self._model = model
         self._modules = tuple(model.modules())
         links = [(m._modules, n, child) for m in self._modules for n, child in m._modules.items()]
@@ -42,8 +48,9 @@ class Watch:
         self._count = sum(map(len, self._tables))
         self._hooks = -1
         self._fingerprint = fingerprint
-        self.tensors = {key: find(model, key) for key in keys}
-        self._watched = list(self.tensors.values())
+        values = {key: find(model, key) for key in keys}
+        self._watched = list(values.values())
+        self.tensors = values | {key: find(model, key) for key in state}
         self._places = _places(self._modules, self.tensors)
         self._kinds = self._kinds_now()
         self._sizes = array("q", [_bytes(t) for t in self._watched])

@@ -60,11 +60,20 @@ class Compiler:
     def runs(self) -> int:
         return sum(e.runs for e in self.made)
 
+    @property
+    def prepared(self) -> int:
+        return sum(e.prepared for e in self.made)
+
 
 @pytest.fixture(autouse=True)
 def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
     made = Compiler()
-    monkeypatch.setattr("sol.pytorch.connect.compile_with", made)
+    connect = "sol.pytorch.connect"
+    monkeypatch.setattr(f"{connect}.compile_with", made)
+    monkeypatch.setattr(f"{connect}.explanation", lambda e, g, b, t: f"graph of {len(g)} nodes")
+    monkeypatch.setattr(f"{connect}.memory_bytes", lambda e, b, t: 1000 * b)
+    monkeypatch.setattr(f"{connect}.packed_bytes", lambda e: 1000)
+    monkeypatch.setattr(f"{connect}.fingerprint", lambda addresses, sizes: 0)
     return made
 
 
