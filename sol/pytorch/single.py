@@ -122,11 +122,7 @@ def unchanged(model: nn.Module) -> Iterator[list[str]]:
 
     Afterwards the list has the names of what the run had set to something else.
     """
-    tables = [
-        (name, table)
-        for name, module in model.named_modules()
-        for table in (module.__dict__, module._parameters, module._buffers, module._modules)
-    ]
+    tables = [(name, table) for name, module in model.named_modules() for table in _tables(module)]
     kept = [dict(table) for _, table in tables]
     changed: list[str] = []
     try:
@@ -138,6 +134,13 @@ def unchanged(model: nn.Module) -> Iterator[list[str]]:
                     changed.append(f"{name}.{key}".lstrip("."))
             table.clear()
             table.update(before)
+
+
+def _tables(module: nn.Module) -> list[dict[str, Any]]:
+    """Where a module keeps what its forward may set; a graph of torch.fx writes its own code into
+    its attributes when it is first called, and that is no news."""
+    tables: list[dict[str, Any]] = [module._parameters, module._buffers, module._modules]
+    return tables if isinstance(module, torch.fx.GraphModule) else [module.__dict__, *tables]
 
 
 def _same(before: Any, after: Any) -> bool:
