@@ -16,6 +16,7 @@ from torch import nn
 
 from sol.core.errors import UnsupportedError
 from sol.pytorch.inputs import signature_of
+from sol.pytorch.replica import replica
 from sol.pytorch.segments import cut
 from sol.pytorch.single import holds_for_one, same, unchanged
 from sol.pytorch.steps import Captured
@@ -45,6 +46,7 @@ def capture(
     if signature is None:
         signature = signature_of(args, kwargs or {})[1]
     check_types(model, signature)
+    model, call = replica(model, call)
     captured, reason = _attempt(model, call, signature)
     if captured is not None and not _hindered_by_batch(captured):
         return captured

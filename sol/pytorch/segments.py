@@ -19,8 +19,8 @@ from sol.core.errors import SolError
 from sol.ir.graph import Node
 from sol.pytorch.aliases import SHARED, Alias, aliases
 from sol.pytorch.steps import Captured, Lifted, Parameter, SolStep, Step, TorchStep, Value
-from sol.pytorch.trace import Signature, Source, Traced, origin
-from sol.pytorch.translate import Translator, is_lifted, is_note, symbolic
+from sol.pytorch.trace import Signature, Source, Traced, is_lifted, origin
+from sol.pytorch.translate import Translator, is_note, symbolic
 
 _COPY = "aten.clone.default"
 _NO_COMPUTATION = "nothing to compute"

@@ -12,7 +12,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ from sol.pytorch.handle import Handle
 from sol.pytorch.inputs import signature_of
 from sol.pytorch.lazy import with_history
 from sol.pytorch.program import Compile, Program
+from sol.pytorch.replica import replica
 from sol.pytorch.steps import Captured
 from sol.pytorch.trace import Flat, Signature, describe
 from sol.pytorch.tree import Branch, Leaf, Tree, flatten
@@ -154,7 +155,7 @@ class Session:
         if self.refused and self._refused_as != _kinds(self.model):
             self.forget()
         signature = signature_of(args, kwargs)[1]
-        reason = self.refused.get(signature) or self.refused.get(_any_batch(signature))
+        reason = self.refused.get(signature.of_any_batch())
         if reason is None:
             result = self._by_original(args, kwargs)
             self.specialise(args, kwargs)
@@ -237,7 +238,7 @@ class Session:
     ) -> Sequence[torch.Tensor]:
         """The tensors of the original's result, on these arguments and parameters."""
         count = len(entry.captured.inputs)
-        flat = Flat(self.model, self.call, entry.tree, lambda tree: None)
+        flat = Flat(*replica(self.model, self.call), entry.tree, lambda tree: None)
         swapped = dict(zip((f"model.{n}" for n in names), saved[count:]))
         results: Sequence[torch.Tensor] = functional_call(flat, swapped, tuple(saved[:count]))
         return results
@@ -252,18 +253,20 @@ class Session:
                 if entry.tree == signature.tree and entry.guard.batch(tensors) > 0:
                     return entry
             try:
-                return self._made(signature)
+                return self._made(signature, tensors)
             except Exception as error:  # PyTorch can run it, and `explain` will say why it does
                 if config.CHECK.get() and not isinstance(error, SolError):
                     raise
                 self._refuse(signature, error)
                 return None
 
-    def _made(self, signature: Signature) -> Entry:
+    def _made(self, signature: Signature, tensors: Sequence[torch.Tensor]) -> Entry:
         if self._captures >= _MOST_CAPTURES:
             raise UnsupportedError("the call", f"more than {_MOST_CAPTURES} different shapes")
         self._captures += 1
         captured = self._read(self.model, self.call, signature)
+        if Guard(captured.signature, captured.least_batch).batch(tensors) < 0:  # one image
+            captured = self._read(self.model, self.call, signature.fixed())
         if not captured.graphs:
             left = "; ".join(f"{e.op}: {e.reason}" for e in captured.left[:3])
             raise UnsupportedError("the network", left or "it computes nothing")
@@ -284,14 +287,14 @@ class Session:
         return entry
 
     def _refuse(self, signature: Signature, error: Exception) -> None:
-        reason = str(error)
+        reason = str(error) if isinstance(error, SolError) else f"{type(error).__name__}: {error}"
         known = isinstance(error, SolError)
         log.log(
             logging.INFO if known else logging.WARNING,
             "%s runs in PyTorch: %s", describe(signature), reason, exc_info=not known,
         )  # fmt: skip
         self._refused_as = _kinds(self.model)
-        self.refused[_any_batch(signature) if signature.symbolic else signature] = reason
+        self.refused[signature.of_any_batch()] = reason
         if isinstance(error, NotCaptured) and self._make_parts is not None and self.parts is None:
             self.parts = self._make_parts(self.call)
 
@@ -325,12 +328,6 @@ def _plain(count: int) -> Tree:
 
 def _kinds(model: nn.Module) -> list[Any]:
     return [(id(p), p.dtype, p.device) for p in (*model.parameters(), *model.buffers())]
-
-
-def _any_batch(signature: Signature) -> Signature:
-    """The signature with the batch sizes left out."""
-    tensors = (replace(t, shape=(-1, *t.shape[1:])) if t.batched else t for t in signature.tensors)
-    return Signature(signature.tree, tuple(tensors))
 
 
 def _shares(captured: Captured) -> bool:

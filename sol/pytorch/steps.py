@@ -83,9 +83,9 @@ class Left:
 class Captured:
     """A network, read: its signature, its steps, and where inputs come from and results go to.
 
-    `inputs[n]` names the n-th tensor argument. `mutations` are pairs of a target (number of an input
-    or name of a buffer) and the value it gets. `results` are references, `tree` is the structure
-    around them.
+    `inputs[n]` names the n-th tensor argument. `mutations` are pairs of a target (number of an
+    input or name of a buffer) and the value it gets. `results` are references, `tree` is the
+    structure around them.
     """
 
     signature: Signature

@@ -40,15 +40,15 @@ def read(model: nn.Module, call: Callable[..., Any], signature: Signature) -> Ca
     """The network that `call` runs: from the cache, else captured, and then kept."""
     check_types(model, signature)
     try:
-        key = _key(model, call, signature)
+        general, exact = _keys(model, call, signature)
     except (Unknown, RecursionError, OSError) as error:
         log.info("%s is not kept in the cache: %s", describe(signature), error)
         return capture(model, call=call, signature=signature)
-    found = _stored(key, signature)
+    found = _stored(general, signature) or _stored(exact, signature)
     if found is not None:
         return found
     captured = capture(model, call=call, signature=signature)
-    _keep(key, captured)
+    _keep(general if captured.signature.symbolic else exact, captured)
     return captured
 
 
@@ -78,13 +78,16 @@ def _keep(key: str, captured: Captured) -> None:
         log.warning("a network could not be kept in the cache: %s", error)
 
 
-def _key(model: nn.Module, call: Callable[..., Any], signature: Signature) -> str:
+def _keys(model: nn.Module, call: Callable[..., Any], signature: Signature) -> tuple[str, str]:
+    """The key of a network for every batch, and for exactly this one."""
     plain = original(model) if isinstance(model, Optimized) else model
     # the class says what its forward is; another function counts by itself
     forward = None if isinstance(call, functools.partial) else call
     parts = [_sources(), sol.__version__, platform.python_version(), torch.__version__]
-    parts += [_settings(), repr(signature.tensors), _shown(signature.tree)]
-    return content_key("capture", *parts, key_of(plain, forward))
+    parts += [_settings(), _shown(signature.tree), key_of(plain, forward)]
+    general = repr(signature.of_any_batch().tensors)
+    exact = repr(signature.fixed().tensors)
+    return content_key("capture", *parts, general), content_key("capture", *parts, exact)
 
 
 def _settings() -> str:

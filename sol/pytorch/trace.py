@@ -23,6 +23,7 @@ from torch.export import _trace as export_trace
 from torch.export.graph_signature import InputKind, OutputKind
 
 from sol.core.errors import UnsupportedError
+from sol.pytorch.replica import tensors_of
 from sol.pytorch.rows import ROWS
 from sol.pytorch.tree import Tree, constants, flatten, unflatten
 
@@ -58,6 +59,13 @@ class Signature:
     def fixed(self) -> Signature:
         """The same with every size fixed."""
         return Signature(self.tree, tuple(Tensor(t.shape, t.dtype, False) for t in self.tensors))
+
+    def of_any_batch(self) -> Signature:
+        """The same for every batch: what calls of different batches have in common."""
+        any_batch = (
+            Tensor((-1, *t.shape[1:]), t.dtype, True) if t.batched else t for t in self.tensors
+        )
+        return Signature(self.tree, tuple(any_batch))
 
     def of_one(self) -> Signature:
         """The same for a batch of exactly one."""
@@ -133,10 +141,15 @@ def trace(model: nn.Module, call: Callable[..., Any], signature: Signature) -> T
     with _quiet(), torch.no_grad():
         program = torch.export.export(flat, examples, dynamic_shapes=(shapes,), strict=False)
         program = program.run_decompositions(decompositions())
-    symbolic = (torch.SymInt, torch.SymFloat, torch.SymBool)
-    if any(isinstance(v, symbolic) for v in constants(trees[0])):
+    if any(map(_is_symbolic, constants(trees[0]))):
         raise UnsupportedError("a number that is returned", "it depends on the batch size B")
-    return _read(program, trees[0])
+    return _read(program, trees[0], {id(t): path for path, t in tensors_of(model)})
+
+
+def _is_symbolic(value: Any) -> bool:
+    if isinstance(value, torch.Size):
+        return any(map(_is_symbolic, value))
+    return isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool))
 
 
 def _examples(model: nn.Module, signature: Signature) -> tuple[tuple[torch.Tensor, ...], Any]:
@@ -188,7 +201,8 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
 # ---- reading the exported program
 
 
-def _read(program: ExportedProgram, tree: Tree) -> Traced:
+def _read(program: ExportedProgram, tree: Tree, paths: dict[int, str]) -> Traced:
+    """The program's placeholders and results explained; `paths` of tensors by identity."""
     graph = program.graph
     named = {n.name: n for n in graph.nodes}
     users = program.graph_signature.user_inputs
@@ -203,8 +217,11 @@ def _read(program: ExportedProgram, tree: Tree) -> Traced:
                 sources.append(Source(node, "parameter", _strip(spec.target)))
             case InputKind.CONSTANT_TENSOR:
                 key = _strip(spec.target)
+                tensor = program.constants[spec.target]
+                if is_lifted(key):  # of a list on the module, or made by the network's code
+                    key = paths.get(id(tensor), key)
                 sources.append(Source(node, "constant", key))
-                tensors[key] = program.constants[spec.target]
+                tensors[key] = tensor
             case _:
                 raise UnsupportedError(str(spec.kind), "an input of a kind that Sol does not know")
     results, mutations = _results(program, named)
@@ -227,6 +244,11 @@ def _results(program: ExportedProgram, named: dict[str, torch.fx.Node]) -> tuple
             case _:
                 raise UnsupportedError(str(spec.kind), "a result of a kind that Sol does not know")
     return tuple(results), tuple(mutations)
+
+
+def is_lifted(key: str) -> bool:
+    """Whether export made up the name: a tensor that the code creates, and nobody can change."""
+    return key.rpartition(".")[2].startswith("lifted_tensor")
 
 
 def _strip(name: str | None) -> str:

@@ -18,7 +18,7 @@ from sol.ir.graph import Builder, Node, TensorType, types_of
 from sol.ops.registry import builder as new_builder
 from sol.pytorch.context import Context, Missing
 from sol.pytorch.rows import ROWS
-from sol.pytorch.trace import Source, Traced, origin
+from sol.pytorch.trace import Source, Traced, is_lifted, origin
 from sol.pytorch.types import result_type, size_of, tensor_type
 
 # nothing to compute: facts that export notes for itself
@@ -134,11 +134,6 @@ def _depends_on_values(condition: Any) -> bool:
         return False
     symbols = value.node.expr.free_symbols
     return any(str(s).startswith(("u", "zu")) for s in symbols)
-
-
-def is_lifted(key: str) -> bool:
-    """Whether export made up the name: a tensor that the code creates, and nobody can change."""
-    return key.rpartition(".")[2].startswith("lifted_tensor")
 
 
 def symbolic(value: Any) -> Any:

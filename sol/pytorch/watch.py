@@ -8,6 +8,8 @@ words of their memory, for writes through `.data` that leave the version alone).
 
 from __future__ import annotations
 
+import ast
+import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter, is_
@@ -22,6 +24,7 @@ _training = attrgetter("training")
 _version = attrgetter("_version")
 _wants_gradient = attrgetter("requires_grad")
 _address = torch.Tensor.data_ptr
+_INDEX = re.compile(r"\[('(?:[^'\\]|\\.)*'|\"[^\"]*\"|-?\d+)\]")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 Fingerprint = Callable[["array[int]", "array[int]"], int]  # of addresses and sizes in bytes
@@ -52,6 +55,9 @@ class Watch:
         self._watched = list(values.values())
         self.tensors = values | {key: find(model, key) for key in state}
         self._places = _places(self._modules, self.tensors)
+        self._contained = [
+            (*_place(model, key), tensor) for key, tensor in self.tensors.items() if "[" in key
+        ]
         self._kinds = self._kinds_now()
         self._sizes = array("q", [_bytes(t) for t in self._watched])
 
@@ -68,6 +74,7 @@ class Watch:
             all(map(is_, map(get, self._parents, self._names), self._children))
             and sum(map(len, self._tables)) == self._count
             and all(map(is_, map(get, tables, names), tensors))
+            and all(table[place] is tensor for table, place, tensor in self._contained)
         )
 
     def hooked(self) -> str | None:
@@ -102,12 +109,23 @@ class Watch:
 
 
 def find(model: nn.Module, key: str) -> torch.Tensor:
-    """The tensor of this name: parameter, buffer, or plain attribute."""
-    path, _, name = key.rpartition(".")
-    owner = model.get_submodule(path)
-    found = getattr(owner, name)
+    """The tensor of this name: parameter, buffer, attribute, or within a list or dictionary."""
+    table, place = _place(model, key)
+    found = getattr(table, place) if isinstance(table, nn.Module) else table[place]
     assert isinstance(found, torch.Tensor), f"{key} is no tensor"
     return found
+
+
+def _place(model: nn.Module, key: str) -> tuple[Any, Any]:
+    """What holds a tensor and under which name or index: `blocks.0.table[2]['x']`."""
+    name, bracket, indices = key.partition("[")
+    path, _, attribute = name.rpartition(".")
+    table: Any = model.get_submodule(path)
+    place: Any = attribute
+    for index in _INDEX.findall(bracket + indices):
+        table = getattr(table, place) if isinstance(table, nn.Module) else table[place]
+        place = ast.literal_eval(index)
+    return table, place
 
 
 Places = tuple[list[Any], list[str], list[Any]]  # tables, names, what stands there
