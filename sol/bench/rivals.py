@@ -131,13 +131,15 @@ def _sol(network: Network, setting: Setting) -> Runner:
     fast = optimize(network.module, *network.args, example_kwargs=network.kwargs, progress=False)
     runner = _module_runner(fast, network)
     handle: Any = fast.sol
-    report = handle.explain()
-    if not report.programs and not report.in_parts:
+    if handle.report.programs:
+        left = sum(len(p.left) for p in handle.report.programs)
+        return replace(runner, note=f"{left} operators stay in PyTorch" if left else "")
+    runner.call()  # a network that cannot be read whole is cut into parts by its first call
+    report = handle.report
+    if not report.parts:
         reasons = [reason for _, reason in (*report.refused, *report.fallbacks)]
         raise SolError(f"nothing runs in Sol: {reasons[0] if reasons else 'no reason known'}")
-    left = sum(len(p.left) for p in report.programs)
-    note = f"{left} operators stay in PyTorch" if left else ""
-    return replace(runner, note="only parts of it run in Sol" if report.in_parts else note)
+    return replace(runner, note="only parts of it run in Sol")
 
 
 # ---------------------------------------------------------------------------------------- engines
