@@ -18,7 +18,7 @@ from sol.core.errors import UnsupportedError
 from sol.pytorch.inputs import signature_of
 from sol.pytorch.replica import replica
 from sol.pytorch.segments import cut
-from sol.pytorch.single import holds_for_one, same, unchanged
+from sol.pytorch.single import holds_for_one, same
 from sol.pytorch.steps import Captured
 from sol.pytorch.trace import Signature, describe, trace
 
@@ -66,10 +66,7 @@ def _attempt(
     model: nn.Module, call: Callable[..., Any], signature: Signature
 ) -> tuple[Captured | None, str]:
     try:
-        with unchanged(model) as changed:
-            captured = cut(trace(model, call, signature), signature)
-        if changed:
-            raise UnsupportedError("forward", f"it sets {', '.join(sorted(changed)[:3])}")
+        captured = cut(trace(model, call, signature), signature)
     except Exception as error:  # torch.export raises many kinds; all mean the same here
         return None, f"{describe(signature)}: {_first_line(error)}"
     if signature.symbolic and _takes_one(model, call, captured):
@@ -85,8 +82,7 @@ def _takes_one(model: nn.Module, call: Callable[..., Any], captured: Captured) -
     if captured.left or len(captured.steps) != 1:
         return False
     try:
-        with unchanged(model):
-            single = cut(trace(model, call, signature.of_one()), signature.of_one())
+        single = cut(trace(model, call, signature.of_one()), signature.of_one())
         return same(captured.graph, single.graph)
     except Exception:  # then one image is captured by itself when it comes
         return False

@@ -20,6 +20,7 @@ from sol.pytorch.connector import Connector
 from sol.pytorch.inputs import examples, has_sizes, takes_indices
 from sol.pytorch.module import optimized
 from sol.pytorch.progress import Progress, shown
+from sol.pytorch.replica import replica
 from sol.pytorch.session import Session
 
 
@@ -100,9 +101,10 @@ def _own_error(
     session: Session, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> Exception | None:
     """What the model itself says about such a call, None if it takes it."""
+    _, call = replica(session.model, session.call)  # its attributes stay as they are
     try:
         with torch.no_grad():
-            session.call(*args, **kwargs)
+            call(*args, **kwargs)
     except Exception as error:
         return error
     return None

@@ -8,8 +8,7 @@ but for whole numbers that grow linearly with the batch.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from sol.ir.graph import Graph
+from sol.pytorch.effects import unchanged
 from sol.pytorch.trace import Signature, Tensor
 from sol.pytorch.tree import unflatten
 
@@ -114,44 +114,6 @@ def _make_fake(model: nn.Module, mode: FakeTensorMode) -> None:
 def _example(tensor: Tensor, batch: int) -> torch.Tensor:
     shape = (batch, *tensor.shape[1:]) if tensor.batched else tensor.shape
     return torch.empty(shape, dtype=tensor.dtype)
-
-
-@contextlib.contextmanager
-def unchanged(model: nn.Module) -> Iterator[list[str]]:
-    """Undo what a run on fake tensors leaves in attributes and buffers of a module.
-
-    Afterwards the list has the names of what the run had set to something else.
-    """
-    tables = [(name, table) for name, module in model.named_modules() for table in _tables(module)]
-    kept = [dict(table) for _, table in tables]
-    changed: list[str] = []
-    try:
-        yield changed
-    finally:
-        for (name, table), before in zip(tables, kept):
-            for key in before.keys() | table.keys():
-                if not _same(before.get(key), table.get(key)):
-                    changed.append(f"{name}.{key}".lstrip("."))
-            table.clear()
-            table.update(before)
-
-
-def _tables(module: nn.Module) -> list[dict[str, Any]]:
-    """Where a module keeps what its forward may set; a graph of torch.fx writes its own code into
-    its attributes when it is first called, and that is no news."""
-    tables: list[dict[str, Any]] = [module._parameters, module._buffers, module._modules]
-    return tables if isinstance(module, torch.fx.GraphModule) else [module.__dict__, *tables]
-
-
-def _same(before: Any, after: Any) -> bool:
-    if before is after:
-        return True
-    if type(before) is not type(after) or isinstance(before, torch.Tensor):
-        return False
-    try:
-        return bool(before == after)
-    except RuntimeError:  # tensors inside, which have no one truth
-        return False
 
 
 # ---- comparing graphs

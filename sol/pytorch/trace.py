@@ -23,6 +23,7 @@ from torch.export import _trace as export_trace
 from torch.export.graph_signature import InputKind, OutputKind
 
 from sol.core.errors import UnsupportedError
+from sol.pytorch.effects import without_effects
 from sol.pytorch.replica import tensors_of
 from sol.pytorch.rows import ROWS
 from sol.pytorch.tree import Tree, constants, flatten, unflatten
@@ -136,7 +137,7 @@ def trace(model: nn.Module, call: Callable[..., Any], signature: Signature) -> T
     Raises whatever torch.export raises if it cannot follow the network.
     """
     trees: list[Tree] = []
-    flat = Flat(model, call, signature.tree, trees.append)
+    flat = Flat(model, without_effects(model, call), signature.tree, trees.append)
     examples, shapes = _examples(model, signature)
     with _quiet(), torch.no_grad():
         program = torch.export.export(flat, examples, dynamic_shapes=(shapes,), strict=False)
