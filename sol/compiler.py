@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sol.ops  # noqa: F401  (fills the table of operators)
+from sol import libraries
 from sol.backends.c import Source, Step, Table, TableBuffer, generate
 from sol.backends.toolchain import build
 from sol.core import config
@@ -28,8 +29,8 @@ from sol.core.dims import coefficients, concrete, evaluate
 from sol.ir.graph import Graph
 from sol.kernels.attention import lower_attention
 from sol.kernels.gemm import lower_contraction
-from sol.kernels.pack import Packing
 from sol.kernels.recurrent import lower_scan
+from sol.libraries.base import Packed, Use, link_flags, open_program, units
 from sol.lower.cluster import Lowered, lower_group, part_group
 from sol.observe import Observer, observers
 from sol.ops.reference import evaluate_nodes
@@ -38,6 +39,7 @@ from sol.plan.batch import images
 from sol.plan.memory import Arena
 from sol.plan.planner import Planned, make_plan
 from sol.plan.records import Cluster, Place
+from sol.runtime import threads as thread_count
 from sol.runtime.cache import cache
 from sol.runtime.program import Program
 
@@ -60,13 +62,15 @@ class Options:
 class Made:
     """A cluster and how it was lowered:
 
-    the steps of the program that run it, and the weight that must be packed for it.
+    the steps of the program that run it, the weight that must be packed for it, and its call of a
+    specialised library.
     """
 
     cluster: Cluster
     calls: tuple[Lowered, ...]
-    packed: tuple[str, str, Packing] | None
+    packed: Packed | None
     why: str
+    use: Use | None = None
 
 
 def compile_graph(
@@ -86,14 +90,17 @@ def compile_graph(
     optimised = run_passes(graph, fuel=config.FUEL.get(), observe=partial(_tell, watching))
     planned = make_plan(optimised, keep, device.vector_lanes(4))
     _tell(watching, "planned", planned.plan.graph)
-    made = lower(planned, device)
+    compiling = _compiling(progress)
+    made = use_libraries(planned, lower(planned, device), device, options.threads, compiling)
     tensors, source = print_program(planned, made)
     for observer in watching:
         observer.text("program", "clusters.txt", "\n".join(str(m.cluster) for m in made))
         for number, text in enumerate(source.units):
             observer.text("program", f"{number:03d}.c", text)
-    library = build(source.units, device, cache, progress=_compiling(progress))
-    program = Program(library, group=images_at_once(planned))
+    uses = [m.use for m in made if m.use]
+    path = build(source.units, device, cache, progress=compiling, link=link_flags(uses))
+    program = Program(path, group=images_at_once(planned))
+    open_program(path, uses)
     return Compiled(graph, planned, made, tensors, source, program, options)
 
 
@@ -141,6 +148,33 @@ def _lower_cluster(
     )
 
 
+def use_libraries(
+    planned: Planned,
+    made: tuple[Made, ...],
+    device: CpuDevice,
+    threads: int | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Made, ...]:
+    """Calls of specialised libraries in place of the kernels that these are faster than."""
+    layers = {
+        number: libraries.Layer(m.cluster, m.calls[0], m.packed)
+        for number, m in enumerate(made)
+        if m.packed and len(m.calls) == 1
+    }
+    threads = threads or thread_count.count()
+    choices = libraries.choose(planned.plan, layers, device, threads, progress)
+    return tuple(_chosen(m, choices.get(number)) for number, m in enumerate(made))
+
+
+def _chosen(made: Made, choice: libraries.Choice | None) -> Made:
+    if choice is None:
+        return made
+    if choice.use is None:
+        return replace(made, why=f"{made.why}; {choice.why}")
+    call = choice.use.call
+    return Made(made.cluster, (call.lowered,), call.packed, choice.why, choice.use)
+
+
 def print_program(planned: Planned, made: Sequence[Made]) -> tuple[tuple[str, ...], Source]:
     """The names of the tensors that a call passes, in order, and the C text."""
     plan, arena = planned.plan, planned.arena
@@ -179,7 +213,7 @@ def print_program(planned: Planned, made: Sequence[Made]) -> tuple[tuple[str, ..
         tuple(rows), len(external), arena.per_image, arena.constant, scratch, plan.splittable
     )
     steps = [Step(call.kernel, tuple(numbers[a] for a in call.arguments)) for call in calls]
-    return tuple(external), generate(steps, table)
+    return tuple(external), generate(steps, table, units([m.use for m in made if m.use]))
 
 
 def images_at_once(planned: Planned) -> int:

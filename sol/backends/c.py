@@ -74,8 +74,8 @@ class Source:
     functions: tuple[str, ...]
 
 
-def generate(steps: Sequence[Step], table: Table) -> Source:
-    """The C texts of a program."""
+def generate(steps: Sequence[Step], table: Table, more: Sequence[str] = ()) -> Source:
+    """The C texts of a program; `more` are texts that its kernels need beside their own."""
     units: dict[str, str] = {}
     texts: dict[Kernel, str] = {}
     functions = []
@@ -85,7 +85,8 @@ def generate(steps: Sequence[Step], table: Table) -> Source:
             texts[step.kernel] = name
             units.setdefault(name, text)
         functions.append(texts[step.kernel])
-    return Source((*units.values(), table_unit(steps, functions, table)), tuple(functions))
+    texts_of_program = (*units.values(), *more, table_unit(steps, functions, table))
+    return Source(texts_of_program, tuple(functions))
 
 
 def kernel_unit(kernel: Kernel) -> tuple[str, str]:

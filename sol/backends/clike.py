@@ -17,7 +17,7 @@ import numpy as np
 from sol.core.dims import Dim, Size
 from sol.core.dtypes import BOOL, F32, DType
 from sol.ir.expr import SCALAR_OPS, Expr, bounds, const, linear, substitute, walk
-from sol.ir.loop import Array, For, If, Kernel, Let, Note, Set, Stmt, Store, Var
+from sol.ir.loop import Array, Call, For, If, Kernel, Let, Note, Set, Stmt, Store, Var
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -117,6 +117,11 @@ class Printer:
                 self.dtypes[name] = dtype
                 kind = memory_type(dtype)
                 self.line(f"{kind} *restrict {name} = ({kind} *)(scratch + {offset});")
+            case Call(function, number, pointers):
+                places = [f"(void *)({b} + {Value(self, None).of(i)})" for b, i in pointers]
+                band = Value(self, None).of(number)
+                self.line(f"extern void {function}(int64_t, void *const *);")
+                self.line(f"{function}({band}, (void *const[]){{{', '.join(places)}}});")
 
     def loop(self, stmt: For, lane: Lane | None) -> None:
         """Print a loop; one that runs once becomes a block."""

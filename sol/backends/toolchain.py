@@ -82,16 +82,18 @@ def build(
     progress: Progress | None = None,
     sanitize: Sequence[str] = (),
     extra: Sequence[str] = (),
+    link: Sequence[str] = (),
     timeout: float = _SECONDS,
 ) -> Path:
     """Compile C texts (one translation unit each) into one shared library and return its path.
 
     `sanitize` names sanitizers of the compiler ("address", "undefined"), `extra` are more flags,
-    `timeout` is seconds for one unit. Raises CompilerNotFound, CompilerFailed, CacheError.
+    `link` more flags of the linker (specialised libraries), `timeout` is seconds for one unit.
+    Raises CompilerNotFound, CompilerFailed, CacheError.
     """
     job = plan_job(device, store, sanitize, extra, timeout)
     sources = {content_key("object", job.compiler.identity, *job.flags, u): u for u in units}
-    key = content_key("library", job.compiler.identity, *job.link_flags, *sources)
+    key = content_key("library", job.compiler.identity, *job.link_flags, *link, *sources)
     done = store.file(key, "so")
     if done:
         return done
@@ -99,7 +101,7 @@ def build(
     with tempfile.TemporaryDirectory(prefix="sol-") as folder:
         output = Path(folder) / "library.so"
         command = (*job.compiler.command, *job.link_flags, "-o", str(output))
-        _run(job, (*command, *map(str, objects), *_LIBRARIES), Path(folder), source="")
+        _run(job, (*command, *map(str, objects), *link, *_LIBRARIES), Path(folder), source="")
         return store.add(key, "so", output.read_bytes())
 
 

@@ -7,6 +7,7 @@
     ├── VerifyError          an intermediate form is invalid: a bug of Sol, or of a pass added to it
     ├── MemoryBudgetError    the memory that the user allows is not enough
     ├── CacheError           the cache directory cannot be trusted or used
+    ├── LibraryError         a specialised library does not do what it is there for
     └── CompilerError        something is wrong with the C compiler
         ├── CompilerNotFound     there is none
         └── CompilerFailed       it refused a program: .command, .stderr, .source
@@ -71,6 +72,10 @@ class MemoryBudgetError(SolError):
 
 class CacheError(SolError):
     """The cache directory cannot be trusted or cannot be used."""
+
+
+class LibraryError(SolError):
+    """A specialised library was found and does not work."""
 
 
 class CompilerError(SolError):

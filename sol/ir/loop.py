@@ -3,7 +3,7 @@ grammar stands on this page.
 
     Kernel  = name, buffers it is called with, statements for one unit of work, number of units,
     scratch bytes
-    Stmt    = For | Let | Var | Set | Store | If | Array | Note
+    Stmt    = For | Let | Var | Set | Store | If | Array | Call | Note
     value   = Expr (ir/expr.py), with loads of one linear index, and locals
 
 Every statement means what it says for one element. A `For` of width w > 1 runs w consecutive values
@@ -101,13 +101,25 @@ class Array:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """`function(number, {pointers})`: a function of a specialised library's adapter.
+
+    pointers: addresses of elements, as (buffer or array, linear index).
+    """
+
+    function: str
+    number: Expr
+    pointers: tuple[tuple[str, Expr], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A comment in the generated text."""
 
     text: str
 
 
-Stmt = For | Let | Var | Set | Store | If | Array | Note
+Stmt = For | Let | Var | Set | Store | If | Array | Call | Note
 
 
 @dataclass(frozen=True, slots=True)
