@@ -113,6 +113,8 @@ static void run_steps(void *argument, int thread) {
         char **buffers = c->pointers;
         for (int i = 0; i < p->n_steps; i++) {
             int64_t start = profile ? now_ns() : 0;
+            /* Nobody begins before the clock was read, else a step could end before its start. */
+            if (c->profile_ns) meet(c);
             take_units(c, &p->steps[i], buffers, thread);
             meet(c);
             if (profile) profile[i] += now_ns() - start;
