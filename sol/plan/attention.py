@@ -19,10 +19,11 @@ import numpy as np
 from sol.core.dims import Dim, Shape, coefficients
 from sol.core.dtypes import BOOL, F32
 from sol.core.errors import UnsupportedError
-from sol.ir.expr import Expr, const, where
+from sol.ir.expr import Expr, const, free_axes, where
 from sol.ir.graph import Builder, Graph, Node, TensorType
 from sol.ops.registry import OPS, Index, OpDef, Read, Sample, register
 from sol.plan.facts import nominal_size
+from sol.plan.inline import Inliner, axes_for
 
 _BLOCK = 16  # queries of a turned mask are filled up to a multiple of the widest vector
 _FEWEST_QUERIES = 4  # fewer leave most of a vector empty: matrix-vector products serve them better
@@ -43,13 +44,18 @@ def takes_attention(graph: Graph, node: Node) -> bool:
     return queries >= _FEWEST_QUERIES and all(others)
 
 
-def turn_masks(b: Builder, node: Node, turned: dict[str, Node]) -> Node:
-    """The node with its mask as the kernel reads it; `turned` remembers masks of other nodes.
+def turn_masks(graph: Graph, b: Builder, node: Node, turned: dict[str, Node]) -> Node:
+    """The node of `graph` with its mask as the kernel reads it, as `b` is to append it.
 
-    The result is not yet appended to the builder, what it reads is.
+    What the node reads is appended already; `turned` remembers masks of other nodes.
     """
     *operands, mask = node.inputs
-    terms = [_keys_outside(b, b[t], turned) for t in _terms(b, b[mask])]
+    terms = []
+    for name in _terms(b, b[mask]):
+        if name not in turned:
+            one = _is_one_for_all(graph, graph[name])
+            turned[name] = _keys_outside(b, b[name], one)
+        terms.append(turned[name])
     inputs = (*operands, *(t.name for t in terms))
     return Node(node.name, "masked_attention", inputs, node.attrs, node.type, node.origin)
 
@@ -64,17 +70,25 @@ def _terms(b: Builder, mask: Node) -> list[str]:
     return [t for p in parts for t in _terms(b, p)]
 
 
-def _keys_outside(b: Builder, mask: Node, turned: dict[str, Node]) -> Node:
-    """(…, L, S) as (…, S, L); where there is one for all queries, this is no work at all."""
-    if mask.name not in turned:
-        shape = (*(1,) * (2 - len(mask.shape)), *mask.shape)
-        if shape[-2] == 1:
-            name = f"{mask.name}_keys"
-            made = b.add("reshape", mask, shape=(*shape[:-2], shape[-1], 1), name=name)
-        else:
-            made = b.add("keys_first", mask, block=_BLOCK, name=f"{mask.name}_turned")
-        turned[mask.name] = made
-    return turned[mask.name]
+def _is_one_for_all(graph: Graph, mask: Node) -> bool:
+    """Whether all queries have the same mask: it hides what only fills up shorter sequences."""
+    if len(mask.shape) < 2 or mask.shape[-2] == 1:
+        return True
+    cheap = ("source", "elementwise", "move")
+    inline = Inliner(graph, [n.name for n in graph if OPS[n.op].kind not in cheap])
+    index = axes_for(mask)
+    return index[-2] not in free_axes(inline.element(mask.name, index))
+
+
+def _keys_outside(b: Builder, mask: Node, one: bool) -> Node:
+    """(…, L, S) as (…, S, L), or (…, S, 1) if there is one for all queries, which is no work."""
+    if not one:
+        return b.add("keys_first", mask, block=_BLOCK, name=f"{mask.name}_turned")
+    if len(mask.shape) > 1 and mask.shape[-2] != 1:
+        name, rows = f"{mask.name}_first", len(mask.shape) - 2
+        mask = b.add("slice", mask, axis=rows, start=0, stop=1, step=1, name=name)
+    shape = (*mask.shape[:-2], mask.shape[-1], 1) if mask.shape else (1, 1)
+    return b.add("reshape", mask, shape=shape, name=f"{mask.name}_keys")
 
 
 # ---- the two operators that only plans contain ---------------------------------------------------

@@ -34,7 +34,7 @@ def prepare_graph(graph: Graph) -> Graph:
     turned: dict[str, Node] = {}
     for node in graph:
         if node.op == "attention" and len(node.inputs) > 3:
-            b.append(turn_masks(b, node, turned))
+            b.append(turn_masks(graph, b, node, turned))
         elif node.op == "matmul" and node.dtype.name == "f32" and _worth_packing(node):
             right = b[node.inputs[1]]
             packed = b.add(
