@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -75,6 +76,12 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
     monkeypatch.setattr(f"{connect}.packed_bytes", lambda e: 1000)
     monkeypatch.setattr(f"{connect}.fingerprint", lambda addresses, sizes: 0)
     return made
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _without_traces() -> None:
+    """PyTorch writes pages for whoever listens to its trace log, and pytest listens to all."""
+    logging.getLogger("torch.__trace").propagate = False
 
 
 @pytest.fixture(autouse=True)
