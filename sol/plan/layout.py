@@ -238,10 +238,7 @@ def _place_parts(
     private: frozenset[str],
 ) -> None:
     """Give every part of a concatenation that is free a place inside it."""
-    whole = places[node.name]
-    axis = node["axis"]
-    start: Size = 0
-    for name in node.inputs:
+    for name, place in zip(node.inputs, part_places(graph, node, places[node.name])):
         part = graph[name]
         free = (
             name in choice.stored
@@ -255,14 +252,7 @@ def _place_parts(
             and part.dtype == node.dtype
             and node.inputs.count(name) == 1
         ):
-            places[name] = Place(
-                whole.buffer,
-                whole.strides,
-                whole.offset + start * whole.strides[axis],
-                node.dtype,
-                part.shape,
-            )
-        start = start + part.shape[axis]
+            places[name] = place
 
 
 def _view_of_parts(
@@ -280,18 +270,16 @@ def _view_of_parts(
 
 
 def _is_view(graph: Graph, node: Node, places: Mapping[str, Place]) -> bool:
-    whole = places[node.name]
-    axis = node["axis"]
-    start: Size = 0
+    expected = part_places(graph, node, places[node.name])
+    return all(places.get(name) == place for name, place in zip(node.inputs, expected))
+
+
+def part_places(graph: Graph, node: Node, whole: Place) -> list[Place]:
+    """Where the parts of a concatenation lie in it."""
+    axis, start, found = node["axis"], 0, []
     for name in node.inputs:
-        part = places.get(name)
-        expected = whole.offset + start * whole.strides[axis]
-        if (
-            part is None
-            or part.buffer != whole.buffer
-            or part.strides != whole.strides
-            or part.offset != expected
-        ):
-            return False
-        start = start + graph[name].shape[axis]
-    return True
+        shape = graph[name].shape
+        offset = whole.offset + start * whole.strides[axis]
+        found.append(Place(whole.buffer, whole.strides, offset, node.dtype, shape))
+        start = start + shape[axis]
+    return found

@@ -20,7 +20,7 @@ from sol.plan.facts import Facts
 from sol.plan.fuse import Choice, chain_between, choose
 from sol.plan.group import Group, grow
 from sol.plan.inline import Inliner
-from sol.plan.layout import choose_orders, place_values
+from sol.plan.layout import choose_orders, part_places, place_values
 from sol.plan.memory import Arena, Lifetime, plan_arena
 from sol.plan.prepare import prepare_graph
 from sol.plan.records import Buffer, Cluster, Place, Plan
@@ -129,18 +129,12 @@ def _parts(graph: Graph, choice: Choice, node: Node, places: Mapping[str, Place]
 
     values `name@k`.
     """
-    whole_place = places[node.name]
     found = []
-    for k, part in enumerate(node.inputs):
-        place = places.get(part)
-        if (
-            place is not None
-            and part in choice.stored
-            and place.buffer == whole_place.buffer
-            and place.buffer != part
-        ):
-            continue
-        found.append(Cluster("dfp", (f"{node.name}@{k}",), layers=(node.name,)))
+    for k, place in enumerate(part_places(graph, node, places[node.name])):
+        part = node.inputs[k]
+        # it may lie elsewhere in the same buffer, as a part of another concatenation
+        if part not in choice.stored or places.get(part) != place:
+            found.append(Cluster("dfp", (f"{node.name}@{k}",), layers=(node.name,)))
     return found
 
 
