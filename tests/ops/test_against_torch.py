@@ -17,6 +17,7 @@ from torch.nn import functional as nn
 import sol.ops  # noqa: F401  fills the table
 from sol.core.dtypes import F32, F64, DType
 from sol.ir.graph import Literal
+from sol.ops import PUBLIC
 from sol.ops.reference import by_expansion, evaluate, in_float64
 from sol.ops.registry import OPS, OpDef, Sample
 from sol.ops.sampling import f32, sample_arrays, sample_graph
@@ -283,7 +284,7 @@ def run_both(entry: OpDef, meaning: Any, sample: Sample, arrays: dict[str, Any])
 
 
 def test_every_operator_has_a_meaning_in_pytorch() -> None:
-    assert set(OPS) - set(MEANING) == {"input", "parameter", "item"}
+    assert PUBLIC - set(MEANING) == {"input", "parameter", "item"}
 
 
 @pytest.mark.parametrize(("entry", "meaning", "sample"), CASES)
@@ -294,14 +295,14 @@ def test_samples(entry: OpDef, meaning: Any, sample: Sample) -> None:
 SPECIAL = [float("nan"), float("inf"), float("-inf"), 0.0, -0.0, 1.0, -1.0, 1e30, -1e30, 1e-30]
 UNARY = [
     pytest.param(entry, MEANING[entry.name], entry.samples[0].attrs, id=entry.name)
-    for entry in OPS.values()
+    for entry in (OPS[name] for name in OPS if name in PUBLIC)
     if entry.kind == "elementwise"
     and entry.name != "cast"
     and [x.dtype for x in entry.samples[0].inputs] == [F32]
 ]
 BINARY = [
     pytest.param(entry, MEANING[entry.name], id=entry.name)
-    for entry in OPS.values()
+    for entry in (OPS[name] for name in OPS if name in PUBLIC)
     if entry.kind == "elementwise"
     and len(entry.samples[0].inputs) == 2
     and entry.samples[0].inputs[0].dtype == F32
