@@ -216,7 +216,8 @@ class Session:
         self, entry: Entry, tensors: list[torch.Tensor], given: list[torch.Tensor], batch: int
     ) -> list[torch.Tensor]:
         """Results with a history; views are made after it and have PyTorch's own."""
-        parameters = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+        watched = self._watch.tensors.items()
+        parameters = {n: t for n, t in watched if t.requires_grad}
         program, captured = entry.program, entry.captured
         rest: dict[str, Any] = {}
 
@@ -239,7 +240,8 @@ class Session:
         """The tensors of the original's result, on these arguments and parameters."""
         count = len(entry.captured.inputs)
         flat = Flat(*replica(self.model, self.call), entry.tree, lambda tree: None)
-        swapped = dict(zip((f"model.{n}" for n in names), saved[count:]))
+        own = {n for n, _ in (*self.model.named_parameters(), *self.model.named_buffers())}
+        swapped = {f"model.{n}": t for n, t in zip(names, saved[count:]) if n in own}
         results: Sequence[torch.Tensor] = functional_call(flat, swapped, tuple(saved[:count]))
         return results
 
