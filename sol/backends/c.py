@@ -18,19 +18,6 @@ from sol.backends.toolchain import abi_header
 from sol.core.dims import coefficients
 from sol.ir.loop import Kernel
 
-_INTEGERS = """
-static inline __attribute__((unused)) int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b;
-} static inline __attribute__((unused)) int64_t min_i64(int64_t a, int64_t b) { return a < b ? a :
-b; } static inline __attribute__((unused)) int64_t abs_i64(int64_t a) { return a < 0 ? -a : a; }
-static inline __attribute__((unused)) int64_t sign_i64(int64_t a) { return (a > 0) - (a < 0); }
-static inline __attribute__((unused)) int64_t fmod_i64(int64_t a, int64_t b) { return b ? a % b : 0;
-} static inline __attribute__((unused)) int64_t mod_i64(int64_t a, int64_t b) { int64_t r = b ? a %
-b : 0; return r && (r < 0) != (b < 0) ? r + b : r; } static inline __attribute__((unused)) int64_t
-floordiv_i64(int64_t a, int64_t b) { return b ? (a - mod_i64(a, b)) / b : 0; } static inline
-__attribute__((unused)) int64_t pow_i64(int64_t a, int64_t b) { int64_t r = 1; for (; b > 0; b--) r
-*= a; return r; }
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -93,7 +80,7 @@ def kernel_unit(kernel: Kernel) -> tuple[str, str]:
     """(name, C text) of a kernel's translation unit; the name follows from the text."""
     body, calls = print_kernel(kernel, "KERNEL")
     widths = {width for _, width in calls if width > 1}
-    text = prelude(calls | {("set", w) for w in widths}) + _INTEGERS + body
+    text = prelude(calls | {("set", w) for w in widths}) + body
     name = "sol_k_" + hashlib.sha256(text.encode()).hexdigest()[:16]
     return name, text.replace(
         "void KERNEL(",

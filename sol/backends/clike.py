@@ -182,9 +182,9 @@ class Printer:
         )
 
     def call(self, name: str, width: int) -> str:
-        """The name of a library function at a width; remembered for the prelude."""
+        """The name of a library function at a width (0: of none), remembered for the prelude."""
         self.calls.add((name, width))
-        return f"{name}_{width}"
+        return f"{name}_{width}" if width else name
 
     def fresh(self) -> str:
         """A new temporary's name."""
@@ -406,29 +406,43 @@ class Value:
         if _by_constant(x):
             return self.quotient(x)
         texts = [self.of(a) for a in x.args]
-        kind = x.args[0].dtype.kind
         if x.op in _COMPARE:
             return f"({texts[0]} {_COMPARE[x.op]} {texts[1]})"
+        if x.args[0].dtype.kind == "float":
+            return self.float_op(x, texts)
+        text = self.integer_op(x, texts)
+        # C computes in int or int64_t: what is narrower wraps at each step
+        narrow = x.dtype.kind == "int" and x.dtype.bytes < 8
+        return f"(({scalar_type(x.dtype)}){text})" if narrow else text
+
+    def float_op(self, x: Expr, texts: list[str]) -> str:
+        """An operation on floating-point scalars."""
+        if x.op == "neg":
+            return f"(-{texts[0]})"
+        if x.op in _INFIX:
+            return f"({texts[0]} {_INFIX[x.op]} {texts[1]})"
+        return f"{self.printer.call(x.op, 1)}({', '.join(texts)})"
+
+    def integer_op(self, x: Expr, texts: list[str]) -> str:
+        """An operation on integers or truth values."""
         if x.op in _BITS:
             return f"({texts[0]} {_BITS[x.op]} {texts[1]})"
         if x.op == "not":
-            return f"(!{texts[0]})" if kind == "bool" else f"(~{texts[0]})"
+            return f"(!{texts[0]})" if x.dtype == BOOL else f"(~{texts[0]})"
         if x.op == "neg":
             return f"(-{texts[0]})"
-        if kind == "int" and x.op in ("floordiv", "mod") and _natural(x):
+        if x.op in ("floordiv", "mod") and _natural(x):
             return f"({texts[0]} {'/' if x.op == 'floordiv' else '%'} {texts[1]})"
-        if kind == "int" and x.op in _INT_CALLS:
-            return f"{_INT_CALLS[x.op]}({', '.join(texts)})"
-        if kind in ("int", "bool") and x.op in ("floor", "ceil", "round", "trunc"):
-            return texts[0]
-        if kind in ("int", "bool") and x.op == "relu":
-            return f"max_i64({texts[0]}, 0)"
-        if kind in ("int", "bool") and x.op in ("isnan", "isinf"):
-            return "0"
         if x.op in _INFIX:
-            text = f"({texts[0]} {_INFIX[x.op]} {texts[1]})"
-            return f"(({scalar_type(x.dtype)}){text})" if x.dtype.bytes < 4 else text
-        return f"{self.printer.call(x.op, 1)}({', '.join(texts)})"
+            return f"({texts[0]} {_INFIX[x.op]} {texts[1]})"
+        if x.op in ("floor", "ceil", "round", "trunc"):
+            return texts[0]
+        if x.op in ("isnan", "isinf"):
+            return "0"
+        if x.op == "relu":
+            return f"{self.printer.call('max_i64', 0)}({texts[0]}, 0)"
+        assert x.op in _INT_CALLS, f"no {x.op} of {x.args[0].dtype}"
+        return f"{self.printer.call(_INT_CALLS[x.op], 0)}({', '.join(texts)})"
 
 
 def _by_constant(x: Expr) -> bool:

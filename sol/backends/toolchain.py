@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]  # units done, units in all
 
 # Contraction to FMA is allowed, other liberties with numbers are not: NaN, infinities and the sign
-# of zero stay (never -ffast-math). Kernels read the same bytes as floats, vectors and integers.
+# of zero stay (never -ffast-math). Integers wrap, as those of frameworks do. Kernels read the same
+# bytes as floats, vectors and integers.
 FLAGS = (
     "-std=gnu11",
     "-O3",
@@ -38,6 +39,7 @@ FLAGS = (
     "-fno-math-errno",
     "-fno-trapping-math",
     "-fno-strict-aliasing",
+    "-fwrapv",
     "-fvisibility=hidden",
     "-pthread",
     "-Wall",
