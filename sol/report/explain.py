@@ -62,8 +62,11 @@ def explain(compiled: Compiled, times: Sequence[int] | None = None) -> Explanati
     graph = compiled.planned.plan.graph
     total = sum(times) if times else 0
     clusters = []
-    for number, made in enumerate(compiled.steps):
-        share = times[number] / total if times and total else None
+    first = 0
+    for number, made in enumerate(compiled.steps):  # a cluster may be several steps of the program
+        last = first + len(made.calls)
+        share = sum(times[first:last]) / total if times and total else None
+        first = last
         clusters.append(_cluster(graph, compiled, made, number, share))
     arena = compiled.planned.arena
     notes = (
