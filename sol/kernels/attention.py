@@ -9,6 +9,9 @@ read as scalars and v as vectors, in place where they are views of a larger tens
 layer makes q, k and v), and the reductions of the softmax run along vectors of queries. Keys beyond
 one panel follow block by block with running maxima and sums (T. Dao et al., "FlashAttention",
 2022), so scratch memory does not grow with their number. Called by compiler.py.
+
+NaN and infinity spread as in PyTorch, with one exception: a score that a boolean mask hides counts
+for nothing even if it is NaN, where PyTorch adds -inf to it and gets NaN.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ import math
 from dataclasses import dataclass
 
 from sol.core.device import CpuDevice
-from sol.core.dims import Dim
 from sol.core.dtypes import F32, DType
 from sol.ir.expr import Expr, apply, axis, const, load, substitute, where
 from sol.ir.loop import For, If, Kernel, Stmt, scratch_layout
@@ -57,7 +59,7 @@ def lower_attention(
     """The kernel of an attention cluster."""
     head = describe(plan, cluster)
     queries, keys, depth, columns = head.sizes()
-    cut = cut_attention(queries, keys, depth, columns, device)
+    cut = cut_attention(head.sizes(), head.per_image(), device)
     memory = Memory(plan)
     packed = _packed(memory, head, cut.lanes)
     kernel = Context(memory, NestBuilder(memory.access(), widths), head, cut, packed)
@@ -91,9 +93,7 @@ def _in_place(memory: Memory, element: Expr, row: Expr, inner: Expr) -> bool:
 
 def _shares(head: Head, blocks: int, device: CpuDevice) -> int:
     """Units that a head is cut into, where each of them copies k or v."""
-    heads = count(head.lead)
-    per_image = heads.coef + heads.const if isinstance(heads, Dim) else heads
-    return min(blocks, -(-_UNITS_PER_CORE * device.cores // per_image))
+    return min(blocks, -(-_UNITS_PER_CORE * device.cores // head.per_image()))
 
 
 def _scratch(kernel: Context) -> list[tuple[str, DType, int]]:

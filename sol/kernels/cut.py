@@ -41,8 +41,9 @@ class Cut:
         return _out_tile(queries, columns, self.registers)
 
 
-def cut_attention(queries: int, keys: int, depth: int, columns: int, device: CpuDevice) -> Cut:
-    """The cut of one head: `queries` x `depth` times `keys` x `depth`, values of `columns` wide."""
+def cut_attention(sizes: tuple[int, int, int, int], heads: int, device: CpuDevice) -> Cut:
+    """The cut of each of `heads` heads per image; sizes: queries, keys, depth and columns."""
+    queries, keys, depth, columns = sizes
     lanes, registers = device.vector_lanes(4), device.vector_registers
     wide = -(-queries // lanes)
     value_vectors = -(-columns // lanes)
@@ -57,10 +58,16 @@ def cut_attention(queries: int, keys: int, depth: int, columns: int, device: Cpu
         whole = queries // (vectors * lanes)
         rest = queries - whole * vectors * lanes
         tail = cycles(-(-rest // lanes), rest) if rest else 0.0
-        return whole * (cycles(vectors, vectors * lanes) if whole else 0.0) + tail
+        busy = whole * (cycles(vectors, vectors * lanes) if whole else 0.0) + tail
+        return busy * _idling(heads * -(-wide // vectors), device.cores)
 
     vectors = min(range(1, min(_WIDEST, wide) + 1), key=lambda v: (total(v), v))
     return Cut(lanes, vectors, _block_of_keys(keys, vectors, wide, lanes, registers), registers)
+
+
+def _idling(units: int, cores: int) -> float:
+    """How much longer cores take for equal units than if units could be divided."""
+    return -(-units // cores) * cores / units
 
 
 def _block_of_keys(keys: int, vectors: int, wide: int, lanes: int, registers: int) -> int:

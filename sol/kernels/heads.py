@@ -16,6 +16,7 @@ from sol.kernels.cut import Cut
 from sol.lower.cluster import Memory
 from sol.lower.nest import NestBuilder
 from sol.lower.ranges import extent_of
+from sol.lower.units import count
 from sol.plan.inline import Inliner, axes_for
 from sol.plan.records import Cluster, Plan
 
@@ -43,6 +44,11 @@ class Head:
     def sizes(self) -> tuple[int, int, int, int]:
         """(queries, keys, depth, columns)"""
         return _length(self.query), _length(self.key), _length(self.depth), _length(self.column)
+
+    def per_image(self) -> int:
+        """Heads of a batch of one image."""
+        heads = count(self.lead)
+        return max(1, heads.coef + heads.const) if isinstance(heads, Dim) else heads
 
 
 @dataclass(frozen=True)

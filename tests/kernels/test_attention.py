@@ -253,7 +253,7 @@ def test_blocks_of_keys_are_whole_tiles() -> None:
     """Only the last block of keys has a remainder, for whole and narrower blocks of queries."""
     for queries in (5, 40, 100, 1000):
         for keys in (700, 1000, 2500, 9001):
-            cut = cut_attention(queries, keys, 64, 64, DEVICE)
+            cut = cut_attention((queries, keys, 64, 64), 12, DEVICE)
             wide = -(-queries // cut.lanes)
             for vectors in {cut.vectors, wide % cut.vectors} - {0}:
                 whole = cut.keys % cut.score_rows(keys, vectors) == 0
