@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
 
-from sol.pytorch.trace import Traced
+if TYPE_CHECKING:
+    from sol.pytorch.trace import Traced
 
 SHARED = "a view that shares memory"
 

@@ -24,6 +24,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from sol.core.errors import UnsupportedError
 from sol.pytorch.effects import without_effects
+from sol.pytorch.functional import make_functional
 from sol.pytorch.replica import tensors_of
 from sol.pytorch.rows import ROWS
 from sol.pytorch.tree import Tree, constants, flatten, unflatten
@@ -141,7 +142,8 @@ def trace(model: nn.Module, call: Callable[..., Any], signature: Signature) -> T
     examples, shapes = _examples(model, signature)
     with _quiet(), torch.no_grad():
         program = torch.export.export(flat, examples, dynamic_shapes=(shapes,), strict=False)
-        program = program.run_decompositions(decompositions())
+        if not make_functional(program.graph, decompositions()):
+            program = program.run_decompositions(decompositions())
     if any(map(_is_symbolic, constants(trees[0]))):
         raise UnsupportedError("a number that is returned", "it depends on the batch size B")
     return _read(program, trees[0], {id(t): path for path, t in tensors_of(model)})

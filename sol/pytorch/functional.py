@@ -1,0 +1,98 @@
+"""A short way to a graph without side effects, for the common case.
+
+torch.export leaves operators that write into their argument (`relu_`, `add_`). Its own way to get
+rid of them traces the whole graph again, which takes longer than reading the network. Most networks
+write only into fresh values that nothing else shares; there the operator is replaced by the one
+that returns a new value, and later readers read that. Any other graph goes the long way.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+from sol.pytorch.aliases import is_view
+from sol.pytorch.rows import ROWS
+
+# they return their argument itself while evaluating, and their schema does not say so
+_MAY_ALIAS = ("aten.dropout.default", "aten.feature_dropout.default", "aten.alpha_dropout.default",
+              "aten.feature_alpha_dropout.default", "aten.native_dropout.default")  # fmt: skip
+
+
+def make_functional(graph: fx.Graph, decomposed: Mapping[Any, Callable[..., Any]]) -> bool:
+    """Rid a graph of operators that write, `relu_(x) -> relu(x)`; False if it needs the long way.
+
+    That is where memory is shared, and where an operator is to be decomposed. The graph may then
+    be changed already, to an equal one.
+    """
+    calls = [n for n in graph.nodes if n.op == "call_function"]
+    if any(n.op == "get_attr" for n in graph.nodes) or any(_is_foreign(n) for n in calls):
+        return False
+    tensors = [n for n in calls if not isinstance(n.meta.get("val"), torch.SymInt)]
+    if any(n.target in decomposed and str(n.target) not in ROWS for n in tensors):
+        return False
+    place = {node: number for number, node in enumerate(graph.nodes)}
+    return all(_replace(n, place) for n in calls if _writes(n))
+
+
+def _is_foreign(node: fx.Node) -> bool:
+    """Whether a target is neither an operator nor arithmetic of sizes (higher-order operators)."""
+    if isinstance(node.target, torch._ops.OpOverload):
+        return False
+    return node.target is not operator.getitem and isinstance(node.meta.get("val"), torch.Tensor)
+
+
+def _writes(node: fx.Node) -> bool:
+    target: Any = node.target
+    return isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable
+
+
+def _replace(node: fx.Node, place: Mapping[fx.Node, int]) -> bool:
+    """relu_(x) -> relu(x) where x is a value of its own; False if it may share memory."""
+    target: Any = node.target
+    written = node.args[0] if node.args else None
+    other = _without_writing(target)
+    if other is None or not isinstance(written, fx.Node) or not _is_fresh(written):
+        return False
+    later = [u for u in written.users if place[u] > place[node]]
+    earlier = [u for u in written.users if place[u] < place[node]]
+    if any(_shares(u) for u in earlier):
+        return False
+    for user in later:
+        user.replace_input_with(written, node)
+    node.target = other
+    return True
+
+
+def _without_writing(target: Any) -> Any:
+    """aten.relu_.default -> aten.relu.default; None unless they take the same arguments."""
+    name = target._schema.name.removeprefix("aten::")
+    if target.namespace != "aten" or not name.endswith("_") or name.endswith("__"):
+        return None
+    packet = getattr(torch.ops.aten, name[:-1], None)
+    other = getattr(packet, target._overloadname, None)
+    if other is None or other._schema.is_mutable:
+        return None
+    ours, theirs = ([a.name for a in t._schema.arguments] for t in (target, other))
+    only_first = [a.name for a in target._schema.arguments if _is_written(a)] == ours[:1]
+    return other if ours == theirs and only_first else None
+
+
+def _is_written(argument: Any) -> bool:
+    return argument.alias_info is not None and argument.alias_info.is_write
+
+
+def _is_fresh(node: fx.Node) -> bool:
+    """Whether a value has memory of its own: the result of an operator that makes a new tensor."""
+    return node.op == "call_function" and node.target is not operator.getitem and not _shares(node)
+
+
+def _shares(node: fx.Node) -> bool:
+    """Whether a node's result may be on the memory of what it reads."""
+    if node.op == "output" or str(node.target) in _MAY_ALIAS:
+        return True
+    return is_view(node) or node.target is operator.getitem
