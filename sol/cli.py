@@ -127,11 +127,14 @@ def _no_arguments(made: argparse.ArgumentParser) -> None:
 
 
 def _devices(arguments: Arguments, screen: Screen) -> int:
+    from sol import libraries
     from sol.backends.compilers import find_compiler
 
     for device in sol.devices():
         screen.line(device.describe())
     screen.line(f"compiler: {find_compiler().describe()}")
+    for line in libraries.describe():
+        screen.line(line)
     screen.line(f"cache: {sol.cache.path}")
     return 0
 

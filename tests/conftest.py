@@ -1,4 +1,6 @@
-"""What all tests share: a cache of their own, and torchvision beside any build of PyTorch."""
+"""What all tests share: a cache of their own, kernels of Sol's own (tests/libraries allows others),
+and torchvision beside any build of PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +44,7 @@ def _cache_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
         cache = tmp_path_factory.mktemp("sol-cache")
         cache.chmod(0o700)
         patch.setenv("SOL_CACHE_DIR", str(cache))
+        patch.setenv("SOL_LIBRARIES", "none")
         yield cache
 
 

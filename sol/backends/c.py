@@ -8,6 +8,7 @@ kernels and buffer numbers. Out: C texts for backends/toolchain.py.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ def generate(steps: Sequence[Step], table: Table, more: Sequence[str] = ()) -> S
     return Source(texts_of_program, tuple(functions))
 
 
+@functools.lru_cache(maxsize=256)
 def kernel_unit(kernel: Kernel) -> tuple[str, str]:
     """(name, C text) of a kernel's translation unit; the name follows from the text."""
     body, calls = print_kernel(kernel, "KERNEL")

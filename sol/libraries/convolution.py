@@ -19,7 +19,7 @@ from sol.kernels.operands import ACCUMULATED, Product, describe
 from sol.lower.ranges import extent_of
 from sol.lower.units import decode
 from sol.plan.fuse import chain_between, root_index
-from sol.plan.inline import axes_for
+from sol.plan.inline import Inliner, axes_for
 from sol.plan.records import Cluster, Plan
 
 Sizes = tuple[int, ...]
@@ -106,13 +106,17 @@ def describe_task(plan: Plan, cluster: Cluster, lanes: int) -> Task | str:
     if root.op not in ("conv", "linear"):
         return f"{root.op} is not handed to it"
     product = describe(plan, cluster, lanes)
-    found = _source(plan, root)
-    if isinstance(found, str):
-        return found
-    source, convolution = found
+    x, convolution = _operands(plan, root)
     at = _root_at(plan, cluster, product)
     rows = decode(ROW, product.rows)
-    begin = _source_begin(plan, root, source, convolution, at, rows)
+    channel = axis("library_channel", convolution.inputs)
+    element = _source_element(plan, root, x, convolution, (channel, *at), rows)
+    if element.op != "load":
+        return f"its input is computed while it is read ({x.op})"
+    if element.dtype != F32:
+        return f"its input is {element.dtype}"
+    flat = plan.places[element.value].flat(element.args)
+    begin = _begin(flat, {ROW: convolution.inputs, channel: 1})
     if begin is None:
         return "its input does not lie in memory row by row with channels innermost"
     if root.op == "linear":
@@ -124,7 +128,7 @@ def describe_task(plan: Plan, cluster: Cluster, lanes: int) -> Task | str:
     if end is None:
         return "its results do not lie in memory row by row with channels innermost"
     bias, add, rest = _additions(plan, product, rows, whole)
-    return Task(convolution.flat(), product, source, begin, end, bias, add, rest)
+    return Task(convolution.flat(), product, element.value, begin, end, bias, add, rest)
 
 
 def extents(axes: Sequence[Expr]) -> list[int]:
@@ -137,8 +141,8 @@ def extents(axes: Sequence[Expr]) -> list[int]:
 # ---- operands ----------------------------------------------------------------------------------
 
 
-def _source(plan: Plan, root: Node) -> tuple[str, Convolution] | str:
-    """The value in memory that the contraction reads, and its sizes (linear: without rows)."""
+def _operands(plan: Plan, root: Node) -> tuple[Node, Convolution]:
+    """The input of the contraction, and its sizes (of a linear layer: without rows)."""
     graph = plan.graph
     x = graph[root.inputs[0]]
     if root.op == "linear":
@@ -146,20 +150,15 @@ def _source(plan: Plan, root: Node) -> tuple[str, Convolution] | str:
         assert isinstance(inputs, int)
         assert isinstance(outputs, int)
         one = (1,)
-        sizes = Convolution(1, inputs, outputs, one, one, one, one, (0,), (0,))
-    else:
-        sizes = _conv_sizes(graph, root)
-        if x.op == "pad" and x.name not in plan.stored and _zeros_around(x):
-            low = tuple(a + b for a, b in zip(sizes.low, x["low"][2:]))
-            high = tuple(a + b for a, b in zip(sizes.high, x["high"][2:]))
-            x = graph[x.inputs[0]]
-            size = tuple(s for s in x.shape[2:] if isinstance(s, int))
-            sizes = replace(sizes, size=size, low=low, high=high)
-    if x.name not in plan.places or (x.name not in plan.stored and x.op != "input"):
-        return f"its input is computed while it is read ({x.op})"
-    if x.dtype != F32:
-        return f"its input is {x.dtype}"
-    return x.name, sizes
+        return x, Convolution(1, inputs, outputs, one, one, one, one, (0,), (0,))
+    sizes = _conv_sizes(graph, root)
+    if x.op != "pad" or x.name in plan.stored or not _zeros_around(x):
+        return x, sizes
+    low = tuple(a + b for a, b in zip(sizes.low, x["low"][2:]))
+    high = tuple(a + b for a, b in zip(sizes.high, x["high"][2:]))
+    x = graph[x.inputs[0]]
+    size = tuple(s for s in x.shape[2:] if isinstance(s, int))
+    return x, replace(sizes, size=size, low=low, high=high)
 
 
 def _zeros_around(pad: Node) -> bool:
@@ -204,24 +203,24 @@ def _root_at(plan: Plan, cluster: Cluster, product: Product) -> tuple[Expr, ...]
     return tuple(substitute(i, axes) for i in index)
 
 
-def _source_begin(
+def _source_element(
     plan: Plan,
     root: Node,
-    source: str,
+    x: Node,
     sizes: Convolution,
     at: tuple[Expr, ...],
     rows: dict[Expr, Expr],
-) -> Expr | None:
-    """Where an image begins in the source, None if its rows do not lie one after the other."""
-    channel = axis("library_channel", sizes.inputs)
+) -> Expr:
+    """The element of the input in row ROW of its image; `at`: its channel, and the index of the
+    contraction.
+    """
+    channel, *index = at
+    inline = Inliner(plan.graph, plan.stored)
     if root.op == "linear":
-        index = (*(substitute(i, rows) for i in at[:-1]), channel)
-    else:
-        places = [axis(f"library_{n}", s) for n, s in enumerate(sizes.size)]
-        spatial = decode(ROW, places)
-        index = (at[0], channel, *(spatial[p] for p in places))
-    flat = plan.places[source].flat(index)
-    return _begin(flat, {ROW: sizes.inputs, channel: 1})
+        return inline.element(x.name, (*(substitute(i, rows) for i in index[:-1]), channel))
+    places = [axis(f"library_{n}", s) for n, s in enumerate(sizes.size)]
+    spatial = decode(ROW, places)
+    return inline.element(x.name, (index[0], channel, *(spatial[p] for p in places)))
 
 
 def _in_order(at: tuple[Expr, ...], shape: Sizes, rows: dict[Expr, Expr]) -> bool:

@@ -18,26 +18,21 @@ from sol.core.keys import content_key
 from sol.libraries.bands import Bands, cut_bands, lower_bands
 from sol.libraries.base import Absent, Call, Found, Library
 from sol.libraries.convolution import describe_task
-from sol.libraries.onednn_adapter import Fields, OnednnPacking, ask, numbers, open_program, source
+from sol.libraries.onednn_adapter import (
+    Fields,
+    OnednnPacking,
+    ask,
+    numbers,
+    open_program,
+    source,
+    version_of,
+)
 from sol.plan.records import Cluster, Plan
 
 _FILE, _OLD_FILE = "libdnnl.so.3", "libdnnl.so.2"
 _RUNTIMES = {1: "sequential", 2: "OpenMP", 4: "TBB", 8: "a thread pool", 512: "SYCL"}
 _USABLE = ("sequential", "OpenMP")
 _INSTALL = "pip install onednn-cpu-gomp"
-
-
-class _Version(ctypes.Structure):
-    """dnnl_version_t."""
-
-    _fields_ = (
-        ("major", ctypes.c_int),
-        ("minor", ctypes.c_int),
-        ("patch", ctypes.c_int),
-        ("hash", ctypes.c_char_p),
-        ("cpu_runtime", ctypes.c_uint),
-        ("gpu_runtime", ctypes.c_uint),
-    )
 
 
 # ---- looking for it ----------------------------------------------------------------------------
@@ -90,14 +85,11 @@ def _mapped(name: str) -> Path | None:
 def _examine(path: Path) -> Found | Absent:
     """Whether Sol can use the library at a path."""
     try:
-        library = ctypes.CDLL(str(path))
-        library.dnnl_version.restype = ctypes.POINTER(_Version)
-        version = library.dnnl_version().contents
+        number, code = version_of(ctypes.CDLL(str(path)))
     except (OSError, AttributeError) as error:
         return Absent(f"{path} cannot be loaded: {error}")
-    number = f"{version.major}.{version.minor}.{version.patch}"
-    runtime = _RUNTIMES.get(version.cpu_runtime, f"runtime {version.cpu_runtime}")
-    if version.major != 3:
+    runtime = _RUNTIMES.get(code, f"runtime {code}")
+    if not number.startswith("3."):
         return Absent(f"{path} has version {number}; Sol needs 3.0 or later, before 4: {_INSTALL}")
     if runtime not in _USABLE:
         return Absent(f"{path} runs on threads of its own ({runtime}): {_INSTALL}")

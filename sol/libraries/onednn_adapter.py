@@ -26,6 +26,28 @@ _HERE = Path(__file__).parent
 _SPATIAL = 3  # SOL_SPATIAL of onednn.h
 
 
+class _Version(ctypes.Structure):
+    """dnnl_version_t."""
+
+    _fields_ = (
+        ("major", ctypes.c_int),
+        ("minor", ctypes.c_int),
+        ("patch", ctypes.c_int),
+        ("hash", ctypes.c_char_p),
+        ("cpu_runtime", ctypes.c_uint),
+        ("gpu_runtime", ctypes.c_uint),
+    )
+
+
+def version_of(library: ctypes.CDLL) -> tuple[str, int]:
+    """The version of the oneDNN that a library is or was linked with, and the code of its threads
+    (DNNL_RUNTIME_…). Raises AttributeError if there is none.
+    """
+    library.dnnl_version.restype = ctypes.POINTER(_Version)
+    version = library.dnnl_version().contents
+    return f"{version.major}.{version.minor}.{version.patch}", version.cpu_runtime
+
+
 def source(name: str) -> str:
     """A C file of this folder with our own headers pasted in: one text that stands alone."""
     text = (_HERE / name).read_text(encoding="utf-8")
@@ -43,6 +65,13 @@ def adapter(found: Found) -> ctypes.CDLL:
             f"oneDNN {found.version} at {found.path} cannot be linked: {error.what}",
             do="install another build of it, or set SOL_LIBRARIES=none",
         ) from error
+    number, _ = version_of(library)
+    if number != found.version:  # the loader takes one library of a name for all
+        raise LibraryError(
+            f"oneDNN {number} was already loaded into this process when {found.path} was",
+            expected=f"version {found.version}",
+            do="load only one version, or set SOL_LIBRARIES=none",
+        )
     for name in ("sol_onednn_ask", "sol_onednn_pack"):
         getattr(library, name).restype = ctypes.c_char_p
     return library
