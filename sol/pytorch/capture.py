@@ -103,6 +103,9 @@ def check_types(model: nn.Module, signature: Signature) -> None:
         _check(name, tensor.dtype)
         if tensor.device.type not in ("cpu", "meta"):
             raise UnsupportedError(name, f"it is on {tensor.device}; Sol runs on the CPU")
+        if tensor.is_inference():
+            reason = "it was made in inference mode, where changes leave no trace"
+            raise UnsupportedError(name, reason, do="make the model outside torch.inference_mode()")
         if type(tensor.data) is not torch.Tensor or tensor.layout is not torch.strided:
             raise UnsupportedError(name, f"it is a {type(tensor.data).__name__}, {tensor.layout}")
     for number, kind in enumerate(signature.tensors):

@@ -45,7 +45,7 @@ def unchanged(model: nn.Module) -> Iterator[list[str]]:
     finally:
         for (name, table), before in zip(tables, kept):
             for key in before.keys() | table.keys():
-                if key not in _PYTORCHS_OWN and not _same(before.get(key), table.get(key)):
+                if key not in _PYTORCHS_OWN and not same_value(before.get(key), table.get(key)):
                     changed.append(f"{name}.{key}".lstrip("."))
             table.clear()
             table.update(before)
@@ -58,7 +58,8 @@ def _tables(module: nn.Module) -> list[dict[str, Any]]:
     return tables if isinstance(module, torch.fx.GraphModule) else [module.__dict__, *tables]
 
 
-def _same(before: Any, after: Any) -> bool:
+def same_value(before: Any, after: Any) -> bool:
+    """Whether an attribute was set to what it was."""
     if before is after:
         return True
     if type(before) is not type(after) or isinstance(before, torch.Tensor):

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from sol.core.errors import InputError
+from sol.pytorch.effects import same_value
 
 _SESSION = "_sol_session"
 Connect = Callable[[nn.Module, Callable[..., Any]], Any]
@@ -33,10 +34,13 @@ class Optimized(nn.Module):
         return self.__dict__[_SESSION].handle
 
     def __setattr__(self, name: str, value: Any) -> None:
+        before = self.__dict__.get(name)
         super().__setattr__(name, value)
         session = self.__dict__.get(_SESSION)
         # parameters and submodules are watched; other attributes are part of the traced code
-        if session is not None and not isinstance(value, (nn.Module, torch.Tensor)):
+        if session is None or isinstance(value, (nn.Module, torch.Tensor)):
+            return
+        if not same_value(before, value):
             session.changed(name)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:

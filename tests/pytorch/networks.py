@@ -86,15 +86,21 @@ class Sorting(nn.Module):
 
 
 class Counting(nn.Module):
-    """A buffer that changes in every call."""
+    """A buffer that changes in every call: written, or set to another tensor."""
 
-    def __init__(self) -> None:
+    count: torch.Tensor
+
+    def __init__(self, in_place: bool = True) -> None:
         super().__init__()
         self.register_buffer("count", torch.zeros(4))
         self.fc = nn.Linear(4, 4)
+        self.in_place = in_place
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.count += 1
+        if self.in_place:
+            self.count += 1
+        else:
+            self.count = self.count + 1
         return self.fc(x) * self.count
 
 

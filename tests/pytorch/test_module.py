@@ -165,6 +165,14 @@ def test_attributes_that_are_set_are_seen(net: Net, fast: Any) -> None:
         close(fast(x), net(x) * 1.5)
 
 
+def test_attributes_set_to_what_they_were(fast: Any, compiler: Compiler) -> None:
+    for _ in range(3):
+        fast.scale = 2.0
+        fast.eval()
+        fast(torch.randn(X))
+    assert compiler.runs == 3
+
+
 def test_reset_after_a_change_that_is_not_watched(net: Net, fast: Any) -> None:
     x = torch.randn(X)
     fast.conv.padding = (2, 2)

@@ -150,6 +150,16 @@ def test_other_precision_runs_in_pytorch(dtype: torch.dtype, compiler: Compiler)
     assert compiler.runs == 2
 
 
+def test_parameters_of_inference_mode(compiler: Compiler) -> None:
+    with torch.inference_mode():
+        net = nn.Linear(4, 4).eval()
+    fast: Any = optimize(net, (2, 4))
+    with torch.inference_mode():
+        close(fast(torch.ones(2, 4)), net(torch.ones(2, 4)))
+    assert compiler.runs == 0
+    assert "inference mode" in str(fast.sol.report)
+
+
 def test_weight_and_spectral_norm(compiler: Compiler) -> None:
     layer = parametrizations.weight_norm(nn.Linear(4, 4))
     net = nn.Sequential(layer, parametrizations.spectral_norm(nn.Linear(4, 4))).eval()
@@ -174,6 +184,16 @@ def test_a_buffer_that_the_network_changes(compiler: Compiler) -> None:
         close(fast(x), net.fc(x))
     assert compiler.runs == 4
     assert compiler.prepared == 1  # it is no weight
+
+
+def test_a_buffer_that_the_network_replaces(compiler: Compiler) -> None:
+    net = Counting(in_place=False).eval()
+    fast: Any = optimize(net, (2, 4))
+    x = torch.randn(2, 4)
+    with torch.no_grad():
+        for n in range(1, 4):
+            close(fast(x), net.fc(x) * n)
+            assert fast.count.tolist() == [n] * 4
 
 
 def test_frozen_parameters(compiler: Compiler) -> None:
