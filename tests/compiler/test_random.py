@@ -1,0 +1,152 @@
+"""Random networks as native code against the reference in float64: as exact as NumPy's float32.
+
+With passes and without, for several batches by one program, with equal bits on any number of
+threads and however the batch is cut into groups of images. The passes and the planner, which are
+quick, see networks that hypothesis chooses and makes small.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sol.core.device import detect
+from sol.core.dtypes import F64
+from sol.ir.check import verify
+from sol.ir.graph import Graph
+from sol.ops.reference import evaluate
+from sol.ops.registry import infer
+from sol.passes.pipeline import run as run_passes
+from sol.runtime.program import Program
+from tests.compiler.programs import (
+    Array,
+    Case,
+    Joined,
+    build_joined,
+    conditioned,
+    planned_steps,
+    same_bits,
+    wrong,
+)
+from tests.compiler.random_networks import random_network
+
+_SEEDS = 110  # with these, every operator of the generator is in some network
+_BATCHES = (1, 2, 5)
+_QUICK = ("-O1",)  # the C compiler's time is most of what these tests take
+
+
+def seeded(seed: int) -> Graph:
+    """The network of a seed."""
+    rng = random.Random(seed)
+    return random_network(lambda n: rng.randrange(n))
+
+
+@functools.cache
+def networks() -> tuple[Case, ...]:
+    """Networks of the first seeds, without those whose operators have all been in one before."""
+    seen: set[str] = set()
+    found = []
+    for seed in range(_SEEDS):
+        graph = seeded(seed)
+        operators = {node.op for node in graph}
+        if not operators <= seen:
+            found.append(Case(f"seed {seed}", graph, -1.5, 1.5))
+            seen |= operators
+    return tuple(found)
+
+
+@functools.cache
+def program(optimise: bool, splittable: bool) -> Joined:
+    """Those of the networks whose images are (not) independent, as one program."""
+    device = detect()
+    fitting = [
+        case
+        for case in networks()
+        if planned_steps(case.graph, device, optimise)[0].plan.splittable == splittable
+    ]
+    return build_joined(fitting, device, optimise, flags=_QUICK, group=0)
+
+
+def in_groups(joined: Joined, images: int, batch: int) -> list[list[Array]]:
+    """The results when so many images pass through all steps at once."""
+    whole = joined.compiled.program
+    joined.compiled.program = Program(whole.path, group=images)
+    try:
+        return joined.run(batch, threads=2)
+    finally:
+        joined.compiled.program = whole
+
+
+@pytest.mark.parametrize("splittable", [True, False])
+@pytest.mark.parametrize("optimise", [True, False])
+def test_random_networks_agree_with_the_reference(optimise: bool, splittable: bool) -> None:
+    joined = program(optimise, splittable)
+    assert len(joined.cases) > 2
+    faults = []
+    for batch in _BATCHES:
+        for case, found in zip(joined.cases, joined.run(batch), strict=True):
+            fault = wrong(case, found, *conditioned(case, batch))
+            faults += [f"batch {batch}, {fault}"] if fault else []
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("splittable", [True, False])
+@pytest.mark.parametrize("optimise", [True, False])
+def test_threads_change_no_bit(optimise: bool, splittable: bool) -> None:
+    joined = program(optimise, splittable)
+    for batch in _BATCHES:
+        alone = joined.run(batch, threads=1)
+        for threads in (2, 3):
+            assert same_bits(alone, joined.run(batch, threads)), (batch, threads)
+
+
+@pytest.mark.parametrize("optimise", [True, False])
+def test_groups_of_images_change_no_bit(optimise: bool) -> None:
+    joined = program(optimise, True)
+    assert joined.compiled.program.splittable
+    whole = joined.run(5)
+    for images in (1, 2, 3, 5, 9):
+        assert same_bits(whole, in_groups(joined, images, 5)), images
+
+
+def test_images_that_depend_on_each_other_are_never_cut() -> None:
+    joined = program(True, False)
+    assert same_bits(joined.run(5), in_groups(joined, 2, 5))
+
+
+# ---- passes, on networks that hypothesis makes ---------------------------------------------------
+
+
+@st.composite
+def drawn(draw: st.DrawFn) -> Graph:
+    """A network whose decisions are hypothesis's."""
+    return random_network(lambda n: draw(st.integers(0, n - 1)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn())
+def test_passes_keep_what_a_network_computes(graph: Graph) -> None:
+    after = run_passes(graph, check=True)
+    case = Case("drawn", graph, -1.5, 1.5)
+    inputs = {n.name: case.array(n, 2) for n in graph.inputs}
+    parameters = {n["key"]: case.array(n, 2) for n in graph.parameters}
+    expected = evaluate(graph, inputs, parameters, batch=2, dtype=F64)
+    found = evaluate(after, inputs, parameters, batch=2, dtype=F64)
+    exact = replace(case, tolerance=1e-3)  # of float32's: both are float64
+    fault = wrong(exact, [np.asarray(a) for a in found], expected)
+    assert not fault, fault
+
+
+@settings(max_examples=60, deadline=None)
+@given(drawn(), st.booleans())
+def test_every_network_is_planned_and_lowered(graph: Graph, optimise: bool) -> None:
+    planned, made = planned_steps(graph, detect(), optimise)
+    verify(planned.plan.graph, infer)
+    assert len(made) == len(planned.plan.clusters)
+    assert all(call.kernel.buffers for m in made for call in m.calls)
