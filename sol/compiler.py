@@ -10,11 +10,12 @@ that knows all stages.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +27,13 @@ from sol.backends.toolchain import build
 from sol.core import config
 from sol.core.device import CpuDevice, detect
 from sol.core.dims import coefficients, concrete, evaluate
+from sol.core.errors import ConfigError
 from sol.ir.graph import Graph
 from sol.kernels.attention import lower_attention
+from sol.kernels.choice import choose_winograd
 from sol.kernels.gemm import lower_contraction
 from sol.kernels.recurrent import lower_scan
+from sol.kernels.winograd import lower_winograd
 from sol.libraries.base import Packed, Use, link_flags, open_program, units
 from sol.lower.cluster import Lowered, lower_group, part_group
 from sol.observe import Observer, observers
@@ -38,7 +42,7 @@ from sol.passes.pipeline import run as run_passes
 from sol.plan.batch import images
 from sol.plan.memory import Arena
 from sol.plan.planner import Planned, make_plan
-from sol.plan.records import Cluster, Place
+from sol.plan.records import Cluster, Place, Plan
 from sol.runtime import threads as thread_count
 from sol.runtime.cache import cache
 from sol.runtime.program import Program
@@ -49,13 +53,27 @@ Progress = Callable[[str, int, int], None]
 # intermediates of images that are computed together: what stays in a last-level cache
 _GROUP_BYTES = 24 << 20
 _MOST_IMAGES = 16
+_CACHED_WEIGHTS = 0.5  # share of the last-level cache that weights may take and stay there
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a user may ask for: threads (None: the framework's number)."""
+    """What a user may ask for.
+
+    threads: None is the framework's number. precision: "float32", or "strict", where sums are only
+    added up in another order, as in the framework's own kernels (no Winograd).
+    """
 
     threads: int | None = None
+    precision: Literal["float32", "strict"] = "float32"
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "strict"):
+            raise ConfigError(
+                f"precision={self.precision!r}",
+                expected='"float32" or "strict"',
+                do='leave it out, or ask for precision="strict"',
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +109,9 @@ def compile_graph(
     planned = make_plan(optimised, keep, device.vector_lanes(4))
     _tell(watching, "planned", planned.plan.graph)
     compiling = _compiling(progress)
-    made = use_libraries(planned, lower(planned, device), device, options.threads, compiling)
+    made = use_libraries(
+        planned, lower(planned, device, options), device, options.threads, compiling
+    )
     tensors, source = print_program(planned, made)
     for observer in watching:
         observer.text("program", "clusters.txt", "\n".join(str(m.cluster) for m in made))
@@ -117,24 +137,47 @@ def _compiling(progress: Progress | None) -> Callable[[int, int], None] | None:
     return lambda done, total: tell("compiling kernels", done, total)
 
 
-def lower(planned: Planned, device: CpuDevice) -> tuple[Made, ...]:
+def lower(planned: Planned, device: CpuDevice, options: Options = Options()) -> tuple[Made, ...]:
     """A kernel for every cluster."""
     widths = tuple(w for w in (16, 8, 4) if w <= device.vector_lanes(4))
+    cached = weight_bytes(planned.plan.graph) < _CACHED_WEIGHTS * device.l3
     return tuple(
-        _lower_cluster(planned, cluster, device, widths) for cluster in planned.plan.clusters
+        _contraction(planned.plan, cluster, device, widths, options.precision, cached)
+        if cluster.kind == "contraction"
+        else _lower_cluster(planned, cluster, device, widths)
+        for cluster in planned.plan.clusters
     )
+
+
+def weight_bytes(graph: Graph) -> int:
+    """Bytes of all parameters."""
+    sizes = (n.tensor.dtype.bytes * math.prod(concrete(n.shape, 1)) for n in graph.parameters)
+    return sum(sizes)
+
+
+def _contraction(
+    plan: Plan,
+    cluster: Cluster,
+    device: CpuDevice,
+    widths: tuple[int, ...],
+    precision: str,
+    cached: bool,
+) -> Made:
+    fast = choose_winograd(plan, cluster, device, cached) if precision != "strict" else None
+    if fast is not None:
+        lowered, packed = lower_winograd(plan, fast.layer, fast.blocking, widths)
+        return Made(cluster, (lowered,), packed, fast.why)
+    result = lower_contraction(plan, cluster, device, widths)
+    tile = result.tile
+    access = "in place" if result.in_place else "packed"
+    why = f"tile {tile.rows}x{tile.vectors * tile.lanes}, panel {tile.panel}, A {access}"
+    return Made(cluster, (result.lowered,), result.packed, why)
 
 
 def _lower_cluster(
     planned: Planned, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...]
 ) -> Made:
     plan = planned.plan
-    if cluster.kind == "contraction":
-        result = lower_contraction(plan, cluster, device, widths)
-        tile = result.tile
-        access = "in place" if result.in_place else "packed"
-        why = f"tile {tile.rows}x{tile.vectors * tile.lanes}, panel {tile.panel}, A {access}"
-        return Made(cluster, (result.lowered,), result.packed, why)
     if cluster.kind == "attention":
         attention = lower_attention(plan, cluster, device, widths)
         return Made(cluster, (attention.lowered,), None, attention.why)

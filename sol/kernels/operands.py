@@ -60,8 +60,24 @@ class Product:
     w_block: int = 0
 
 
-def describe(plan: Plan, cluster: Cluster, lanes: int) -> Product:
-    """The matrix product of a contraction cluster (tile sizes in `packing` are filled in later)."""
+@dataclass(frozen=True)
+class Spine:
+    """A contraction and the end of its chain of element-wise users.
+
+    index: where the end's element at `axes` reads the contraction; channel: the axis among them
+    that is the output channel; value: the end's element in terms of ACCUMULATED.
+    """
+
+    root: Node
+    end: Node
+    index: tuple[Expr, ...]
+    axes: tuple[Expr, ...]
+    channel: Expr
+    value: Expr
+
+
+def spine(plan: Plan, cluster: Cluster) -> Spine:
+    """The spine of a contraction cluster."""
     graph = plan.graph
     root, end = graph[cluster.root], graph[cluster.values[-1]]
     hidden = chain_between(graph, root.name, end.name) if root.name != end.name else []
@@ -71,16 +87,18 @@ def describe(plan: Plan, cluster: Cluster, lanes: int) -> Product:
     axes = axes_for(end)
     channel = channel_axis(root, index)
     assert channel is not None
-    merged, groups, columns = _grouping(plan, root, lanes)
+    return Spine(root, end, index, axes, channel, _epilogue(plan, root, end, index, axes))
+
+
+def describe(plan: Plan, cluster: Cluster, lanes: int) -> Product:
+    """The matrix product of a contraction cluster (tile sizes in `packing` are filled in later)."""
+    found = spine(plan, cluster)
+    root, end, index, axes, channel = found.root, found.end, found.index, found.axes, found.channel
+    merged, groups, columns = grouping(plan, root, lanes)
     group = axis("group", groups) if groups > 1 else None
     column = axis("column", columns)
-    inline = Inliner(graph, plan.stored)
-    value = _epilogue(plan, root, end, index, axes)
-    oriented = (
-        {channel: column + (group * columns if group is not None else 0)}
-        if channel.op == "axis"
-        else {}
-    )
+    inline = Inliner(plan.graph, plan.stored)
+    oriented = oriented_channel(channel, group, column, columns)
     a, k, k_order = _operand_a(plan, inline, root, index, group, merged)
     w_batch = _dynamic_batch(plan, root, index)
     outer, rows, splits = _row_axes(plan, end, axes, channel, {p for i in w_batch for p in walk(i)})
@@ -94,7 +112,7 @@ def describe(plan: Plan, cluster: Cluster, lanes: int) -> Product:
         columns,
         k,
         substitute(a, splits),
-        substitute(value, mapping),
+        substitute(found.value, mapping),
         tuple(substitute(i, mapping) for i in axes),
         end.name,
         root.inputs[1],
@@ -104,7 +122,16 @@ def describe(plan: Plan, cluster: Cluster, lanes: int) -> Product:
     )
 
 
-def _grouping(plan: Plan, root: Node, lanes: int) -> tuple[int, int, int]:
+def oriented_channel(
+    channel: Expr, group: Expr | None, column: Expr, columns: int
+) -> dict[Expr, Expr]:
+    """The axis of output channels in terms of group and column."""
+    if channel.op != "axis":
+        return {}
+    return {channel: column + (group * columns if group is not None else 0)}
+
+
+def grouping(plan: Plan, root: Node, lanes: int) -> tuple[int, int, int]:
     """(groups merged into one product, products, columns of one product)."""
     if root.op not in ("conv", "conv_transpose"):
         outputs = root.shape[-1]

@@ -38,7 +38,9 @@ class Packing:
         dense = self._merge(self._by_group(weight))  # (G, O, I, taps…)
         order = tuple(2 + k for k in self.k_order)
         matrix = dense.transpose(0, *order, 1).reshape(dense.shape[0], -1, dense.shape[1])
-        return np.concatenate([_columns(m, self.vectors * self.lanes, self.lanes) for m in matrix])
+        return np.concatenate(
+            [columns_in_blocks(m, self.vectors * self.lanes, self.lanes) for m in matrix]
+        )
 
     def size(self, shape: tuple[int, ...]) -> int:
         """Elements of the packed weight for a weight of this shape."""
@@ -74,7 +76,7 @@ class Packing:
         return merged
 
 
-def _columns(matrix: Array, block: int, lanes: int) -> Array:
+def columns_in_blocks(matrix: Array, block: int, lanes: int) -> Array:
     """(K, N) as consecutive blocks [K][block], the last one only as wide as whole vectors need."""
     depth, columns = matrix.shape
     whole = columns // block * block

@@ -1,0 +1,142 @@
+"""Which algorithm computes a convolution: the direct kernel, or Winograd's with which tiles.
+
+Both are estimated in cycles of one image on all cores: multiply-adds of register tiles with their
+remainders, transforms, packing, and weights that come from memory slower than they are used. The
+constants were fitted to measured layers (docs/performance.md). Measuring may overrule it (tune/).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sol.core.device import CpuDevice
+from sol.kernels.operands import describe
+from sol.kernels.tiles import candidates, choose_tile, tile_cycles
+from sol.kernels.winograd import Blocking, Layer, layer_of, pitch_of
+from sol.lower.ranges import extent_of
+from sol.plan.facts import rows_per_image
+from sol.plan.records import Cluster, Plan
+
+_SCRATCH = 1.25  # of a core's L2 cache: V and M of a block of tiles
+_CACHED = 20.0  # bytes a cycle of weights from the last-level cache, for one core
+_DRAM = 5.0  # from memory
+_PACKING = 3.0  # cycles for a vector of packed inputs of the direct kernel
+_TRANSFORM = 3.5  # cycles for each of a tile's values and vector of channels
+_BARRIER = 3000.0  # cycles until all cores have begun
+_MARGIN = 1.05  # how much faster an estimate must be to be believed
+_MOST_TILES = 64
+_MOST_PRODUCTS = 36
+
+
+@dataclass(frozen=True, slots=True)
+class Winograd:
+    """A choice of Winograd's algorithm, with both estimates in cycles."""
+
+    layer: Layer
+    blocking: Blocking
+    cycles: float
+    direct: float
+
+    @property
+    def why(self) -> str:
+        """For `explain`."""
+        tiles = "x".join(str(s.transform.m) for s in self.layer.spatial)
+        taps = "x".join(str(s.transform.r) for s in self.layer.spatial)
+        b = self.blocking
+        shape = f"tile {b.rows}x{b.vectors * b.lanes}, blocks of {b.tiles}"
+        gain = f"estimated {self.direct / self.cycles:.1f} times as fast as the direct kernel"
+        return f"Winograd F({tiles}, {taps}), {shape}, {gain}"
+
+
+def choose_winograd(
+    plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool
+) -> Winograd | None:
+    """The best way to use Winograd's algorithm, None if the direct kernel seems faster.
+
+    cached: whether the weights of the network stay in the last-level cache between calls.
+    """
+    found = layer_of(plan, cluster, device.vector_lanes(4))
+    if isinstance(found, str):
+        return None
+    direct = _direct(plan, cluster, device, cached)
+    ways = [
+        Winograd(layer, blocking, _cycles(layer, blocking, device, cached), direct)
+        for layer in _layers(found)
+        for blocking in _blockings(layer, device)
+    ]
+    best = min(ways, key=lambda w: w.cycles)
+    return best if best.cycles * _MARGIN < direct else None
+
+
+def _layers(found: Layer) -> Iterator[Layer]:
+    """The layer with all tiles whose rounding errors stay near those of a plain sum.
+
+    Errors grow with the inputs per tile and, in two axes, multiply: 6 x 6 inputs are as exact as
+    the direct kernel on real networks, 8 x 8 lose another factor of four.
+    """
+    for m in ((2, 2), (4, 4), (2, 4), (4, 2)):
+        layer = found.with_results(m[: len(found.spatial)])
+        if layer is not None and layer.products <= _MOST_PRODUCTS:
+            yield layer
+
+
+def _blockings(layer: Layer, device: CpuDevice) -> Iterator[Blocking]:
+    lanes = device.vector_lanes(4)
+    vectors = -(-layer.columns // lanes)
+    room = _SCRATCH * device.l2
+    for rows, v in candidates(device.vector_registers):
+        if rows > layer.tiles or v > vectors:
+            continue
+        for parts in (1, 2, 3, 4, 6, 8):
+            share = -(-vectors // parts // v) * v
+            if parts > 1 and (parts - 1) * share >= vectors:
+                continue
+            per_tile = 4 * layer.products * (pitch_of(layer.inputs) + share * lanes)
+            most = max(rows, int(min(_MOST_TILES, room // per_tile)) // rows * rows)
+            for tiles in {most, max(rows, -(-layer.tiles // 2 // rows) * rows)}:
+                if tiles <= most:
+                    yield Blocking(rows, v, lanes, tiles, share)
+
+
+def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float:
+    """Estimated cycles of one image."""
+    vectors = -(-layer.columns // b.lanes)
+    shares = -(-vectors // b.share)
+    blocks = -(-layer.tiles // b.tiles)
+    share = vectors / shares
+    last = layer.tiles - (blocks - 1) * b.tiles
+    each = [_unit(layer, b, tiles, share, cached) for tiles in (b.tiles, last)]
+    total = shares * layer.groups * ((blocks - 1) * each[0] + each[1])
+    units = shares * layer.groups * blocks
+    idle = -(-units // device.cores) * device.cores / units if units < 8 * device.cores else 1.0
+    return total * idle / device.cores + _BARRIER
+
+
+def _unit(layer: Layer, b: Blocking, tiles: int, share: float, cached: bool) -> float:
+    steps = tile_cycles(tiles, int(-(-share // 1)), (b.rows, b.vectors)) * layer.inputs
+    weights = 4 * layer.inputs * share * b.lanes / (_CACHED if cached else _DRAM)
+    if b.tiles < 3 * b.rows and tiles * share * b.lanes < 512:
+        weights *= 1.1
+    inside = -(-layer.inputs // b.lanes) * tiles * layer.products * _TRANSFORM
+    outside = share * tiles * layer.products * _TRANSFORM
+    return layer.products * max(steps, weights) + inside + outside
+
+
+def _direct(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> float:
+    """Estimated cycles of one image by the direct kernel."""
+    product = describe(plan, cluster, device.vector_lanes(4))
+    rows, depth = rows_per_image(tuple(map(extent_of, product.rows))), 1
+    for a in product.k:
+        extent = extent_of(a)
+        assert isinstance(extent, int)
+        depth *= extent
+    tile = choose_tile(rows, product.columns, depth, device, packed=True)
+    vectors = -(-product.columns // tile.lanes)
+    shares = -(-vectors // tile.columns)
+    steps = tile_cycles(rows, vectors, (tile.rows, tile.vectors)) * depth
+    packing = shares * rows * depth / tile.lanes * _PACKING
+    weights = 4 * depth * product.columns / (_CACHED if cached else _DRAM)
+    groups = extent_of(product.group) if product.group is not None else 1
+    assert isinstance(groups, int)
+    return groups * (max(steps, weights) + packing) / device.cores + _BARRIER

@@ -1,0 +1,482 @@
+"""Convolutions with fewer multiplications: Winograd's algorithm, one block of tiles at a time.
+
+The map of results is cut into tiles of m_y x m_x. A unit takes a block of tiles and a share of the
+output channels through three phases, all in the scratch memory of one thread:
+
+    V[x][tile][c] = B^T d B        the inputs of each tile, transformed; x = 0 … n_y n_x - 1
+    M[x][tile][k] = V[x] U[x]      one matrix product for each x, by the micro-kernel
+    y             = A^T M A        the results of each tile, then the epilogue of the cluster
+
+U, the transformed weights, are packed once (transform.py has the matrices). So a tile costs n_y n_x
+multiplications for each pair of channels instead of m_y m_x r_y r_x. Called by kernels/choice.py,
+which decides where that pays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sol.core.dtypes import F32
+from sol.ir.expr import Expr, apply, axis, const, load, substitute, walk, where
+from sol.ir.expr import local_value as local
+from sol.ir.graph import Node
+from sol.ir.loop import For, If, Kernel, Let, Stmt, Store, scratch_layout
+from sol.kernels.micro import Micro, micro_kernel
+from sol.kernels.operands import ACCUMULATED, Spine, grouping, oriented_channel, spine
+from sol.kernels.pack import columns_in_blocks
+from sol.kernels.transform import Emitter, Transform
+from sol.lower.cluster import Lowered, Memory
+from sol.lower.nest import NestBuilder
+from sol.lower.ranges import extent_of, lane_pieces
+from sol.lower.units import UNIT, count, decode, with_units
+from sol.lower.vector import lane_cost
+from sol.plan.facts import is_depthwise
+from sol.plan.inline import Inliner
+from sol.plan.records import Cluster, Plan
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Along:
+    """One spatial axis: its transform, sizes of input and result, and the padding before it."""
+
+    transform: Transform
+    size: int
+    results: int
+    padding: int
+
+    @property
+    def tiles(self) -> int:
+        """Tiles that cover the results."""
+        return -(-self.results // self.transform.m)
+
+    @property
+    def even(self) -> bool:
+        """Whether tiles cover the results exactly."""
+        return self.results % self.transform.m == 0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution that the algorithm can take."""
+
+    spine: Spine
+    spatial: tuple[Along, ...]
+    groups: int
+    inputs: int  # channels of one group
+    columns: int
+
+    @property
+    def tiles(self) -> int:
+        """Of one image."""
+        return int(np.prod([s.tiles for s in self.spatial]))
+
+    @property
+    def products(self) -> int:
+        """Multiplications per tile and pair of channels."""
+        return int(np.prod([s.transform.n for s in self.spatial]))
+
+    def with_results(self, m: Sequence[int]) -> Layer | None:
+        """The same layer with other tiles; None if there is no such transform."""
+        spatial = []
+        for along, results in zip(self.spatial, m):
+            taps = along.transform.r
+            transform = Transform(results if taps > 1 else 1, taps)
+            if not transform.exists:
+                return None
+            spatial.append(Along(transform, along.size, along.results, along.padding))
+        return Layer(self.spine, tuple(spatial), self.groups, self.inputs, self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Blocking:
+    """How a layer is cut: register tiles of `rows` x `vectors`, `tiles` per block, and vectors of
+    output channels per unit (a multiple of `vectors`)."""
+
+    rows: int
+    vectors: int
+    lanes: int
+    tiles: int
+    share: int
+
+
+@dataclass(frozen=True, slots=True)
+class WinogradPacking:
+    """U = G g G^T for each pair of channels: [group][x][column block][c][vectors * lanes]."""
+
+    transforms: tuple[Transform, ...]
+    groups: int
+    vectors: int
+    lanes: int
+
+    def apply(self, weight: Array) -> Array:
+        """The packed weight, float32, of one of shape (O, I/groups, taps…)."""
+        dense = weight.astype(np.float64)
+        for k, t in enumerate(self.transforms):
+            dense = np.moveaxis(np.moveaxis(dense, 2 + k, -1) @ t.filter().T, -1, 2 + k)
+        inputs = weight.shape[1]
+        tiles = dense.astype(np.float32).reshape(self.groups, -1, inputs, self._products)
+        matrices = tiles.transpose(0, 3, 2, 1).reshape(-1, inputs, tiles.shape[1])
+        width = self.vectors * self.lanes
+        return np.concatenate([columns_in_blocks(m, width, self.lanes) for m in matrices])
+
+    def size(self, shape: tuple[int, ...]) -> int:
+        """Elements of the packed weight for a weight of this shape."""
+        columns = -(-shape[0] // self.groups // self.lanes) * self.lanes
+        return self.groups * self._products * shape[1] * columns
+
+    @property
+    def signature(self) -> str:
+        """Equal for equal packings."""
+        sizes = "x".join(f"{t.m},{t.r}" for t in self.transforms)
+        return f"winograd{sizes}x{self.vectors}x{self.lanes}g{self.groups}"
+
+    @property
+    def _products(self) -> int:
+        return int(np.prod([t.n for t in self.transforms]))
+
+
+def layer_of(plan: Plan, cluster: Cluster, lanes: int) -> Layer | str:
+    """The layer of a contraction cluster, with 2 results per tile and axis; else the reason why
+    the algorithm does not take it."""
+    root = plan.graph[cluster.root]
+    if root.op != "conv" or is_depthwise(plan.graph, root):
+        return "no convolution"
+    taps = plan.graph[root.inputs[1]].shape[2:]
+    if len(taps) > 2 or all(t == 1 for t in taps):
+        return "1 tap" if len(taps) < 3 else "3 spatial axes"
+    if any(s != 1 for s in root["stride"]) or any(d != 1 for d in root["dilation"]):
+        return "stride or dilation"
+    found = spine(plan, cluster)
+    places = found.index[2:]
+    others = {p for i in found.index[:2] for p in walk(i)}
+    if any(p.op not in ("axis", "const") or p in others for p in places):
+        return "places are split or merged behind the layer"
+    if any(p.op == "reduce" for p in walk(found.value)):
+        return "a reduction in the epilogue"
+    merged, groups, columns = grouping(plan, root, lanes)
+    if merged > 1:
+        return "narrow groups"
+    spatial = tuple(_along(plan, root, k) for k in range(len(taps)))
+    if not all(s.transform.exists for s in spatial):
+        return "no transform for this number of taps"
+    channels = plan.graph[root.inputs[0]].shape[1]
+    assert isinstance(channels, int)
+    if not _along_memory(plan, root, channels):
+        return "channels of the input are not innermost"
+    return Layer(found, spatial, groups, channels // groups, columns)
+
+
+def _along_memory(plan: Plan, root: Node, channels: int) -> bool:
+    """Whether vectors of input channels are vectors in memory."""
+    channel = axis("channel", channels)
+    places = [axis(f"place{k}", s) for k, s in enumerate(root.shape[2:])]
+    index = (axis("image", root.shape[0]), channel, *places)
+    value = Inliner(plan.graph, plan.stored).element(root.inputs[0], index)
+    return lane_cost([value], channel, Memory(plan).access()) == 0
+
+
+def _along(plan: Plan, root: Node, k: int) -> Along:
+    taps = plan.graph[root.inputs[1]].shape[2 + k]
+    size, results = plan.graph[root.inputs[0]].shape[2 + k], root.shape[2 + k]
+    assert isinstance(taps, int)
+    assert isinstance(size, int)
+    assert isinstance(results, int)
+    transform = Transform(2 if taps > 1 else 1, taps)
+    return Along(transform, size, results, root["padding"][k][0])
+
+
+def lower_winograd(
+    plan: Plan, layer: Layer, blocking: Blocking, widths: tuple[int, ...]
+) -> tuple[Lowered, tuple[str, str, WinogradPacking]]:
+    """The kernel of a layer, and the weight to pack for it (buffer, value, packing)."""
+    lowering = _Lowering(plan, layer, blocking, widths)
+    weight = layer.spine.root.inputs[1]
+    transforms = tuple(s.transform for s in layer.spatial)
+    packing = WinogradPacking(transforms, layer.groups, blocking.vectors, blocking.lanes)
+    buffer = f"{weight}/{packing.signature}"
+    return lowering.lowered(buffer), (buffer, weight, packing)
+
+
+def pitch_of(length: int) -> int:
+    """Floats between rows that neither share L1 sets nor split lines."""
+    length = -(-length // 16) * 16
+    return length + 16 if length % 256 == 0 else length
+
+
+def slab_of(rows: int, pitch: int) -> int:
+    """Floats between matrices of consecutive x: one of them falls into other L1 sets than the
+    next."""
+    return -(-rows * pitch // 1024) * 1024 + 80
+
+
+class _Lowering:
+    """The kernel of one layer: names and axes that its parts share."""
+
+    def __init__(
+        self, plan: Plan, layer: Layer, blocking: Blocking, widths: tuple[int, ...]
+    ) -> None:
+        self.plan, self.layer, self.blocking = plan, layer, blocking
+        self.memory = Memory(plan)
+        self.builder = NestBuilder(self.memory.access(), widths)
+        self.widths = widths
+        self.inline = Inliner(plan.graph, plan.stored)
+        self.group = axis("group", layer.groups) if layer.groups > 1 else None
+        vectors = -(-layer.columns // blocking.lanes)
+        self.share = axis("share", -(-vectors // blocking.share))
+        self.block = axis("block", -(-layer.tiles // blocking.tiles))
+        self.first = self.block * blocking.tiles
+        self.present = apply("min", const(blocking.tiles), const(layer.tiles) - self.first)
+        self.v_pitch = pitch_of(layer.inputs)
+        self.m_pitch = pitch_of(blocking.share * blocking.lanes)
+        rows = -(-blocking.tiles // blocking.rows) * blocking.rows
+        self.v_slab = slab_of(rows, self.v_pitch)
+        self.m_slab = slab_of(rows, self.m_pitch)
+
+    def lowered(self, weights: str) -> Lowered:
+        """The whole kernel."""
+        source = self.memory.buffers.read("@weights", F32)
+        products = self.layer.products
+        arrays, scratch = scratch_layout(
+            [("v", F32, products * self.v_slab), ("m", F32, products * self.m_slab)]
+        )
+        body = (*self._inputs(), *self._products(source), *self._outputs())
+        outer = self._outer()
+        kernel = Kernel(
+            self.memory.buffers.arguments(),
+            UNIT,
+            count(outer),
+            (*arrays, *with_units(outer, body)),
+            scratch,
+        )
+        names = tuple(weights if n == "@weights" else n for n in self.memory.buffers.names)
+        return Lowered(kernel, names)
+
+    def _outer(self) -> list[Expr]:
+        """Images (and other axes that are neither channel nor place), group, share, block."""
+        found = self.layer.spine
+        places = found.index[2:]
+        order = self.plan.orders[found.end.name]
+        rest = [
+            found.axes[k]
+            for k in order
+            if found.axes[k].op == "axis"
+            and found.axes[k] is not found.channel
+            and found.axes[k] not in places
+        ]
+        rest.sort(key=lambda a: isinstance(extent_of(a), int))  # the symbolic one is outermost
+        return [*rest, *([self.group] if self.group is not None else []), self.share, self.block]
+
+    def _place(self, tile: Expr) -> list[Expr]:
+        """The first result of a tile along each axis."""
+        counters = [axis(f"tile{k}", s.tiles) for k, s in enumerate(self.layer.spatial)]
+        found = decode(self.first + tile, counters)
+        return [found[c] * s.transform.m for c, s in zip(counters, self.layer.spatial)]
+
+    # ---- inputs
+
+    def _inputs(self) -> tuple[Stmt, ...]:
+        """V for all tiles of the block; tiles within the map have code without borders."""
+        tile = axis("tile", self.blocking.tiles)
+        firsts = [p - s.padding for p, s in zip(self._place(tile), self.layer.spatial)]
+        starts = [local(f"start{k}", firsts[k].dtype) for k in range(len(firsts))]
+        lets = [Let(f"start{k}", p) for k, p in enumerate(firsts)]
+        inside = const(True)
+        flags = []
+        for k, along in enumerate(self.layer.spatial):
+            last = along.size - along.transform.n
+            inside = inside & (starts[k] >= 0) & (starts[k] <= last)
+            for i in range(along.transform.n):
+                valid = (starts[k] + i >= 0) & (starts[k] + i < along.size)
+                flags.append(Let(f"valid{k}_{i}", valid))
+        plain = self._input_tile(tile, starts, border=False)
+        border = (*flags, *self._input_tile(tile, starts, border=True))
+        return (For(tile, const(0), self.present, (*lets, If(inside, plain, border))),)
+
+    def _input_tile(self, tile: Expr, starts: list[Expr], border: bool) -> tuple[Stmt, ...]:
+        channel = axis("channel", self.layer.inputs)
+        values = [self._input(channel, starts, x, border) for x in self._positions("n")]
+        possible = lane_cost(values, channel, self.builder.access) is not None
+        code: list[Stmt] = []
+        for begin, end, width in lane_pieces(self.layer.inputs, self.widths if possible else (1,)):
+            emit = Emitter("d")
+            loaded = [emit.let(self.builder.final(v)) for v in values]
+            for x, value in enumerate(self._transformed(emit, loaded, "n")):
+                index = tile * self.v_pitch + channel + x * self.v_slab
+                emit.stmts.append(Store("v", index, value))
+            code.append(For(channel, begin, end, tuple(emit.stmts), width))
+        return tuple(code)
+
+    def _positions(self, sizes: str) -> list[tuple[int, ...]]:
+        """All positions in a tile, in the order of x."""
+        extents = [getattr(s.transform, sizes) for s in self.layer.spatial]
+        return [tuple(int(i) for i in x) for x in np.ndindex(*extents)]
+
+    def _input(self, channel: Expr, starts: list[Expr], x: tuple[int, ...], border: bool) -> Expr:
+        root = self.layer.spine.root
+        if self.group is not None:
+            channel = channel + self.group * self.layer.inputs
+        places = [s + i for s, i in zip(starts, x)]
+        index = (self.layer.spine.index[0], channel, *places)
+        value = self.inline.element(root.inputs[0], index)
+        if not border:
+            return value
+        valid = const(True)
+        for k, i in enumerate(x):
+            valid = valid & local(f"valid{k}_{i}", (const(0) < const(1)).dtype)
+        return where(valid, value, const(0.0))
+
+    def _transformed(self, emit: Emitter, values: list[Expr], sizes: str) -> list[Expr]:
+        """B^T d B (from n x n values), or A^T m A (sizes "m": n x n values to m x m)."""
+        spatial = self.layer.spatial
+        shape = [s.transform.n for s in spatial]
+        array = np.empty(shape, object)
+        array.reshape(-1)[:] = values
+        for k, along in enumerate(spatial):
+            change = emit.inputs if sizes == "n" else emit.outputs
+            lines = np.moveaxis(array, k, -1)
+            results = [
+                change(along.transform, list(lines[i])) for i in np.ndindex(lines.shape[:-1])
+            ]
+            made = np.empty((len(results), len(results[0])), object)
+            for i, line in enumerate(results):
+                made[i] = line
+            array = np.moveaxis(made.reshape(*lines.shape[:-1], -1), -1, k)
+        return list(array.reshape(-1))
+
+    # ---- products
+
+    def _products(self, source: str) -> tuple[Stmt, ...]:
+        """M for all x: loops over column blocks of the share and over register tiles."""
+        b, layer = self.blocking, self.layer
+        x = axis("x", layer.products)
+        whole, tail = divmod(-(-layer.columns // b.lanes), b.vectors)
+        stmts: list[Stmt] = []
+        per = b.share // b.vectors
+        if whole:
+            column = axis("cblock", whole)
+            begin = self.share * per
+            end = apply("min", begin + per, const(whole))
+            stmts.append(
+                For(column, begin, end, self._rows(source, x, column * b.vectors, b.vectors))
+            )
+        if tail:
+            here = apply("eq", const(whole) // per, self.share)
+            body = self._rows(source, x, const(whole * b.vectors), tail)
+            stmts.extend((If(here, body),) if here.op != "const" else body)
+        return (For(x, const(0), const(layer.products), tuple(stmts)),)
+
+    def _rows(self, source: str, x: Expr, vector: Expr, vectors: int) -> tuple[Stmt, ...]:
+        b, rest = self.blocking, self.layer.tiles % self.blocking.rows
+        step = axis("step", -(-b.tiles // b.rows))
+        full = self.present // b.rows
+        stmts: list[Stmt] = []
+        if self.layer.tiles >= b.rows:
+            body = self._product(source, x, step * b.rows, b.rows, vector, vectors)
+            stmts.append(For(step, const(0), full, body))
+        if rest:
+            body = self._product(source, x, full * b.rows, rest, vector, vectors)
+            here = self.present % b.rows > 0
+            stmts.extend((If(here, body),) if here.op != "const" else body)
+        return tuple(stmts)
+
+    def _product(
+        self, source: str, x: Expr, row: Expr, rows: int, vector: Expr, vectors: int
+    ) -> tuple[Stmt, ...]:
+        lanes, depth = self.blocking.lanes, self.layer.inputs
+        all_columns = -(-self.layer.columns // lanes) * lanes
+        base = x * (depth * all_columns) + vector * (lanes * depth)
+        if self.group is not None:
+            base = base + self.group * (self.layer.products * depth * all_columns)
+        column = (vector - self.share * self.blocking.share) * lanes
+
+        def a(p: int, k: Expr) -> Expr:
+            return x * self.v_slab + (row + p) * self.v_pitch + k
+
+        def w(k: Expr, j: int, lane: Expr) -> Expr:
+            return base + k * (vectors * lanes) + j * lanes + lane
+
+        def target(p: int, j: int, lane: Expr) -> Expr:
+            return x * self.m_slab + (row + p) * self.m_pitch + column + j * lanes + lane
+
+        return micro_kernel(Micro(rows, vectors, lanes, "v", source, a, w), depth, target, "m")
+
+    # ---- outputs
+
+    @cached_property
+    def _value(self) -> tuple[Expr, tuple[Expr, ...]]:
+        """Element and index of the result, over `column`, `place0` …, and the outer axes."""
+        found = self.layer.spine
+        column = axis("column", self.layer.columns)
+        mapping = oriented_channel(found.channel, self.group, column, self.layer.columns)
+        return (
+            substitute(found.value, mapping),
+            tuple(substitute(i, mapping) for i in found.axes),
+        )
+
+    def _outputs(self) -> tuple[Stmt, ...]:
+        """Results of all tiles of the block, for the channels of the share."""
+        b, columns = self.blocking, self.layer.columns
+        tile = axis("tile_out", b.tiles)
+        firsts = self._place(tile)
+        starts = [local(f"place{k}", p.dtype) for k, p in enumerate(firsts)]
+        lets = [Let(f"place{k}", p) for k, p in enumerate(firsts)]
+        column = axis("column", columns)
+        begin = self.share * (b.share * b.lanes)
+        end = begin + b.share * b.lanes
+        code: list[Stmt] = []
+        for first, last, width in lane_pieces(columns, self._output_widths(column, starts)):
+            body = self._output_tile(tile, starts, column)
+            low, high = apply("max", begin, first), apply("min", end, last)
+            code.append(For(column, low, high, body, width))
+        return (For(tile, const(0), self.present, (*lets, *code)),)
+
+    def _output_widths(self, column: Expr, starts: list[Expr]) -> tuple[int, ...]:
+        """Widths of vectors along the channels; (1,) where the epilogue has no vector form."""
+        zero = (0,) * len(starts)
+        value, _ = self._moved(starts, zero)
+        finished = load("@m", F32, column)
+        value = substitute(value, {ACCUMULATED: finished})
+        return self.widths if lane_cost([value], column, self.builder.access) is not None else (1,)
+
+    def _moved(self, starts: list[Expr], x: tuple[int, ...]) -> tuple[Expr, tuple[Expr, ...]]:
+        """Value and index of the result at position x of a tile."""
+        value, index = self._value
+        moved = {
+            place: start + i
+            for place, start, i in zip(self.layer.spine.index[2:], starts, x)
+            if place.op == "axis"
+        }
+        return substitute(value, moved), tuple(substitute(i, moved) for i in index)
+
+    def _output_tile(self, tile: Expr, starts: list[Expr], column: Expr) -> tuple[Stmt, ...]:
+        emit = Emitter("y")
+        inside = column - self.share * (self.blocking.share * self.blocking.lanes)
+        base = tile * self.m_pitch + inside
+        loaded = [
+            emit.let(load("@m", F32, base + x * self.m_slab)) for x in range(self.layer.products)
+        ]
+        results = self._transformed(emit, loaded, "m")
+        stmts = emit.stmts
+        for x, result in zip(self._positions("m"), results):
+            stmts.extend(self._stored(starts, x, result))
+        return tuple(stmts)
+
+    def _stored(self, starts: list[Expr], x: tuple[int, ...], result: Expr) -> tuple[Stmt, ...]:
+        value, index = self._moved(starts, x)
+        value = substitute(value, {ACCUMULATED: result})
+        output = self.memory.target(self.layer.spine.end.name, index, value)
+        assert output.index is not None
+        store = Store(output.buffer, output.index, self.builder.final(output.value))
+        present = const(True)
+        for start, i, along in zip(starts, x, self.layer.spatial):
+            if i and not along.even:
+                present = present & (start + i < along.results)
+        return (store,) if present.op == "const" else (If(present, (store,)),)

@@ -1,0 +1,270 @@
+"""Winograd's convolution: the matrices are exact, and the kernel is right for every kind of layer,
+tile and blocking, whatever the estimates would choose.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sol.compiler
+from sol.compiler import Options, compile_graph, lower
+from sol.core.device import CpuDevice, detect
+from sol.core.dims import B
+from sol.core.dtypes import F32
+from sol.core.errors import ConfigError
+from sol.ir.graph import Builder, Graph, Node, TensorType
+from sol.kernels import choice
+from sol.kernels.choice import Winograd
+from sol.kernels.transform import Transform
+from sol.kernels.winograd import Blocking, layer_of
+from sol.ops.reference import evaluate
+from sol.ops.registry import builder
+from sol.plan.planner import make_plan
+from tests.compiler.programs import Case, Joined, build_joined, compare, same_bits
+
+SIZES = ((2, 3), (4, 3), (6, 3), (2, 5), (4, 5), (2, 7))
+
+
+@pytest.mark.parametrize(("m", "r"), SIZES)
+def test_the_matrices_are_exact(m: int, r: int) -> None:
+    """In fractions, without rounding: A^T [(G g) * (B^T d)] is the sum over taps."""
+    t = Transform(m, r)
+    d = [Fraction(7 * k % 11 - 4, 3) for k in range(t.n)]
+    g = [Fraction(5 * k % 7 - 2, 5) for k in range(r)]
+    filters = [[Fraction(x).limit_denominator(10**6) for x in row] for row in t.filter()]
+    products = [
+        sum(a * b for a, b in zip(f, g)) * sum(a * b for a, b in zip(row, d))
+        for f, row in zip(filters, t.input_rows())
+    ]
+    for i, row in enumerate(t.output_rows()):
+        assert sum(a * b for a, b in zip(row, products)) == sum(d[i + k] * g[k] for k in range(r))
+
+
+def test_without_taps_there_is_no_transform() -> None:
+    assert Transform(1, 1).exists
+    assert not Transform(1, 3).exists
+    assert not Transform(3, 3).exists  # points come in pairs
+
+
+# ---- layers --------------------------------------------------------------------------------------
+
+End = Callable[[Builder, Node], list[Node]]
+
+
+def _plain(b: Builder, y: Node) -> list[Node]:
+    return [y]
+
+
+def _relu(b: Builder, y: Node) -> list[Node]:
+    return [b.add("relu", y)]
+
+
+def _residual(b: Builder, y: Node) -> list[Node]:
+    return [b.add("relu", b.add("add", b.input("residual", y.tensor), y))]
+
+
+def _stored_twice(b: Builder, y: Node) -> list[Node]:
+    return [b.add("sigmoid", y), b.add("mean", y, axes=(1,), keepdims=True)]
+
+
+def _inside(b: Builder, y: Node) -> list[Node]:
+    """A part of a concatenation that is read by another layer."""
+    other = b.add("relu", b.input("other", y.tensor))
+    both = b.add("concat", b.add("relu", y), other, axis=1)
+    channels = both.shape[1]
+    assert isinstance(channels, int)
+    w = b.parameter(b.fresh("after"), TensorType((8, channels, *(1,) * (len(y.shape) - 2)), F32))
+    return [b.add("conv", both, w, **_attributes(len(y.shape) - 2))]
+
+
+def _turned(b: Builder, y: Node) -> list[Node]:
+    return [b.add("permute", b.add("relu", y), axes=(0, *range(2, len(y.shape)), 1))]
+
+
+def _gated(b: Builder, y: Node) -> list[Node]:
+    gate = b.input("gate", TensorType((B, y.shape[1], *(1,) * (len(y.shape) - 2)), F32))
+    return [b.add("mul", b.add("silu", y), b.add("sigmoid", gate))]
+
+
+def _attributes(rank: int, padding: tuple[int, ...] = (), groups: int = 1) -> dict[str, Any]:
+    one = (1,) * rank
+    pads = tuple((p, p) for p in padding) or ((0, 0),) * rank
+    return {"stride": one, "padding": pads, "dilation": one, "groups": groups}
+
+
+def layer(
+    name: str, inputs: int, outputs: int, size: tuple[int, ...], taps: tuple[int, ...],
+    padding: tuple[int, ...] | None = None, groups: int = 1, end: End = _relu, bias: bool = True,
+) -> Case:  # fmt: skip
+    """A convolution whose input another layer leaves with channels innermost."""
+    b, rank = builder(), len(size)
+    x = b.input("x", TensorType((B, 3, *size), F32))
+    before = b.parameter("before", TensorType((inputs, 3, *(1,) * rank), F32))
+    x = b.add("relu", b.add("conv", x, before, **_attributes(rank)))
+    w = b.parameter("weight", TensorType((outputs, inputs // groups, *taps), F32))
+    more = [b.parameter("bias", TensorType((outputs,), F32))] if bias else []
+    padding = tuple(t // 2 for t in taps) if padding is None else padding
+    y = b.add("conv", x, w, *more, **_attributes(rank, padding, groups))
+    return Case(name, b.finish(end(b, y)), -1, 1, tolerance=3.0)
+
+
+LAYERS = (
+    layer("even", 16, 32, (12, 12), (3, 3)),
+    layer("odd", 24, 40, (13, 11), (3, 3), end=_residual),
+    layer("channels of no vector", 5, 7, (9, 10), (3, 3), end=_gated),
+    layer("channels of a few vectors", 70, 83, (8, 7), (3, 3), bias=False, end=_plain),
+    layer("small map", 33, 64, (3, 3), (3, 3)),
+    layer("one place", 16, 16, (1, 1), (3, 3)),
+    layer("no padding", 16, 48, (10, 9), (3, 3), padding=(0, 0)),
+    layer("much padding", 16, 16, (6, 7), (3, 3), padding=(2, 3)),
+    layer("5x5", 16, 32, (11, 14), (5, 5)),
+    layer("1x7", 24, 32, (7, 17), (1, 7), end=_stored_twice),
+    layer("7x1", 24, 32, (17, 7), (7, 1)),
+    layer("3x5", 24, 32, (9, 9), (3, 5)),
+    layer("one axis", 32, 32, (37,), (3,)),
+    layer("one axis, 5 taps", 20, 17, (40,), (5,), end=_turned),
+    layer("groups", 64, 96, (10, 10), (3, 3), groups=2),
+    layer("in a concatenation", 16, 24, (9, 9), (3, 3), end=_inside),
+    layer("turned", 16, 24, (9, 6), (3, 3), end=_turned),
+    layer("long sum", 1300, 20, (4, 4), (3, 3)),
+    layer("many channels out", 16, 600, (7, 7), (3, 3), end=_stored_twice),
+)
+
+
+def _forced(
+    rows: int, tiles: int, m: tuple[int, int], vectors: int, share: int
+) -> Callable[..., Winograd | None]:
+    """A choice that takes the algorithm wherever it can."""
+
+    def choose(plan: Any, cluster: Any, device: CpuDevice, cached: bool) -> Winograd | None:
+        lanes = device.vector_lanes(4)
+        found = layer_of(plan, cluster, lanes)
+        if isinstance(found, str):
+            return None
+        sized = found.with_results(m[: len(found.spatial)])
+        sized = found if sized is None else sized
+        wide = -(-sized.columns // lanes)
+        v = min(vectors, wide)
+        r = min(rows, sized.tiles)
+        whole = -(-wide // v) * v
+        cut = Blocking(r, v, lanes, -(-tiles // r) * r, min(share * v, whole))
+        return Winograd(sized, cut, 1.0, 2.0)
+
+    return choose
+
+
+BLOCKINGS = {
+    "one block": _forced(4, 1000, (2, 2), 2, 1000),
+    "small blocks": _forced(3, 6, (4, 4), 2, 1),
+    "odd tiles": _forced(5, 5, (4, 4), 3, 2),
+    "mixed, wide": _forced(2, 8, (2, 6), 4, 1),
+}
+
+
+@functools.cache
+def program(blocking: str, isa: str) -> Joined:
+    """All layers as one program, by the algorithm wherever it can be used."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sol.compiler, "choose_winograd", BLOCKINGS[blocking])
+        return build_joined(LAYERS, detect(isa), flags=("-O1",))
+
+
+@pytest.mark.parametrize("blocking", BLOCKINGS)
+def test_every_layer(blocking: str) -> None:
+    joined = program(blocking, detect().isa)
+    used = sum("Winograd" in m.why for m in joined.compiled.steps)
+    assert used == len(LAYERS)
+    for batch in (1, 3):
+        compare(joined, batch)
+    assert same_bits(joined.run(2, threads=1), joined.run(2, threads=2))
+
+
+def test_narrower_vectors() -> None:
+    if detect().isa != "avx512":
+        pytest.skip("this processor has no second vector width")
+    compare(program("odd tiles", "avx2"), 2)
+
+
+# ---- the choice ----------------------------------------------------------------------------------
+
+
+def _whys(graph: Graph, precision: Any = "float32") -> list[str]:
+    device = replace(detect(), cores=2)
+    planned = make_plan(graph, False, device.vector_lanes(4))
+    return [m.why for m in lower(planned, device, Options(precision=precision)) if m.packed]
+
+
+@pytest.mark.parametrize("case", [c for c in LAYERS if c.name in ("even", "5x5", "small map")])
+def test_a_strict_network_has_no_such_layer(case: Case) -> None:
+    assert not any("Winograd" in w for w in _whys(case.graph, "strict"))
+
+
+def test_a_large_layer_is_worth_it() -> None:
+    case = layer("large", 128, 128, (56, 56), (3, 3))
+    assert "Winograd F(4x4, 3x3)" in _whys(case.graph)[-1]
+
+
+def test_few_channels_are_not_worth_it() -> None:
+    case = layer("narrow", 2, 3, (20, 20), (3, 3))
+    assert "Winograd" not in _whys(case.graph)[-1]
+
+
+def test_channels_must_be_innermost() -> None:
+    b = builder()
+    x = b.input("x", TensorType((B, 64, 28, 28), F32))
+    w = b.parameter("w", TensorType((64, 64, 3, 3), F32))
+    y = b.add("conv", x, w, **_attributes(2, (1, 1)))
+    planned = make_plan(b.finish([y]), False, 16)
+    assert "innermost" in str(layer_of(planned.plan, planned.plan.clusters[0], 16))
+
+
+def test_precision_is_a_known_word() -> None:
+    with pytest.raises(ConfigError, match="float32"):
+        Options(precision="exact")  # type: ignore[arg-type]
+
+
+def test_rounding_errors_are_small() -> None:
+    """On a deep network: near the direct kernel's, far below 1e-4 of the largest result."""
+    b = builder()
+    x = b.input("x", TensorType((B, 3, 24, 24), F32))
+    for depth in range(8):
+        inputs = x.shape[1]
+        assert isinstance(inputs, int)
+        w = b.parameter(f"w{depth}", TensorType((64, inputs, 3, 3), F32))
+        x = b.add("relu", b.add("conv", x, w, **_attributes(2, (1, 1))))
+    graph = b.finish([b.add("mean", x, axes=(2, 3), keepdims=False)])
+    assert sum("Winograd" in w for w in _whys(graph)) >= 7
+    compiled = compile_graph(graph)
+    rng = np.random.default_rng(0)
+    given = {
+        n["key"]: (rng.standard_normal(n.shape) * np.sqrt(2 / np.prod(n.shape[1:]))).astype("f4")  # type: ignore[arg-type]
+        for n in graph.parameters
+    }
+    compiled.prepare(given)
+    image = rng.standard_normal((1, 3, 24, 24)).astype("f4")
+    found = np.empty((1, 64), "f4")
+    compiled.run([image.ctypes.data], [found.ctypes.data], 1, 1)
+    exact = evaluate(
+        graph, {"x": image.astype("f8")}, {k: v.astype("f8") for k, v in given.items()}, batch=1
+    )[0]
+    assert np.max(np.abs(found - exact)) < 3e-6 * np.max(np.abs(exact))
+
+
+def test_estimates_are_positive_and_shorter_for_more_cores() -> None:
+    case = layer("large", 64, 64, (56, 56), (3, 3))
+    planned = make_plan(case.graph, False, 16)
+    cluster = planned.plan.clusters[-1]
+    one, two = (
+        choice.choose_winograd(planned.plan, cluster, replace(detect(), cores=n), True)
+        for n in (1, 2)
+    )
+    assert one is not None
+    assert two is not None
+    assert 0 < two.cycles < one.cycles < one.direct
