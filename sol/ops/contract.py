@@ -6,6 +6,7 @@ register tiles. Inputs of convolutions are [N, C, spatial…] with 1, 2 or 3 spa
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -97,7 +98,8 @@ def _convolved(x: Any, weight: Any, stride: Ints, dilation: Ints, places: Ints, 
     # [N, C, places…, taps…] -> [N, groups, places, C taps]
     view = view.reshape(x.shape[0], groups, per_group, *view.shape[2:])
     order = (0, 1, *range(3, 3 + spatial), 2, *range(3 + spatial, 3 + 2 * spatial))
-    rows = view.transpose(order).reshape(x.shape[0], groups, -1, per_group * int(np.prod(kernel)))
+    volumes = (math.prod(places), per_group * math.prod(kernel))
+    rows = view.transpose(order).reshape(x.shape[0], groups, *volumes)
     columns = weight.reshape(groups, results // groups, -1).transpose(0, 2, 1)
     y = np.matmul(rows, columns)
     return y.transpose(0, 1, 3, 2).reshape(x.shape[0], results, *places)

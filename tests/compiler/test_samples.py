@@ -45,6 +45,14 @@ def samples() -> tuple[Case, ...]:
     )
 
 
+def some_samples(most: int) -> tuple[Case, ...]:
+    """At most so many networks for each operator."""
+    by_operator: dict[str, list[Case]] = {}
+    for case in samples():
+        by_operator.setdefault(case.name.split()[0], []).append(case)
+    return tuple(c for cases in by_operator.values() for c in cases[:: -(-len(cases) // most)])
+
+
 @functools.cache
 def program(isa: str, part: int, optimise: bool = False) -> Joined:
     """A part of all samples, dealt out so that parts are alike."""
