@@ -16,6 +16,7 @@ import numpy as np
 
 from sol.core.dims import Dim, Size
 from sol.core.dtypes import BOOL, F32, DType
+from sol.core.errors import VerifyError
 from sol.ir.expr import SCALAR_OPS, Expr, bounds, const, linear, substitute, walk
 from sol.ir.loop import Array, Call, For, If, Kernel, Let, Note, Set, Stmt, Store, Var
 
@@ -269,6 +270,12 @@ class Value:
 
     def load(self, x: Expr) -> str:
         """A scalar, vector or gathered load."""
+        if array_name(x) not in self.printer.dtypes:
+            raise VerifyError(
+                f"a kernel reads {x.value!r}, which is none of its buffers",
+                expected="loads of buffers and of arrays in scratch memory",
+                do="lower the loads in its indices as well",
+            )
         (index,) = x.args
         if not self.is_vector(index):
             text = f"{array_name(x)}[{self.of(index)}]"

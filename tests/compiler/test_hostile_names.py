@@ -21,7 +21,10 @@ from sol.backends.clike import print_kernel
 from sol.compiler import Compiled, compile_graph
 from sol.core.dims import B
 from sol.core.dtypes import F32
+from sol.core.errors import VerifyError
+from sol.ir.expr import axis, load
 from sol.ir.graph import Builder, Graph, TensorType
+from sol.ir.loop import BufferArg, Kernel, Store
 from sol.ir.show import parse_graph, print_graph
 from sol.pytorch import optimize
 from tests.compiler.programs import Array, Case, expected, network, planned_steps, wrong
@@ -131,6 +134,15 @@ def test_builders_clean_names(name: str) -> None:
     assert len({n.name for n in graph}) == len(graph)
     assert graph.parameters[0]["key"] == name  # the framework's own, to find it again
     assert parse_graph(print_graph(graph)) == graph
+
+
+def test_a_name_that_no_buffer_has_is_never_printed() -> None:
+    """If a bug lets a kernel read what it was not given, that is said, and not written as C."""
+    unit, out = axis("unit", 4), BufferArg("out", F32, written=True)
+    store = Store("out", unit, load(f"x; {MARK}", F32, unit))
+    kernel = Kernel((out,), unit, 4, (store,), 0)
+    with pytest.raises(VerifyError, match="none of its buffers"):
+        print_kernel(kernel, "kernel")
 
 
 # ---- through PyTorch -----------------------------------------------------------------------------

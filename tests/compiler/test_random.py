@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sol.core.device import detect
-from sol.core.dtypes import F64
+from sol.core.dims import B
+from sol.core.dtypes import F32, F64, I64
 from sol.ir.check import verify
-from sol.ir.graph import Graph
+from sol.ir.graph import Builder, Graph, Node, TensorType
 from sol.ops.reference import evaluate
 from sol.ops.registry import infer
 from sol.passes.pipeline import run as run_passes
@@ -29,7 +31,9 @@ from tests.compiler.programs import (
     Case,
     Joined,
     build_joined,
+    compare,
     conditioned,
+    network,
     planned_steps,
     same_bits,
     wrong,
@@ -118,6 +122,46 @@ def test_groups_of_images_change_no_bit(optimise: bool) -> None:
 def test_images_that_depend_on_each_other_are_never_cut() -> None:
     joined = program(True, False)
     assert same_bits(joined.run(5), in_groups(joined, 2, 5))
+
+
+# ---- what random networks have found -------------------------------------------------------------
+
+
+def _softmax_beside_the_batch(b: Builder) -> Node:
+    return b.add("softmax", b.input("x", TensorType((16, 12, B), F32)), axis=1)
+
+
+def _sums_beside_the_batch(b: Builder) -> Node:
+    sums = b.add("cumsum", b.input("x", TensorType((16, 12, B), F32)), axis=1)
+    return b.add("reshape", sums, shape=(16, B * 12))
+
+
+def _taken_rows(b: Builder) -> Node:
+    x = b.input("x", TensorType((B, 8, 14, 3), F32))
+    rows = b.add("take", x, b.input("i", TensorType((1,), I64)), axis=1)
+    return b.add("linear", rows, b.parameter("w", TensorType((4, 3), F32)))
+
+
+# and what is wrong with it; an empty text once that is corrected
+FOUND: dict[Callable[[Builder], Node], str] = {
+    _softmax_beside_the_batch: "a patch's private values are as large as the batch",
+    _sums_beside_the_batch: "a patch's private values are as large as the batch",
+    _taken_rows: "A is read in place though its rows are data-dependent",
+}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, marks=pytest.mark.xfail(strict=True, reason=why) if why else ())
+        for make, why in FOUND.items()
+    ],
+    ids=lambda make: make.__name__.strip("_"),
+)
+def test_what_random_networks_have_found(make: Callable[[Builder], Node]) -> None:
+    joined = build_joined([Case(make.__name__, network(make), 0, 2)], flags=_QUICK)
+    for batch in _BATCHES:
+        compare(joined, batch)
 
 
 # ---- passes, on networks that hypothesis makes ---------------------------------------------------
