@@ -34,6 +34,7 @@ from sol.runtime.program import Program
 
 Array = NDArray[Any]
 _KERNELS_PER_UNIT = 40
+_AS_USUAL = Options()
 # of the largest element: what summing in another order may cost
 TOLERANCE = {"f32": 1e-5, "f64": 1e-12}
 
@@ -201,12 +202,16 @@ def same_bits(a: Iterable[Sequence[Array]], b: Iterable[Sequence[Array]]) -> boo
 
 
 def planned_steps(
-    graph: Graph, device: CpuDevice, optimise: bool, keep: bool = False
+    graph: Graph,
+    device: CpuDevice,
+    optimise: bool,
+    keep: bool = False,
+    options: Options = _AS_USUAL,
 ) -> tuple[Planned, tuple[Made, ...]]:
     """A graph up to kernels; without passes if not `optimise`, so that operators stay as given."""
     graph = run_passes(graph) if optimise else graph
     planned = make_plan(graph, keep, device.vector_lanes(4))
-    return planned, lower(planned, device)
+    return planned, lower(planned, device, options)
 
 
 def build_joined(
@@ -216,13 +221,14 @@ def build_joined(
     keep: bool = False,
     flags: Sequence[str] = (),
     group: int | None = None,
+    options: Options = _AS_USUAL,
 ) -> Joined:
     """The program of all cases; `flags` for the compiler after the usual ones, `group` images at
     once where images are independent.
     """
     device = device or detect()
     graph = join(cases)
-    planned, made = planned_steps(graph, device, optimise, keep)
+    planned, made = planned_steps(graph, device, optimise, keep, options)
     tensors, source = print_program(planned, made)
     kernels = {
         name: call.kernel
@@ -231,7 +237,7 @@ def build_joined(
     units = (*merged_units(kernels), source.units[-1])
     group = images_at_once(planned) if group is None else group
     program = Program(build(units, device, cache, extra=flags), group=group)
-    compiled = Compiled(graph, planned, made, tensors, source, program, Options())
+    compiled = Compiled(graph, planned, made, tensors, source, program, options)
     return Joined(tuple(cases), compiled)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import sol.compiler
 from sol.core.device import CpuDevice, detect
 from sol.core.dims import B
 from sol.ops.registry import OPS
@@ -24,6 +25,7 @@ from tests.compiler.programs import Case, expected, same_bits, wrong
 from tests.compiler.test_samples import some_samples
 from tests.kernels import test_attention as attention
 from tests.kernels import test_recurrent as recurrent
+from tests.kernels import test_winograd as winograd
 from tests.kernels.contractions import contractions
 
 Make = Callable[[str], tuple[Exact, Path]]
@@ -38,8 +40,9 @@ def _samples() -> tuple[Case, ...]:
 
 def _contractions() -> tuple[Case, ...]:
     """Other ones than those of test_contractions.py."""
-    counts = {"conv": 12, "conv_transpose": 4, "linear": 6, "matmul": 6, "large": 0}
-    return tuple(c for kind, count in counts.items() for c in contractions(kind, count, 500))
+    counts = {"conv": 12, "conv_transpose": 4, "linear": 6, "matmul": 6}
+    small = [c for kind, count in counts.items() for c in contractions(kind, count, 500)]
+    return (*small, *contractions("large", 0)[::3])
 
 
 def _attentions() -> tuple[Case, ...]:
@@ -70,6 +73,7 @@ def _recurrences() -> tuple[Case, ...]:
 FAMILIES: dict[str, tuple[Callable[[], tuple[Case, ...]], CpuDevice]] = {
     "samples": (_samples, detect()),
     "contractions": (_contractions, detect()),
+    "winograd": (lambda: winograd.LAYERS[::3], detect()),
     "attention": (_attentions, detect()),
     "recurrent": (_recurrences, detect()),
     "recurrent, shared": (_recurrences, recurrent.SHARING),
@@ -83,7 +87,10 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     @functools.cache
     def made(family: str) -> tuple[Exact, Path]:
         cases, device = FAMILIES[family]
-        exact = Exact.of(cases(), device)
+        with pytest.MonkeyPatch.context() as patch:
+            if family == "winograd":
+                patch.setattr(sol.compiler, "choose_winograd", winograd.BLOCKINGS["odd tiles"])
+            exact = Exact.of(cases(), device)
         return exact, link(exact.units(), device, tmp_path_factory.mktemp("exact"))
 
     return made

@@ -1,5 +1,7 @@
 """Contractions in native code: generated cases of every kind agree with the reference in float64,
 whatever stands before and behind them, for several batches, threads and vector widths.
+
+These are the direct kernels; Winograd's algorithm has test_winograd.py.
 """
 
 from __future__ import annotations
@@ -8,12 +10,14 @@ import functools
 
 import pytest
 
+from sol.compiler import Options
 from sol.core.device import detect
 from sol.core.errors import ConfigError
 from tests.compiler.programs import Joined, build_joined, compare, same_bits
 from tests.kernels.contractions import contractions
 
 _COUNTS = {"conv": 60, "conv_transpose": 20, "linear": 30, "matmul": 30, "large": 0}
+_DIRECT = Options(precision="strict")
 _OTHER = "avx2"  # half as many lanes and registers as the best
 _KINDS = pytest.mark.parametrize("kind", _COUNTS)
 
@@ -21,7 +25,7 @@ _KINDS = pytest.mark.parametrize("kind", _COUNTS)
 @functools.cache
 def program(kind: str) -> Joined:
     """All cases of a kind as one program."""
-    return build_joined(contractions(kind, _COUNTS[kind]), flags=("-O1",))
+    return build_joined(contractions(kind, _COUNTS[kind]), flags=("-O1",), options=_DIRECT)
 
 
 @_KINDS
@@ -42,6 +46,6 @@ def test_other_vectors(optimise: bool) -> None:
     first = 2000 if optimise else 1000
     kinds = [kind for kind in _COUNTS if kind != "large" or not optimise]
     cases = [case for kind in kinds for case in contractions(kind, 12, first)]
-    joined = build_joined(cases, device, optimise, flags=("-O1",))
+    joined = build_joined(cases, device, optimise, flags=("-O1",), options=_DIRECT)
     compare(joined, batch=1)
     compare(joined, batch=3, threads=2)
