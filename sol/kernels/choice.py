@@ -65,8 +65,8 @@ def choose_winograd(
         for layer in _layers(found)
         for blocking in _blockings(layer, device)
     ]
-    best = min(ways, key=lambda w: w.cycles)
-    return best if best.cycles * _MARGIN < direct else None
+    best = min(ways, key=lambda w: w.cycles, default=None)  # none for an image of a tile or two
+    return best if best is not None and best.cycles * _MARGIN < direct else None
 
 
 def _layers(found: Layer) -> Iterator[Layer]:

@@ -142,10 +142,17 @@ def _taken_rows(b: Builder) -> Node:
     return b.add("linear", rows, b.parameter("w", TensorType((4, 3), F32)))
 
 
+def _one_result_per_image(b: Builder) -> Node:
+    attrs = {"stride": (1,), "padding": ((1, 1),), "dilation": (1,), "groups": 1}
+    x = b.input("x", TensorType((B, 6, 1), F32))
+    return b.add("conv", x, b.parameter("w", TensorType((17, 6, 3), F32)), **attrs)
+
+
 # and what is wrong with it; an empty text once that is corrected
 FOUND: dict[Callable[[Builder], Node], str] = {
     _softmax_beside_the_batch: "a patch's private values are as large as the batch",
     _sums_beside_the_batch: "a patch's private values are as large as the batch",
+    _one_result_per_image: "",
     _taken_rows: "A is read in place though its rows are data-dependent",
 }
 
