@@ -33,6 +33,7 @@ from sol.kernels.attention import lower_attention
 from sol.kernels.choice import choose_winograd
 from sol.kernels.gemm import lower_contraction
 from sol.kernels.recurrent import lower_scan
+from sol.kernels.thin import is_thin, lower_thin
 from sol.kernels.winograd import lower_winograd
 from sol.libraries.base import Packed, Use, link_flags, open_program, units
 from sol.lower.cluster import Lowered, lower_group, part_group
@@ -163,6 +164,10 @@ def _contraction(
     precision: str,
     cached: bool,
 ) -> Made:
+    if is_thin(plan, cluster):
+        thin, shape = lower_thin(plan, cluster, device, widths)
+        why = f"tile {shape.rows}x{shape.columns}, weights as they are, once for a batch"
+        return Made(cluster, (thin,), None, why)
     fast = choose_winograd(plan, cluster, device, cached) if precision != "strict" else None
     if fast is not None:
         lowered, packed = lower_winograd(plan, fast.layer, fast.blocking, widths)

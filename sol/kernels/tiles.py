@@ -14,6 +14,7 @@ from sol.core.device import CpuDevice
 _PANEL_BYTES = 160 * 1024  # of packed A per thread: leaves room for weights in a 1 MiB L2 cache
 _LONGEST_K = 2304  # longer reductions are cut at kernel taps, so that a panel stays in the cache
 _UNITS_PER_CORE = 4
+_WEIGHTS = 0.5  # of the L2 cache for a unit's share of W
 _LATENCY = 6  # multiply-adds that must be under way to keep the units busy
 _FEWEST_COLUMNS = 64  # a narrower share of columns repeats the packing of A too often
 
@@ -86,6 +87,8 @@ def choose_tile(
         while _whole(rows, panel) // panel < want and panel > 2 * p:
             panel = max(p, (panel // 2 + p - 1) // p * p)
     units = -(-rows // panel)
+    if units > 1:  # panel after panel meets the same share of W: it should stay in the L2 cache
+        share = max(v, min(vectors, int(_WEIGHTS * device.l2) // (4 * depth * lanes) // v * v))
     while (
         units * -(-vectors // share) < want and share * lanes >= 2 * _FEWEST_COLUMNS and share > v
     ):

@@ -44,7 +44,7 @@ _COSTLY = {
 _FREE = ("const", "axis", "linear", "load", "cast", "reduce")
 # operators that a kernel of their own executes
 WHOLE_OPS = ("attention", "masked_attention", "scan")
-_FEWEST_ROWS = 8  # a linear layer with fewer rows per image streams its weights row by row instead
+FEWEST_ROWS = 8  # a linear layer with fewer rows per image reads its weights as they are
 
 
 def nominal_size(shape: Shape) -> int:
@@ -108,11 +108,7 @@ class Facts:
                 and node.dtype.name == "f32"
             )
         if node.op == "linear":
-            return (
-                node.inputs[1] in static
-                and rows_per_image(node.shape[:-1]) >= _FEWEST_ROWS
-                and node.dtype.name == "f32"
-            )
+            return node.inputs[1] in static and node.dtype.name == "f32"
         return node.op == "packed_matmul"
 
     def taps(self, node: Node) -> int:

@@ -20,6 +20,8 @@ from sol.plan.inline import Inliner, axes_for
 from sol.plan.records import Buffer, BufferKind, Place
 
 Order = tuple[int, ...]
+_SETS = 4096  # bytes after which the sets of an L1 cache repeat
+_LINE = 64  # bytes of a cache line
 
 
 def channels_last(rank: int) -> Order:
@@ -66,6 +68,8 @@ def _order_of(
     rank = len(node.shape)
     if node.op in ("item", "packed_columns", "packed_gates", "keys_first"):
         return tuple(range(rank))
+    if _only_flattened(facts, node):
+        return tuple(range(rank))
     if node.op in ("attention", "masked_attention"):
         return (*range(rank - 3), rank - 2, rank - 3, rank - 1) if rank > 3 else tuple(range(rank))
     root = choice.roots.get(node.name)
@@ -89,6 +93,20 @@ def _order_of(
             hidden=hidden,
         )
     return _follow(graph, facts, node, choice.stored, orders)
+
+
+def _only_flattened(facts: Facts, node: Node) -> bool:
+    """Whether all that reads a map sees each image as one row, as a linear layer at the end does:
+
+    to write it in that order once costs less than to look for its elements in every product.
+    """
+    if len(node.shape) < 3:
+        return False
+    users = facts.users(node.name)
+    row = product(node.shape[1:])
+    return bool(users) and all(
+        u.op == "reshape" and len(u.shape) == 2 and u.shape[1] == row for u in users
+    )
 
 
 def _follow(
@@ -214,10 +232,29 @@ def _own_buffer(
     places: dict[str, Place],
     buffers: dict[str, Buffer],
 ) -> None:
-    strides = strides_of(node.shape, orders[node.name])
+    kind, order = _buffer_kind(graph, node), orders[node.name]
+    padding = _row_padding(graph, node, order) if kind == "arena" else 0
+    strides, size = padded_strides(node.shape, order, padding)
     places[node.name] = Place(node.name, strides, 0, node.dtype, node.shape)
-    kind = _buffer_kind(graph, node)
-    buffers[node.name] = Buffer(node.name, kind, node.dtype, product(node.shape))
+    buffers[node.name] = Buffer(node.name, kind, node.dtype, size)
+
+
+def _row_padding(graph: Graph, node: Node, order: Order) -> int:
+    """Elements between the rows that a product reads, if rows at multiples of 4 KiB would fall into
+    the same sets of the L1 cache."""
+    row = node.shape[order[-1]] if len(order) > 1 else 1
+    if not isinstance(row, int) or row * node.dtype.bytes % _SETS:
+        return 0
+    read = any(u.op in ("linear", "conv") for u in graph.users[node.name])
+    return _LINE // node.dtype.bytes if read else 0
+
+
+def padded_strides(shape: Shape, order: Order, padding: int) -> tuple[Shape, Size]:
+    """Strides per logical axis with `padding` elements behind each row, and elements in all."""
+    wide = list(shape)
+    if padding:
+        wide[order[-1]] = wide[order[-1]] + padding
+    return strides_of(tuple(wide), order), product(tuple(wide))
 
 
 def _buffer_kind(graph: Graph, node: Node) -> BufferKind:
