@@ -135,7 +135,9 @@ def _row_pitch(memory: Memory, product: Product) -> int | None:
     row = axis("row", _volume(product.rows))
     flat = memory.flat(substitute(product.a, decode(row, product.rows))).args[0]
     _, terms = linear(flat)
-    if any(atom.op == "load" or (atom is not row and row in walk(atom)) for atom in terms):
+    if any(
+        atom is not row and any(p is row or p.op == "load" for p in walk(atom)) for atom in terms
+    ):
         return None
     inner = [a for a in product.k if extent_of(a) != 1]
     if inner and terms.get(inner[0]) != 1:

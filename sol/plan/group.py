@@ -159,7 +159,7 @@ def _aligned(
     """
 
     reads = {p.args for v in values for p in walk(v) if p.op == "load" and p.value == name}
-    own = axes_for(graph[name], f"{name}_i")
+    own = axes_for(graph[name], f"i_{name}_")
     mapping: dict[Expr, Expr] = {}
     for axis in outer:
         positions = {tuple(k for k, i in enumerate(r) if i is axis) for r in reads}
@@ -173,4 +173,6 @@ def _aligned(
         for k, i in enumerate(read):
             if own[k] not in mapping and free_axes(i) & set(outer):
                 return None
+    if any(isinstance(a.value[1], Dim) for a in own if a.op == "axis" and a not in mapping):
+        return None  # a patch would be as large as the batch
     return tuple(substitute(a, mapping) for a in own)

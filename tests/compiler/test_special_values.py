@@ -208,7 +208,11 @@ def test_every_kind_of_kernel_is_there() -> None:
     made = kernels().compiled.steps
     assert {m.cluster.kind for m in made} == {"contraction", "attention", "recurrent", "dfp"}
     contracted = [m.why for m in made if m.cluster.kind == "contraction"]
-    assert {why.split(", ")[-1] for why in contracted} == {"A in place", "A packed"}
+    assert {why.split(", ")[-1] for why in contracted} == {
+        "A in place",
+        "A packed",
+        "once for a batch",
+    }
 
 
 @VALUES

@@ -31,7 +31,7 @@ CONTRACTIONS: dict[str, tuple[bool, Callable[[Net], Node]]] = {
     "depthwise conv": (False, lambda n: n.conv(n.images(), groups=4)),
     "conv by what the network computes": (False, _moving),
     "linear of many rows": (True, lambda n: n.linear(n.input(B, 16, 8))),
-    "linear of one row per image": (False, lambda n: n.linear(n.input(B, 8))),
+    "linear of one row per image": (True, lambda n: n.linear(n.input(B, 8))),
     "linear of float64": (False, _of_doubles),
     "element-wise": (False, lambda n: n("relu", n.images())),
 }

@@ -15,11 +15,11 @@ void kernel_0(char *const *buffers, int64_t batch, int64_t begin, int64_t end, c
                         vf16 acc1 = set_16(0.0f);
                         for (int64_t i5 = max_i64(0, (-1 * i2 + 1)); i5 < min_i64(3, (-1 * i2 + 7)); i5 += 1) {
                             if (((i3 + -1) >= 0)) {
-                                acc1 = (acc1 + (load_16(&b0[(i4 + 96 * i5 + 576 * i1 + 96 * i2 + 16 * i3 + -112)]) * load_16(&b1[(i4 + 48 * i5)])));
+                                acc1 = (acc1 + (load_16(&b0[(96 * i5 + 576 * i1 + 96 * i2 + 16 * i3 + i4 + -112)]) * load_16(&b1[(48 * i5 + i4)])));
                             }
-                            acc1 = (acc1 + (load_16(&b0[(i4 + 96 * i5 + 576 * i1 + 96 * i2 + 16 * i3 + -96)]) * load_16(&b1[(i4 + 48 * i5 + 16)])));
+                            acc1 = (acc1 + (load_16(&b0[(96 * i5 + 576 * i1 + 96 * i2 + 16 * i3 + i4 + -96)]) * load_16(&b1[(48 * i5 + i4 + 16)])));
                             if (((i3 + 1) < 6)) {
-                                acc1 = (acc1 + (load_16(&b0[(i4 + 96 * i5 + 576 * i1 + 96 * i2 + 16 * i3 + -80)]) * load_16(&b1[(i4 + 48 * i5 + 32)])));
+                                acc1 = (acc1 + (load_16(&b0[(96 * i5 + 576 * i1 + 96 * i2 + 16 * i3 + i4 + -80)]) * load_16(&b1[(48 * i5 + i4 + 32)])));
                             }
                         }
                         store_16(&s0[i4], acc1);

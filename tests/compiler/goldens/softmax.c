@@ -15,7 +15,7 @@ void kernel_0(char *const *buffers, int64_t batch, int64_t begin, int64_t end, c
                 const float total2 = hmax_16(acc1);
                 const float s0 = total2;
                 for (int64_t i4 = 0; i4 < 48; i4 += 16) {
-                    store_16(&s1[i4], exp_16((load_16(&b0[(i4 + 576 * i1 + 48 * i2)]) - s0)));
+                    store_16(&s1[i4], exp_16((load_16(&b0[(576 * i1 + 48 * i2 + i4)]) - s0)));
                 }
                 vf16 acc3 = set_16(0.0f);
                 for (int64_t i5 = 0; i5 < 48; i5 += 16) {
