@@ -18,7 +18,10 @@ from sol.lower.ranges import extent_of
 from sol.plan.facts import rows_per_image
 from sol.plan.records import Cluster, Plan
 
-_SCRATCH = 1.25  # of a core's L2 cache: V and M of a block of tiles
+_SCRATCH = 1.25  # of a core's L2 cache: V and M of a block of tiles, beyond one register tile
+_ROOMY = 0.6  # of the L2 cache: what of V and M stays there while weights stream by
+_SPILL = 0.5  # cycles for each byte that does not
+_STREAMED = 4  # times the L2 cache: weights that never stay there
 _CACHED = 20.0  # bytes a cycle of weights from the last-level cache, for one core
 _DRAM = 5.0  # from memory
 _PACKING = 3.0  # cycles for a vector of packed inputs of the direct kernel
@@ -86,14 +89,15 @@ def _blockings(layer: Layer, device: CpuDevice) -> Iterator[Blocking]:
     vectors = -(-layer.columns // lanes)
     room = _SCRATCH * device.l2
     for rows, v in candidates(device.vector_registers):
-        if rows > layer.tiles or v > vectors:
-            continue
+        if rows > layer.tiles or v > vectors or v == 1 < vectors:
+            continue  # with one vector the weights come too slowly
         for parts in (1, 2, 3, 4, 6, 8):
             share = -(-vectors // parts // v) * v
             if parts > 1 and (parts - 1) * share >= vectors:
                 continue
             per_tile = 4 * layer.products * (pitch_of(layer.inputs) + share * lanes)
             most = max(rows, int(min(_MOST_TILES, room // per_tile)) // rows * rows)
+            most = min(most, -(-layer.tiles // rows) * rows)
             for tiles in {most, max(rows, -(-layer.tiles // 2 // rows) * rows)}:
                 if tiles <= most:
                     yield Blocking(rows, v, lanes, tiles, share)
@@ -106,21 +110,24 @@ def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float
     blocks = -(-layer.tiles // b.tiles)
     share = vectors / shares
     last = layer.tiles - (blocks - 1) * b.tiles
-    each = [_unit(layer, b, tiles, share, cached) for tiles in (b.tiles, last)]
+    each = [_unit(layer, b, tiles, share, device, cached) for tiles in (b.tiles, last)]
     total = shares * layer.groups * ((blocks - 1) * each[0] + each[1])
     units = shares * layer.groups * blocks
     idle = -(-units // device.cores) * device.cores / units if units < 8 * device.cores else 1.0
     return total * idle / device.cores + _BARRIER
 
 
-def _unit(layer: Layer, b: Blocking, tiles: int, share: float, cached: bool) -> float:
+def _unit(
+    layer: Layer, b: Blocking, tiles: int, share: float, device: CpuDevice, cached: bool
+) -> float:
     steps = tile_cycles(tiles, int(-(-share // 1)), (b.rows, b.vectors)) * layer.inputs
     weights = 4 * layer.inputs * share * b.lanes / (_CACHED if cached else _DRAM)
-    if b.tiles < 3 * b.rows and tiles * share * b.lanes < 512:
-        weights *= 1.1
     inside = -(-layer.inputs // b.lanes) * tiles * layer.products * _TRANSFORM
     outside = share * tiles * layer.products * _TRANSFORM
-    return layer.products * max(steps, weights) + inside + outside
+    scratch = 4 * layer.products * tiles * (layer.inputs + share * b.lanes)
+    streamed = 4 * layer.products * layer.inputs * layer.columns > _STREAMED * device.l2
+    spill = max(0.0, scratch - _ROOMY * device.l2) * _SPILL if streamed else 0.0
+    return layer.products * max(steps, weights) + inside + outside + spill
 
 
 def _direct(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> float:
