@@ -27,24 +27,27 @@ from sol.backends.toolchain import build
 from sol.core import config
 from sol.core.device import CpuDevice, detect
 from sol.core.dims import coefficients, concrete, evaluate
-from sol.core.errors import ConfigError
+from sol.core.errors import ConfigError, MemoryBudgetError
 from sol.ir.graph import Graph
 from sol.kernels.attention import lower_attention
 from sol.kernels.choice import choose_winograd
 from sol.kernels.gemm import lower_contraction
+from sol.kernels.pack import Packing
 from sol.kernels.recurrent import lower_scan
 from sol.kernels.thin import is_thin, lower_thin
-from sol.kernels.winograd import lower_winograd
+from sol.kernels.winograd import WinogradPacking, lower_winograd
 from sol.libraries.base import Packed, Use, link_flags, open_program, units
 from sol.lower.cluster import Lowered, lower_group, part_group
 from sol.observe import Observer, observers
 from sol.ops.reference import evaluate_nodes
 from sol.passes.pipeline import run as run_passes
 from sol.plan.batch import images
+from sol.plan.budget import Demand, Way, fit
 from sol.plan.memory import Arena
 from sol.plan.planner import Planned, make_plan
 from sol.plan.records import Cluster, Place, Plan
 from sol.runtime import threads as thread_count
+from sol.runtime.arena import whole_pages
 from sol.runtime.cache import cache
 from sol.runtime.program import Program
 
@@ -62,11 +65,15 @@ class Options:
     """What a user may ask for.
 
     threads: None is the framework's number. precision: "float32", or "strict", where sums are only
-    added up in another order, as in the framework's own kernels (no Winograd).
+    added up in another order, as in the framework's own kernels (no Winograd). memory: bytes, or a
+    text such as "200MB", that a call may need at most for intermediates and packed weights.
+    never_slower: frontends measure against the framework, and keep its own way where that wins.
     """
 
     threads: int | None = None
     precision: Literal["float32", "strict"] = "float32"
+    memory: int | str | None = None
+    never_slower: bool = True
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "strict"):
@@ -75,6 +82,27 @@ class Options:
                 expected='"float32" or "strict"',
                 do='leave it out, or ask for precision="strict"',
             )
+        if self.memory is not None:
+            parse_memory(self.memory)
+
+    @property
+    def budget(self) -> int | None:
+        """`memory` in bytes."""
+        return None if self.memory is None else parse_memory(self.memory)
+
+
+def parse_memory(memory: int | str) -> int:
+    """Bytes of an option `memory`. Raises ConfigError."""
+    try:
+        size = config.parse_bytes(memory) if isinstance(memory, str) else int(memory)
+    except (ValueError, TypeError):
+        size = 0
+    if size > 0 and not isinstance(memory, bool):
+        return size
+    raise ConfigError(
+        f"memory={memory!r} is no number of bytes",
+        expected='a number of bytes, or a text such as "200MB" or "2GiB"',
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +141,7 @@ def compile_graph(
     made = use_libraries(
         planned, lower(planned, device, options), device, options.threads, compiling
     )
+    made, group = within_budget(planned, made, device, options)
     tensors, source = print_program(planned, made)
     for observer in watching:
         observer.text("program", "clusters.txt", "\n".join(str(m.cluster) for m in made))
@@ -120,7 +149,7 @@ def compile_graph(
             observer.text("program", f"{number:03d}.c", text)
     uses = [m.use for m in made if m.use]
     path = build(source.units, device, cache, progress=compiling, link=link_flags(uses))
-    program = Program(path, group=images_at_once(planned))
+    program = Program(path, group=group)
     open_program(path, uses)
     return Compiled(graph, planned, made, tensors, source, program, options)
 
@@ -271,6 +300,91 @@ def images_at_once(planned: Planned) -> int:
     return max(2, min(_MOST_IMAGES, _GROUP_BYTES // planned.arena.per_image))
 
 
+def within_budget(
+    planned: Planned, made: tuple[Made, ...], device: CpuDevice, options: Options
+) -> tuple[tuple[Made, ...], int]:
+    """The steps and how many images pass at once, changed as far as `options.memory` makes it
+    necessary. Raises MemoryBudgetError if nothing is small enough.
+    """
+    group, budget = images_at_once(planned), options.budget
+    if budget is None:
+        return made, group
+    need = _demand(planned, made, thread_count.count(options.threads))
+    sides = [made]
+    if need.total([_way(planned, m) for m in made], max(1, group)) > budget:
+        sides += [lower(planned, device, options)]
+        sides += [lower(planned, device, replace(options, precision="strict"))]
+    layers = [[_way(planned, m) for m in ways] for ways in zip(*sides)]
+    found = fit(need, layers, max(1, group), budget)
+    chosen = tuple(
+        _chosen_for_memory(made[k], sides[side][k]) for k, side in enumerate(found.chosen)
+    )
+    if found.total > budget:
+        raise _too_little(planned, chosen, need, options)
+    return chosen, found.images if group else 0
+
+
+def _chosen_for_memory(wanted: Made, made: Made) -> Made:
+    if made is wanted:
+        return made
+    return replace(made, why=f"{made.why}; the memory budget allows no {wanted.why.split(',')[0]}")
+
+
+def _demand(planned: Planned, made: Sequence[Made], threads: int) -> Demand:
+    """What a call needs whatever the implementation of its layers is."""
+    plan, arena = planned.plan, planned.arena
+    calls = [call for m in made for call in m.calls]
+    tables = 8 * sum(len(call.arguments) for call in calls)
+    used = {b for call in calls for b in call.buffers if b in plan.buffers}
+    kept = sum(_kept(plan, b) for b in used if plan.buffers[b].kind == "prepared")
+    return Demand(arena.per_image, arena.constant, tables, kept, threads)
+
+
+def _kept(plan: Plan, name: str) -> int:
+    """Bytes of a static value that Sol keeps; none for a parameter that is read as it is."""
+    buffer, order = plan.buffers[name], plan.orders[name]
+    if plan.graph[name].op == "parameter" and list(order) == sorted(order):
+        return 0
+    return evaluate(buffer.size, 1) * buffer.dtype.bytes
+
+
+def _way(planned: Planned, made: Made) -> Way:
+    """The memory that a cluster needs as it was lowered."""
+    scratch = max((call.kernel.scratch for call in made.calls), default=0)
+    if made.packed is None:
+        return Way(0, scratch)
+    _, source, packer = made.packed
+    shape = concrete(planned.plan.graph[source].shape, 1)
+    if isinstance(packer, (Packing, WinogradPacking)):
+        return Way(4 * packer.size(shape), scratch)
+    return Way(packer.apply(np.broadcast_to(np.float32(0), shape)).nbytes, scratch)
+
+
+def _too_little(
+    planned: Planned, made: Sequence[Made], need: Demand, options: Options
+) -> MemoryBudgetError:
+    """The smallest possible figure, and what takes it."""
+    ways = [_way(planned, m) for m in made]
+    least = need.total(ways, 1)
+    greedy = max(range(len(made)), key=lambda k: ways[k].scratch, default=0)
+    heavy = max(range(len(made)), key=lambda k: ways[k].kept, default=0)
+    images = "one image" if planned.plan.splittable else "a batch of one"
+    return MemoryBudgetError(
+        f"memory={options.memory!r} is too little: a call needs {least} bytes at least, "
+        f"{need.intermediates(1)} for intermediates of {images}, {need.scratch(ways)} of scratch "
+        f"for {need.threads} threads (most: {_layer(planned, made[greedy])}), "
+        f"{need.weights(ways)} for packed weights (most: {_layer(planned, made[heavy])})",
+        expected=f"memory={least} or more",
+        do="allow that much" + (", or fewer threads" if need.threads > 1 else ""),
+    )
+
+
+def _layer(planned: Planned, made: Made) -> str:
+    """The user's name of what a cluster computes."""
+    name = made.cluster.values[-1].split("@")[0]
+    return planned.plan.graph[made.cluster.root or name].origin or name
+
+
 class Compiled:
     """A compiled network: takes parameters with `prepare`, runs with `run`."""
 
@@ -295,6 +409,8 @@ class Compiled:
         self._inputs = [n.name for n in plan.inputs]
         self._outputs = plan.outputs
         self._weights: list[Array] = []
+        self._own: dict[int, int] = {}  # bytes of memory that weights keep beside parameters
+        self._budget = options.budget
         self._pointers = array("Q", bytes(8 * len(tensors)))
 
     def prepare(self, parameters: Mapping[str, Array]) -> None:
@@ -317,6 +433,9 @@ class Compiled:
             )
             self._weights.append(value)
             self._pointers[self._offset + position] = value.ctypes.data
+        shared = {id(_root(v)) for v in given.values()}
+        roots = (_root(w) for w in self._weights)
+        self._own = {id(r): r.nbytes for r in roots if id(r) not in shared}
 
     @property
     def _offset(self) -> int:
@@ -328,8 +447,10 @@ class Compiled:
         self, inputs: Sequence[int], outputs: Sequence[int], batch: int, threads: int
     ) -> tuple[int, ...]:
         """Run on contiguous tensors at these addresses, of the types of the graph's inputs and
-        outputs.
+        outputs. Raises MemoryBudgetError if the batch is too large for a budget.
         """
+        if self._budget is not None:
+            self._check_budget(batch, threads)
         return self.program.run(self._pointers_of(inputs, outputs), batch, threads)
 
     def _pointers_of(self, inputs: Sequence[int], outputs: Sequence[int]) -> array[int]:
@@ -354,11 +475,22 @@ class Compiled:
     @property
     def packed_bytes(self) -> int:
         """Bytes of weights that Sol keeps beside the framework's: packed or computed from them."""
-        return sum(w.nbytes for w in self._weights if w.flags.owndata)
+        return sum(self._own.values())
 
     def memory(self, batch: int, threads: int) -> int:
-        """Bytes of the arena of one call, and of packed weights."""
-        return self.program.arena_bytes(batch, threads) + self.packed_bytes
+        """Bytes of the arena of one call, whole pages, and of packed weights."""
+        return whole_pages(self.program.arena_bytes(batch, threads)) + self.packed_bytes
+
+    def _check_budget(self, batch: int, threads: int) -> None:
+        """A batch that cannot be cut, or more threads than there were, may need too much."""
+        needed = self.memory(batch, threads)
+        if self._budget is not None and needed > self._budget:
+            raise MemoryBudgetError(
+                f"a call with batch {batch} and {threads} threads needs {needed} bytes, and "
+                f"memory={self.options.memory!r} allows {self._budget}",
+                expected="images that are independent" if batch > 1 else "fewer threads",
+                do="use a smaller batch, or allow more memory",
+            )
 
     def values(self, inputs: Sequence[Array], batch: int, threads: int = 1) -> dict[str, Array]:
         """Every stored intermediate value of a run, by name, in the order of the steps.
@@ -389,6 +521,13 @@ class Compiled:
                         results[plan.places[name].buffer].reshape(-1), plan.places[name], batch
                     )
         return found
+
+
+def _root(array: Array) -> Array:
+    """The array whose memory this one is a view of."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def _at(memory: Array, start: int, arena: Arena, place: Place, batch: int) -> Array:

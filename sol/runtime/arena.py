@@ -15,11 +15,16 @@ from sol.core.errors import MemoryBudgetError
 _HUGE_PAGE = 2 * 2**20
 
 
+def whole_pages(size: int) -> int:
+    """Bytes of the arena that serves a call of `size` bytes."""
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
 class Arena:
     """A piece of memory of its own pages: `address` is a multiple of 4096, `bytes` its size."""
 
     def __init__(self, size: int) -> None:
-        self.bytes = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        self.bytes = whole_pages(size)
         try:
             # Private: a forked child gets a copy, not the parent's intermediates.
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
