@@ -33,6 +33,7 @@ from sol.kernels.attention import lower_attention
 from sol.kernels.choice import choose_winograd
 from sol.kernels.gemm import lower_contraction
 from sol.kernels.pack import Packing
+from sol.kernels.grouped import choose_grouped, lower_grouped
 from sol.kernels.recurrent import lower_scan
 from sol.kernels.thin import is_thin, lower_thin
 from sol.kernels.winograd import WinogradPacking, lower_winograd
@@ -197,6 +198,10 @@ def _contraction(
         thin, shape = lower_thin(plan, cluster, device, widths)
         why = f"tile {shape.rows}x{shape.columns}, weights as they are, once for a batch"
         return Made(cluster, (thin,), None, why)
+    grouped = choose_grouped(plan, cluster, device)
+    if grouped is not None:
+        call, weights = lower_grouped(plan, grouped, widths)
+        return Made(cluster, (call,), weights, grouped.why)
     fast = choose_winograd(plan, cluster, device, cached) if precision != "strict" else None
     if fast is not None:
         lowered, packed = lower_winograd(plan, fast.layer, fast.blocking, widths)

@@ -243,6 +243,8 @@ class Value:
             case "lanes_reduce":
                 kind, name, width = x.value
                 return f"{self.printer.call(_ACROSS[kind], width)}({name})"
+            case "lanes_pick":
+                return self.pick(x)
             case "linear":
                 return self.linear(x)
             case "load":
@@ -297,6 +299,17 @@ class Value:
         ]
         self.printer.calls.add(("set", lane.width))
         return f"(vf{lane.width}){{{', '.join(each)}}}"
+
+    def pick(self, x: Expr) -> str:
+        """A vector of chosen lanes of another one: a permutation, which compilers recognise."""
+        assert self.lane is not None
+        kind = f"vf{self.lane.width}" if x.dtype == F32 else f"vi{self.lane.width}"
+        vector = self.of(x.args[0])
+        if not vector.isidentifier():
+            name = self.printer.fresh()
+            self.printer.line(f"const {kind} {name} = {vector};")
+            vector = self.memo[x.args[0]] = name
+        return f"({kind}){{{', '.join(f'{vector}[{k}]' for k in x.value)}}}"
 
     def where(self, x: Expr) -> str:
         """Selection:

@@ -735,6 +735,8 @@ def show(x: Expr) -> str:
         return f"{x.dtype}({show(x.args[0])})"
     if x.op == "lanes_reduce":
         return f"{x.value[0]} of the lanes of {x.value[1]}"
+    if x.op == "lanes_pick":
+        return f"lanes {list(x.value)} of {show(x.args[0])}"
     if x.op in _INFIX:
         return f"({show(x.args[0])} {_INFIX[x.op]} {show(x.args[1])})"
     return f"{x.op}({', '.join(map(show, x.args))})"

@@ -144,6 +144,11 @@ def lanes_reduce(kind: str, name: str, dtype: DType, width: int) -> Expr:
     return _intern("lanes_reduce", (), (kind, name, width), dtype)
 
 
+def lanes_pick(vector: Expr, lanes: tuple[int, ...]) -> Expr:
+    """The lanes of a vector in another order: lane k of the result is number lanes[k] of it."""
+    return _intern("lanes_pick", (vector,), lanes, vector.dtype)
+
+
 def number(value: int) -> Expr:
     """An index constant."""
     return const(value)

@@ -59,7 +59,7 @@ def choose_winograd(
 
     cached: whether the weights of the network stay in the last-level cache between calls.
     """
-    found = layer_of(plan, cluster, device.vector_lanes(4))
+    found = layer_of(plan, cluster)
     if isinstance(found, str):
         return None
     direct = _direct(plan, cluster, device, cached)

@@ -113,7 +113,7 @@ def lower_contraction(
 def _signature(packing: Packing | None) -> str:
     assert packing is not None
     order = "".join(map(str, packing.k_order))
-    return f"{packing.kind}{order}x{packing.vectors}x{packing.lanes}m{packing.merged}"
+    return f"{packing.kind}{order}x{packing.vectors}x{packing.lanes}g{packing.groups}"
 
 
 def _volume(axes: tuple[Expr, ...]) -> int:

@@ -26,8 +26,6 @@ from sol.plan.inline import Inliner, axes_for
 from sol.plan.layout import number
 from sol.plan.records import Cluster, Plan
 
-_FEWEST_LANES = 16  # groups narrower than this are merged to one dense product
-_MOST_MERGED_INPUTS = 64
 _SPLIT_BELOW = 32  # rows per image below which the windows of an image are joined to its rows
 ACCUMULATED = accumulator_value("accumulated")
 
@@ -94,16 +92,16 @@ def describe(plan: Plan, cluster: Cluster, lanes: int) -> Product:
     """The matrix product of a contraction cluster (tile sizes in `packing` are filled in later)."""
     found = spine(plan, cluster)
     root, end, index, axes, channel = found.root, found.end, found.index, found.axes, found.channel
-    merged, groups, columns = grouping(plan, root, lanes)
+    groups, columns = grouping(root)
     group = axis("group", groups) if groups > 1 else None
     column = axis("column", columns)
     inline = Inliner(plan.graph, plan.stored)
     oriented = oriented_channel(channel, group, column, columns)
-    a, k, k_order = _operand_a(plan, inline, root, index, group, merged)
+    a, k, k_order = _operand_a(plan, inline, root, index, group)
     w_batch = _dynamic_batch(plan, root, index)
     outer, rows, splits = _row_axes(plan, end, axes, channel, {p for i in w_batch for p in walk(i)})
     mapping = {**oriented, **splits}
-    packing = _packing(root, groups * merged, merged, k_order, lanes)
+    packing = _packing(root, groups, k_order, lanes)
     return Product(
         outer,
         rows,
@@ -131,26 +129,16 @@ def oriented_channel(
     return {channel: column + (group * columns if group is not None else 0)}
 
 
-def grouping(plan: Plan, root: Node, lanes: int) -> tuple[int, int, int]:
-    """(groups merged into one product, products, columns of one product)."""
+def grouping(root: Node) -> tuple[int, int]:
+    """(products, columns of one product)."""
     if root.op not in ("conv", "conv_transpose"):
         outputs = root.shape[-1]
         assert isinstance(outputs, int)
-        return 1, 1, outputs
+        return 1, outputs
     groups: int = root["groups"]
     outputs = root.shape[1]
-    inputs = plan.graph[root.inputs[0]].shape[1]
     assert isinstance(outputs, int)
-    assert isinstance(inputs, int)
-    merged = 1
-    while (
-        (merged * 2) <= groups
-        and groups % (merged * 2) == 0
-        and merged * outputs // groups < _FEWEST_LANES
-        and merged * 2 * inputs // groups <= _MOST_MERGED_INPUTS
-    ):
-        merged *= 2
-    return merged, groups // merged, outputs // groups * merged
+    return groups, outputs // groups
 
 
 def _epilogue(
@@ -181,14 +169,13 @@ def _operand_a(
     root: Node,
     index: tuple[Expr, ...],
     group: Expr | None,
-    merged: int,
 ) -> tuple[Expr, tuple[Expr, ...], tuple[int, ...]]:
     """The element of A, its reduction axes in loop order, and that order as positions in (input
     channel, taps…).
     """
     graph = plan.graph
     if root.op in ("conv", "conv_transpose"):
-        element, axes = _conv_element(plan, inline, root, index, group, merged)
+        element, axes = _conv_element(plan, inline, root, index, group)
     else:
         x = graph[root.inputs[0]]
         depth = axis("depth", x.shape[-1])
@@ -213,12 +200,11 @@ def _conv_element(
     root: Node,
     index: tuple[Expr, ...],
     group: Expr | None,
-    merged: int,
 ) -> tuple[Expr, tuple[Expr, ...]]:
     x, weight = plan.graph[root.inputs[0]], plan.graph[root.inputs[1]]
     channels = x.shape[1]
     assert isinstance(channels, int)
-    inside = channels // root["groups"] * merged
+    inside = channels // root["groups"]
     depth = axis("depth", inside)
     taps = tuple(axis(f"tap{n}", s) for n, s in enumerate(weight.shape[2:]))
     condition = const(True)
@@ -301,10 +287,8 @@ def _row_axes(
     return (batch, *others), (part, *rows), {image: batch * extent.coef + part}
 
 
-def _packing(
-    root: Node, groups: int, merged: int, k_order: tuple[int, ...], lanes: int
-) -> Packing | None:
+def _packing(root: Node, groups: int, k_order: tuple[int, ...], lanes: int) -> Packing | None:
     kinds = {"conv": "conv", "conv_transpose": "deconv", "linear": "linear"}
     if root.op not in kinds:
         return None
-    return Packing(kinds[root.op], groups, merged, k_order, 0, lanes)
+    return Packing(kinds[root.op], groups, k_order, 0, lanes)

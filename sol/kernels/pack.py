@@ -22,20 +22,17 @@ class Packing:
 
     kind: "conv" (O, I/groups, taps…), "deconv" (I, O/groups, taps…) or "linear" (O, I). k_order:
     axes of k, as positions in (I, taps…), outermost first.
-    groups: as in the network; merged: how many of them one dense product takes together (the rest
-    of its block is zero).
     """
 
     kind: str
     groups: int
-    merged: int
     k_order: tuple[int, ...]
     vectors: int
     lanes: int
 
     def apply(self, weight: Array) -> Array:
         """The packed weight, float32."""
-        dense = self._merge(self._by_group(weight))  # (G, O, I, taps…)
+        dense = self._by_group(weight)  # (G, O, I, taps…)
         order = tuple(2 + k for k in self.k_order)
         matrix = dense.transpose(0, *order, 1).reshape(dense.shape[0], -1, dense.shape[1])
         return np.concatenate(
@@ -44,36 +41,16 @@ class Packing:
 
     def size(self, shape: tuple[int, ...]) -> int:
         """Elements of the packed weight for a weight of this shape."""
-        outputs = shape[1] * self.groups if self.kind == "deconv" else shape[0]
+        outputs = shape[1] if self.kind == "deconv" else shape[0] // self.groups
         inputs = shape[0] // self.groups if self.kind == "deconv" else shape[1]
-        taps = int(np.prod(shape[2:], dtype=np.int64))
-        columns = outputs // self.groups * self.merged
-        return (
-            self.groups
-            // self.merged
-            * inputs
-            * self.merged
-            * taps
-            * -(-columns // self.lanes)
-            * self.lanes
-        )
+        depth = inputs * int(np.prod(shape[2:], dtype=np.int64))
+        return self.groups * depth * -(-outputs // self.lanes) * self.lanes
 
     def _by_group(self, weight: Array) -> Array:
         if self.kind == "deconv":  # (I, O/g, taps…) -> (g, O/g, I/g, taps…)
             split = weight.reshape(self.groups, weight.shape[0] // self.groups, *weight.shape[1:])
             return split.swapaxes(1, 2)
         return weight.reshape(self.groups, weight.shape[0] // self.groups, *weight.shape[1:])
-
-    def _merge(self, weight: Array) -> Array:
-        """Several groups as one dense product with a block-diagonal weight."""
-        r = self.merged
-        if r == 1:
-            return weight
-        groups, outputs, inputs = weight.shape[:3]
-        merged = np.zeros((groups // r, r * outputs, r * inputs, *weight.shape[3:]), np.float32)
-        for k in range(r):
-            merged[:, k * outputs : (k + 1) * outputs, k * inputs : (k + 1) * inputs] = weight[k::r]
-        return merged
 
 
 def columns_in_blocks(matrix: Array, block: int, lanes: int) -> Array:

@@ -143,7 +143,7 @@ class WinogradPacking:
         return int(np.prod([t.n for t in self.transforms]))
 
 
-def layer_of(plan: Plan, cluster: Cluster, lanes: int) -> Layer | str:
+def layer_of(plan: Plan, cluster: Cluster) -> Layer | str:
     """The layer of a contraction cluster, with 2 results per tile and axis; else the reason why
     the algorithm does not take it."""
     root = plan.graph[cluster.root]
@@ -161,9 +161,7 @@ def layer_of(plan: Plan, cluster: Cluster, lanes: int) -> Layer | str:
         return "places are split or merged behind the layer"
     if any(p.op == "reduce" for p in walk(found.value)):
         return "a reduction in the epilogue"
-    merged, groups, columns = grouping(plan, root, lanes)
-    if merged > 1:
-        return "narrow groups"
+    groups, columns = grouping(root)
     spatial = tuple(_along(plan, root, k) for k in range(len(taps)))
     if not all(s.transform.exists for s in spatial):
         return "no transform for this number of taps"

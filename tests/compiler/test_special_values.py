@@ -175,22 +175,11 @@ def test_operators_on_denormals() -> None:
 # ---- kernels -------------------------------------------------------------------------------------
 
 
-def _alone(case: Case) -> bool:
-    """Whether no product takes several groups: there a zero times another group's NaN is NaN."""
-    for node in case.graph:
-        groups = node.get("groups", 1) if node.op in ("conv", "conv_transpose") else 1
-        narrow = groups > 1 and node.shape[1] // groups < 16
-        if narrow and groups != case.graph[node.inputs[0]].shape[1]:
-            return False
-    return True
-
-
 @functools.cache
 def kernels() -> Joined:
     """Networks for each kind of kernel, with what stands before and behind."""
     counts = {"conv": 24, "conv_transpose": 8, "linear": 8, "matmul": 8}
     cases = [c for kind, count in counts.items() for c in contractions(kind, count, 300)]
-    cases = [c for c in cases if _alone(c)]
     cases += [
         Case(f"attention {k}", attention.graph_of(case), -1.0, 1.0)
         for k, case in enumerate(attention.SHAPES[:8])
@@ -211,6 +200,7 @@ def test_every_kind_of_kernel_is_there() -> None:
     assert {why.split(", ")[-1] for why in contracted} == {
         "A in place",
         "A packed",
+        "groups side by side",
         "once for a batch",
     }
 

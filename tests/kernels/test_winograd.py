@@ -145,7 +145,7 @@ def _forced(
 
     def choose(plan: Any, cluster: Any, device: CpuDevice, cached: bool) -> Winograd | None:
         lanes = device.vector_lanes(4)
-        found = layer_of(plan, cluster, lanes)
+        found = layer_of(plan, cluster)
         if isinstance(found, str):
             return None
         sized = found.with_results(m[: len(found.spatial)])
@@ -222,7 +222,7 @@ def test_channels_must_be_innermost() -> None:
     w = b.parameter("w", TensorType((64, 64, 3, 3), F32))
     y = b.add("conv", x, w, **_attributes(2, (1, 1)))
     planned = make_plan(b.finish([y]), False, 16)
-    assert "innermost" in str(layer_of(planned.plan, planned.plan.clusters[0], 16))
+    assert "innermost" in str(layer_of(planned.plan, planned.plan.clusters[0]))
 
 
 def test_precision_is_a_known_word() -> None:
