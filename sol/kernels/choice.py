@@ -79,7 +79,7 @@ def _layers(found: Layer) -> Iterator[Layer]:
     the direct kernel on real networks, 8 x 8 lose another factor of four.
     """
     for m in ((2, 2), (4, 4), (2, 4), (4, 2)):
-        layer = found.with_results(m[: len(found.spatial)])
+        layer = found.with_results(m)
         if layer is not None and layer.products <= _MOST_PRODUCTS:
             yield layer
 
@@ -95,7 +95,7 @@ def _blockings(layer: Layer, device: CpuDevice) -> Iterator[Blocking]:
             share = -(-vectors // parts // v) * v
             if parts > 1 and (parts - 1) * share >= vectors:
                 continue
-            per_tile = 4 * layer.products * (pitch_of(layer.inputs) + share * lanes)
+            per_tile = 4 * layer.products * (pitch_of(layer.depth) + share * lanes)
             most = max(rows, int(min(_MOST_TILES, room // per_tile)) // rows * rows)
             most = min(most, -(-layer.tiles // rows) * rows)
             for tiles in {most, max(rows, -(-layer.tiles // 2 // rows) * rows)}:
@@ -120,12 +120,12 @@ def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float
 def _unit(
     layer: Layer, b: Blocking, tiles: int, share: float, device: CpuDevice, cached: bool
 ) -> float:
-    steps = tile_cycles(tiles, int(-(-share // 1)), (b.rows, b.vectors)) * layer.inputs
-    weights = 4 * layer.inputs * share * b.lanes / (_CACHED if cached else _DRAM)
-    inside = -(-layer.inputs // b.lanes) * tiles * layer.products * _TRANSFORM
+    steps = tile_cycles(tiles, int(-(-share // 1)), (b.rows, b.vectors)) * layer.depth
+    weights = 4 * layer.depth * share * b.lanes / (_CACHED if cached else _DRAM)
+    inside = -(-layer.depth // b.lanes) * tiles * layer.products * _TRANSFORM
     outside = share * tiles * layer.products * _TRANSFORM
-    scratch = 4 * layer.products * tiles * (layer.inputs + share * b.lanes)
-    streamed = 4 * layer.products * layer.inputs * layer.columns > _STREAMED * device.l2
+    scratch = 4 * layer.products * tiles * (layer.depth + share * b.lanes)
+    streamed = 4 * layer.products * layer.depth * layer.columns > _STREAMED * device.l2
     spill = max(0.0, scratch - _ROOMY * device.l2) * _SPILL if streamed else 0.0
     return layer.products * max(steps, weights) + inside + outside + spill
 

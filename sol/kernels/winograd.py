@@ -14,8 +14,9 @@ which decides where that pays.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -41,26 +42,58 @@ from sol.plan.inline import Inliner
 from sol.plan.records import Cluster, Plan
 
 Array = NDArray[Any]
+_TRANSFORMED = 2  # axes at most: errors multiply
 
 
 @dataclass(frozen=True, slots=True)
 class Along:
-    """One spatial axis: its transform, sizes of input and result, and the padding before it."""
+    """One spatial axis: sizes of input and result, and how results read inputs along it.
+
+    With a transform (stride 1), results `dilation` apart share a tile. Without one (`taps` given)
+    each result is a tile of its own, and the taps are part of the sum, as channels are.
+    """
 
     transform: Transform
     size: int
     results: int
     padding: int
+    dilation: int = 1
+    stride: int = 1
+    taps: int = 1
+
+    @property
+    def residues(self) -> int:
+        """Results between neighbours of a tile, plus one."""
+        return min(self.dilation, self.results) if self.transform.n > 1 else 1
 
     @property
     def tiles(self) -> int:
         """Tiles that cover the results."""
-        return -(-self.results // self.transform.m)
+        return self.residues * -(-self.results // (self.residues * self.transform.m))
 
     @property
     def even(self) -> bool:
         """Whether tiles cover the results exactly."""
-        return self.results % self.transform.m == 0
+        return self.results % (self.transform.m * self.residues) == 0
+
+    def first(self, tile: Expr) -> Expr:
+        """The first result of a tile."""
+        if self.residues == 1:
+            return tile * self.transform.m
+        inside = self.transform.m * self.residues
+        return tile // self.residues * inside + tile % self.residues
+
+    def begin(self, first: Expr, tap: Expr) -> Expr:
+        """The first input of a tile."""
+        return first * self.stride + tap * self.dilation - self.padding
+
+    def plain(self) -> Along:
+        """The same without a transform."""
+        return replace(self, transform=Transform(1, 1), taps=self.transform.r)
+
+    def with_results(self, m: int) -> Along:
+        """The same with other tiles."""
+        return replace(self, transform=Transform(m, self.transform.r))
 
 
 @dataclass(frozen=True)
@@ -76,23 +109,28 @@ class Layer:
     @property
     def tiles(self) -> int:
         """Of one image."""
-        return int(np.prod([s.tiles for s in self.spatial]))
+        return math.prod(s.tiles for s in self.spatial)
 
     @property
     def products(self) -> int:
-        """Multiplications per tile and pair of channels."""
-        return int(np.prod([s.transform.n for s in self.spatial]))
+        """Multiplications per tile and pair of channels (and taps of plain axes)."""
+        return math.prod(s.transform.n for s in self.spatial)
+
+    @property
+    def depth(self) -> int:
+        """Products that are added up: input channels and taps of plain axes."""
+        return self.inputs * math.prod(s.taps for s in self.spatial)
 
     def with_results(self, m: Sequence[int]) -> Layer | None:
-        """The same layer with other tiles; None if there is no such transform."""
-        spatial = []
-        for along, results in zip(self.spatial, m):
-            taps = along.transform.r
-            transform = Transform(results if taps > 1 else 1, taps)
-            if not transform.exists:
-                return None
-            spatial.append(Along(transform, along.size, along.results, along.padding))
-        return Layer(self.spine, tuple(spatial), self.groups, self.inputs, self.columns)
+        """The same layer with other tiles along its transformed axes; None if there is no such
+        transform."""
+        wanted = iter(m)
+        spatial = tuple(
+            s.with_results(next(wanted)) if s.transform.n > 1 else s for s in self.spatial
+        )
+        if not all(s.transform.exists for s in spatial):
+            return None
+        return replace(self, spatial=spatial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +147,10 @@ class Blocking:
 
 @dataclass(frozen=True, slots=True)
 class WinogradPacking:
-    """U = G g G^T for each pair of channels: [group][x][column block][c][vectors * lanes]."""
+    """U = G g G^T for each pair of channels: [group][x][column block][c][vectors * lanes].
+
+    Axes without a transform keep their taps, which c then counts outside of the channels.
+    """
 
     transforms: tuple[Transform, ...]
     groups: int
@@ -119,18 +160,23 @@ class WinogradPacking:
     def apply(self, weight: Array) -> Array:
         """The packed weight, float32, of one of shape (O, I/groups, taps…)."""
         dense = weight.astype(np.float64)
+        rank = len(self.transforms)
         for k, t in enumerate(self.transforms):
-            dense = np.moveaxis(np.moveaxis(dense, 2 + k, -1) @ t.filter().T, -1, 2 + k)
-        inputs = weight.shape[1]
-        tiles = dense.astype(np.float32).reshape(self.groups, -1, inputs, self._products)
-        matrices = tiles.transpose(0, 3, 2, 1).reshape(-1, inputs, tiles.shape[1])
+            if t.n > 1:
+                dense = np.moveaxis(np.moveaxis(dense, 2 + k, -1) @ t.filter().T, -1, 2 + k)
+        moved = [2 + k for k in range(rank) if self.transforms[k].n > 1]
+        plain = [2 + k for k in range(rank) if self.transforms[k].n == 1]
+        tiles = dense.astype(np.float32).transpose(*moved, *plain, 1, 0)  # (x…, taps…, I, O)
+        tiles = tiles.reshape(self._products, -1, self.groups, weight.shape[0] // self.groups)
+        matrices = tiles.transpose(2, 0, 1, 3).reshape(-1, *tiles.shape[1::2])
         width = self.vectors * self.lanes
         return np.concatenate([columns_in_blocks(m, width, self.lanes) for m in matrices])
 
     def size(self, shape: tuple[int, ...]) -> int:
         """Elements of the packed weight for a weight of this shape."""
         columns = -(-shape[0] // self.groups // self.lanes) * self.lanes
-        return self.groups * self._products * shape[1] * columns
+        taps = math.prod(n for n, t in zip(shape[2:], self.transforms) if t.n == 1)
+        return self.groups * self._products * taps * shape[1] * columns
 
     @property
     def signature(self) -> str:
@@ -140,7 +186,7 @@ class WinogradPacking:
 
     @property
     def _products(self) -> int:
-        return int(np.prod([t.n for t in self.transforms]))
+        return math.prod(t.n for t in self.transforms)
 
 
 def layer_of(plan: Plan, cluster: Cluster) -> Layer | str:
@@ -149,11 +195,9 @@ def layer_of(plan: Plan, cluster: Cluster) -> Layer | str:
     root = plan.graph[cluster.root]
     if root.op != "conv" or is_depthwise(plan.graph, root):
         return "no convolution"
-    taps = plan.graph[root.inputs[1]].shape[2:]
-    if len(taps) > 2 or all(t == 1 for t in taps):
-        return "1 tap" if len(taps) < 3 else "3 spatial axes"
-    if any(s != 1 for s in root["stride"]) or any(d != 1 for d in root["dilation"]):
-        return "stride or dilation"
+    spatial = _spatial(plan, root)
+    if all(s.transform.n == 1 for s in spatial):
+        return "no axis with stride 1 and taps that there is a transform for"
     found = spine(plan, cluster)
     places = found.index[2:]
     others = {p for i in found.index[:2] for p in walk(i)}
@@ -162,9 +206,6 @@ def layer_of(plan: Plan, cluster: Cluster) -> Layer | str:
     if any(p.op == "reduce" for p in walk(found.value)):
         return "a reduction in the epilogue"
     groups, columns = grouping(root)
-    spatial = tuple(_along(plan, root, k) for k in range(len(taps)))
-    if not all(s.transform.exists for s in spatial):
-        return "no transform for this number of taps"
     channels = plan.graph[root.inputs[0]].shape[1]
     assert isinstance(channels, int)
     if not _along_memory(plan, root, channels):
@@ -181,6 +222,18 @@ def _along_memory(plan: Plan, root: Node, channels: int) -> bool:
     return lane_cost([value], channel, Memory(plan).access()) == 0
 
 
+def _spatial(plan: Plan, root: Node) -> tuple[Along, ...]:
+    """All spatial axes, at most the last two that can be with a transform."""
+    found: list[Along] = []
+    for k in reversed(range(len(root.shape) - 2)):
+        along = _along(plan, root, k)
+        fits = along.transform.exists and along.transform.n > 1 and along.stride == 1
+        if not fits or sum(s.transform.n > 1 for s in found) == _TRANSFORMED:
+            along = along.plain()
+        found.insert(0, along)
+    return tuple(found)
+
+
 def _along(plan: Plan, root: Node, k: int) -> Along:
     taps = plan.graph[root.inputs[1]].shape[2 + k]
     size, results = plan.graph[root.inputs[0]].shape[2 + k], root.shape[2 + k]
@@ -188,7 +241,8 @@ def _along(plan: Plan, root: Node, k: int) -> Along:
     assert isinstance(size, int)
     assert isinstance(results, int)
     transform = Transform(2 if taps > 1 else 1, taps)
-    return Along(transform, size, results, root["padding"][k][0])
+    padding, dilation, stride = root["padding"][k][0], root["dilation"][k], root["stride"][k]
+    return Along(transform, size, results, padding, dilation, stride)
 
 
 def lower_winograd(
@@ -197,7 +251,7 @@ def lower_winograd(
     """The kernel of a layer, and the weight to pack for it (buffer, value, packing)."""
     lowering = _Lowering(plan, layer, blocking, widths)
     weight = layer.spine.root.inputs[1]
-    transforms = tuple(s.transform for s in layer.spatial)
+    transforms = tuple(s.transform for s in layer.spatial)  # a plain axis keeps its taps
     packing = WinogradPacking(transforms, layer.groups, blocking.vectors, blocking.lanes)
     buffer = f"{weight}/{packing.signature}"
     return lowering.lowered(buffer), (buffer, weight, packing)
@@ -232,7 +286,7 @@ class _Lowering:
         self.block = axis("block", -(-layer.tiles // blocking.tiles))
         self.first = self.block * blocking.tiles
         self.present = apply("min", const(blocking.tiles), const(layer.tiles) - self.first)
-        self.v_pitch = pitch_of(layer.inputs)
+        self.v_pitch = pitch_of(layer.depth)
         self.m_pitch = pitch_of(blocking.share * blocking.lanes)
         rows = -(-blocking.tiles // blocking.rows) * blocking.rows
         self.v_slab = slab_of(rows, self.v_pitch)
@@ -276,29 +330,45 @@ class _Lowering:
         """The first result of a tile along each axis."""
         counters = [axis(f"tile{k}", s.tiles) for k, s in enumerate(self.layer.spatial)]
         found = decode(self.first + tile, counters)
-        return [found[c] * s.transform.m for c, s in zip(counters, self.layer.spatial)]
+        return [s.first(found[c]) for c, s in zip(counters, self.layer.spatial)]
 
     # ---- inputs
 
     def _inputs(self) -> tuple[Stmt, ...]:
         """V for all tiles of the block; tiles within the map have code without borders."""
         tile = axis("tile", self.blocking.tiles)
-        firsts = [p - s.padding for p, s in zip(self._place(tile), self.layer.spatial)]
-        starts = [local(f"start{k}", firsts[k].dtype) for k in range(len(firsts))]
-        lets = [Let(f"start{k}", p) for k, p in enumerate(firsts)]
+        taps = [axis(f"tap{k}", s.taps) for k, s in enumerate(self.layer.spatial)]
+        chosen = [t if s.taps > 1 else const(0) for t, s in zip(taps, self.layer.spatial)]
+        firsts = [local(f"first{k}", p.dtype) for k, p in enumerate(self._place(tile))]
+        lets = [Let(f"first{k}", p) for k, p in enumerate(self._place(tile))]
+        base = const(0)
+        for tap, along in zip(chosen, self.layer.spatial):
+            base = base * along.taps + tap
+        body = self._input_taps(firsts, chosen, tile * self.v_pitch + base * self.layer.inputs)
+        for tap, along in reversed(list(zip(taps, self.layer.spatial))):
+            if along.taps > 1:
+                body = (For(tap, const(0), const(along.taps), body),)
+        return (For(tile, const(0), self.present, (*lets, *body)),)
+
+    def _input_taps(self, firsts: list[Expr], taps: list[Expr], base: Expr) -> tuple[Stmt, ...]:
+        """One tile, for one tap of each plain axis; base: where its channels begin in V."""
+        spatial = self.layer.spatial
+        begins = [s.begin(p, tap) for s, p, tap in zip(spatial, firsts, taps)]
+        starts = [local(f"start{k}", p.dtype) for k, p in enumerate(begins)]
+        lets = [Let(f"start{k}", p) for k, p in enumerate(begins)]
         inside = const(True)
         flags = []
-        for k, along in enumerate(self.layer.spatial):
-            last = along.size - along.transform.n
+        for k, along in enumerate(spatial):
+            last = along.size - 1 - (along.transform.n - 1) * along.dilation
             inside = inside & (starts[k] >= 0) & (starts[k] <= last)
             for i in range(along.transform.n):
-                valid = (starts[k] + i >= 0) & (starts[k] + i < along.size)
-                flags.append(Let(f"valid{k}_{i}", valid))
-        plain = self._input_tile(tile, starts, border=False)
-        border = (*flags, *self._input_tile(tile, starts, border=True))
-        return (For(tile, const(0), self.present, (*lets, If(inside, plain, border))),)
+                place = starts[k] + i * along.dilation
+                flags.append(Let(f"valid{k}_{i}", (place >= 0) & (place < along.size)))
+        plain = self._input_tile(starts, base, border=False)
+        border = (*flags, *self._input_tile(starts, base, border=True))
+        return (*lets, If(inside, plain, border))
 
-    def _input_tile(self, tile: Expr, starts: list[Expr], border: bool) -> tuple[Stmt, ...]:
+    def _input_tile(self, starts: list[Expr], base: Expr, border: bool) -> tuple[Stmt, ...]:
         channel = axis("channel", self.layer.inputs)
         values = [self._input(channel, starts, x, border) for x in self._positions("n")]
         possible = lane_cost(values, channel, self.builder.access) is not None
@@ -307,8 +377,7 @@ class _Lowering:
             emit = Emitter("d")
             loaded = [emit.let(self.builder.final(v)) for v in values]
             for x, value in enumerate(self._transformed(emit, loaded, "n")):
-                index = tile * self.v_pitch + channel + x * self.v_slab
-                emit.stmts.append(Store("v", index, value))
+                emit.stmts.append(Store("v", base + channel + x * self.v_slab, value))
             code.append(For(channel, begin, end, tuple(emit.stmts), width))
         return tuple(code)
 
@@ -321,7 +390,8 @@ class _Lowering:
         root = self.layer.spine.root
         if self.group is not None:
             channel = channel + self.group * self.layer.inputs
-        places = [s + i for s, i in zip(starts, x)]
+        spatial = self.layer.spatial
+        places = [s + i * along.dilation for s, i, along in zip(starts, x, spatial)]
         index = (self.layer.spine.index[0], channel, *places)
         value = self.inline.element(root.inputs[0], index)
         if not border:
@@ -388,7 +458,7 @@ class _Lowering:
     def _product(
         self, source: str, x: Expr, row: Expr, rows: int, vector: Expr, vectors: int
     ) -> tuple[Stmt, ...]:
-        lanes, depth = self.blocking.lanes, self.layer.inputs
+        lanes, depth = self.blocking.lanes, self.layer.depth
         all_columns = -(-self.layer.columns // lanes) * lanes
         base = x * (depth * all_columns) + vector * (lanes * depth)
         if self.group is not None:
@@ -448,8 +518,10 @@ class _Lowering:
         """Value and index of the result at position x of a tile."""
         value, index = self._value
         moved = {
-            place: start + i
-            for place, start, i in zip(self.layer.spine.index[2:], starts, x)
+            place: start + i * along.residues
+            for place, start, i, along in zip(
+                self.layer.spine.index[2:], starts, x, self.layer.spatial
+            )
             if place.op == "axis"
         }
         return substitute(value, moved), tuple(substitute(i, moved) for i in index)
@@ -475,6 +547,6 @@ class _Lowering:
         store = Store(output.buffer, output.index, self.builder.final(output.value))
         present = const(True)
         for start, i, along in zip(starts, x, self.layer.spatial):
-            if i and not along.even:
-                present = present & (start + i < along.results)
+            if not along.even and (i or along.residues > 1):
+                present = present & (start + i * along.residues < along.results)
         return (store,) if present.op == "const" else (If(present, (store,)),)

@@ -93,15 +93,23 @@ def _gated(b: Builder, y: Node) -> list[Node]:
     return [b.add("mul", b.add("silu", y), b.add("sigmoid", gate))]
 
 
-def _attributes(rank: int, padding: tuple[int, ...] = (), groups: int = 1) -> dict[str, Any]:
+def _attributes(
+    rank: int,
+    padding: tuple[int, ...] = (),
+    groups: int = 1,
+    stride: tuple[int, ...] = (),
+    dilation: tuple[int, ...] = (),
+) -> dict[str, Any]:
     one = (1,) * rank
     pads = tuple((p, p) for p in padding) or ((0, 0),) * rank
-    return {"stride": one, "padding": pads, "dilation": one, "groups": groups}
+    steps = {"stride": stride or one, "dilation": dilation or one}
+    return {**steps, "padding": pads, "groups": groups}
 
 
 def layer(
     name: str, inputs: int, outputs: int, size: tuple[int, ...], taps: tuple[int, ...],
     padding: tuple[int, ...] | None = None, groups: int = 1, end: End = _relu, bias: bool = True,
+    stride: tuple[int, ...] = (), dilation: tuple[int, ...] = (),
 ) -> Case:  # fmt: skip
     """A convolution whose input another layer leaves with channels innermost."""
     b, rank = builder(), len(size)
@@ -111,7 +119,7 @@ def layer(
     w = b.parameter("weight", TensorType((outputs, inputs // groups, *taps), F32))
     more = [b.parameter("bias", TensorType((outputs,), F32))] if bias else []
     padding = tuple(t // 2 for t in taps) if padding is None else padding
-    y = b.add("conv", x, w, *more, **_attributes(rank, padding, groups))
+    y = b.add("conv", x, w, *more, **_attributes(rank, padding, groups, stride, dilation))
     return Case(name, b.finish(end(b, y)), -1, 1, tolerance=3.0)
 
 
@@ -133,6 +141,13 @@ LAYERS = (
     layer("groups", 64, 96, (10, 10), (3, 3), groups=2),
     layer("in a concatenation", 16, 24, (9, 9), (3, 3), end=_inside),
     layer("turned", 16, 24, (9, 6), (3, 3), end=_turned),
+    layer("dilation", 16, 24, (13, 14), (3, 3), padding=(2, 3), dilation=(2, 3), end=_residual),
+    layer("dilation beyond the map", 16, 24, (5, 9), (3, 3), padding=(6, 6), dilation=(6, 4)),
+    layer("stride along one axis", 16, 24, (13, 11), (3, 3), stride=(2, 1)),
+    layer("three axes", 16, 24, (4, 7, 6), (3, 3, 3), end=_residual),
+    layer("three axes, stride", 16, 24, (7, 7, 6), (3, 3, 5), stride=(2, 1, 1), groups=1),
+    layer("time alone", 24, 20, (9, 4, 5), (3, 1, 1)),
+    layer("dilation along one axis", 16, 32, (50,), (3,), padding=(8,), dilation=(8,)),
     layer("long sum", 1300, 20, (4, 4), (3, 3)),
     layer("many channels out", 16, 600, (7, 7), (3, 3), end=_stored_twice),
 )
@@ -148,7 +163,7 @@ def _forced(
         found = layer_of(plan, cluster)
         if isinstance(found, str):
             return None
-        sized = found.with_results(m[: len(found.spatial)])
+        sized = found.with_results(m)
         sized = found if sized is None else sized
         wide = -(-sized.columns // lanes)
         v = min(vectors, wide)
