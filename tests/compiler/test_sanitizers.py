@@ -24,6 +24,7 @@ from tests.compiler.exact import Exact, link, run_exact
 from tests.compiler.programs import Case, expected, same_bits, wrong
 from tests.compiler.test_samples import some_samples
 from tests.kernels import test_attention as attention
+from tests.kernels import test_grouped as grouped
 from tests.kernels import test_recurrent as recurrent
 from tests.kernels import test_winograd as winograd
 from tests.kernels.contractions import contractions
@@ -73,6 +74,7 @@ def _recurrences() -> tuple[Case, ...]:
 FAMILIES: dict[str, tuple[Callable[[], tuple[Case, ...]], CpuDevice]] = {
     "samples": (_samples, detect()),
     "contractions": (_contractions, detect()),
+    "grouped": (lambda: (*grouped.WIDTHS[::4], *grouped.OTHERS), detect()),
     "winograd": (lambda: winograd.LAYERS[::3], detect()),
     "attention": (_attentions, detect()),
     "recurrent": (_recurrences, detect()),
