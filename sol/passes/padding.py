@@ -61,8 +61,36 @@ def _into_avg_pool(rw: Rewriter, m: Match) -> Node | None:
     return rw.add("avg_pool", m["x"], **attrs)
 
 
+def _dead_taps(rw: Rewriter, m: Match) -> Node | None:
+    """`conv(x, W)` -> `conv(x, slice(W))` without the taps that meet nothing but padding"""
+    x, weight, *bias = rw.inputs_of(m.root)
+    attrs, padding = dict(m.root.attrs), list(m.root["padding"])
+    for k in range(len(padding)):
+        axis = 2 + k
+        size, results, taps = x.shape[axis], m.root.shape[axis], weight.shape[axis]
+        stride, dilation, low = m.root["stride"][k], m.root["dilation"][k], padding[k][0]
+        if not isinstance(size, int) or not isinstance(results, int) or not isinstance(taps, int):
+            return None
+        places = [range(t * dilation - low, t * dilation - low + results * stride, stride)
+                  for t in range(taps)]  # fmt: skip
+        used = [t for t, p in enumerate(places) if any(0 <= i < size for i in p)]
+        if not used or len(used) == taps:
+            continue
+        first, count = used[0], used[-1] - used[0] + 1
+        low -= first * dilation
+        high = (results - 1) * stride + dilation * (count - 1) + 1 - size - low
+        if count == taps or low < 0 or high < 0:
+            continue
+        padding[k] = (low, high)
+        weight = rw.add("slice", weight, axis=axis, start=first, stop=first + count, step=1)
+    if tuple(padding) == m.root["padding"]:
+        return None
+    return rw.add("conv", x, weight, *bias, **{**attrs, "padding": tuple(padding)})
+
+
 RULES: tuple[Rule, ...] = (
     rule("conv(*)", _into_conv),
+    rule("conv(*)", _dead_taps),
     rule("max_pool(pad:p(x))", _into_max_pool),
     rule("avg_pool(pad:p(x))", _into_avg_pool),
 )

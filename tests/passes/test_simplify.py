@@ -177,6 +177,15 @@ PADDING: dict[str, tuple[Make, str]] = {
     "conv, ones": (lambda n, x: n.conv(_pad(n, x, 1.0, l2=1)), "pad conv"),
     "conv, reflected": (lambda n, x: n.conv(_pad(n, x, mode="reflect", l2=1)), "pad conv"),
     "conv, cropped": (lambda n, x: n.conv(_pad(n, x, l2=-1, h2=1)), "pad conv"),
+    "conv, taps in the padding": (
+        lambda n, x: n.conv(x, padding=((6, 6), (7, 6)), dilation=(6, 6)),
+        "conv",
+    ),
+    "conv, taps in the padding, strided": (
+        lambda n, x: n.conv(x, kernel=5, padding=((8, 8), (0, 9)), dilation=(4, 2), stride=(3, 2)),
+        "conv",
+    ),
+    "conv, no tap elsewhere": (lambda n, x: n.conv(x, padding=((5, 5), (5, 5))), "conv"),
     "max pooling": (lambda n, x: _max_pool(n, _pad(n, x, -math.inf, l2=1, h2=1)), "max_pool"),
     "max pooling, zeros": (lambda n, x: _max_pool(n, _pad(n, x, l2=1, h2=1)), "pad max_pool"),
     "max pooling, one side": (
@@ -419,6 +428,19 @@ def prepared(graph: Graph) -> Graph:
 def test_rule(name: str, net: Any, becomes: Any) -> None:
     make, expected = ROWS[name]
     becomes(prepared, net.graph(make(net, net.images())), expected)
+
+
+@pytest.mark.parametrize(
+    ("padding", "dilation", "kept"),
+    [(((6, 6), (7, 6)), (6, 6), (1, 2)), (((6, 6), (2, 2)), (6, 2), (1, 3))],
+)
+def test_taps_that_meet_padding_alone_go(
+    padding: Any, dilation: tuple[int, int], kept: tuple[int, int], net: Any
+) -> None:
+    before = net.graph(net.conv(net.images(), padding=padding, dilation=dilation))
+    after = prepared(before)
+    (conv,) = [n for n in after if n.op == "conv"]
+    assert after[conv.inputs[1]].shape[2:] == kept
 
 
 def test_pixel_unshuffle_by_slices_keeps_its_slices(net: Any, becomes: Any) -> None:
