@@ -32,8 +32,9 @@ from sol.ir.graph import Graph
 from sol.kernels.attention import lower_attention
 from sol.kernels.choice import choose_winograd
 from sol.kernels.gemm import lower_contraction
+from sol.kernels.grouped import choose_grouped
+from sol.kernels.grouped_kernel import lower_grouped
 from sol.kernels.pack import Packing
-from sol.kernels.grouped import choose_grouped, lower_grouped
 from sol.kernels.recurrent import lower_scan
 from sol.kernels.thin import is_thin, lower_thin
 from sol.kernels.winograd import WinogradPacking, lower_winograd
