@@ -32,9 +32,8 @@ from sol.ir.graph import Graph
 from sol.kernels.attention import lower_attention
 from sol.kernels.choice import choose_winograd
 from sol.kernels.gemm import lower_contraction
-from sol.kernels.grouped import choose_grouped
-from sol.kernels.grouped_kernel import lower_grouped
 from sol.kernels.pack import Packing
+from sol.kernels.grouped import choose_grouped, lower_grouped
 from sol.kernels.recurrent import lower_scan
 from sol.kernels.thin import is_thin, lower_thin
 from sol.kernels.winograd import WinogradPacking, lower_winograd
@@ -482,6 +481,16 @@ class Compiled:
     def packed_bytes(self) -> int:
         """Bytes of weights that Sol keeps beside the framework's: packed or computed from them."""
         return sum(self._own.values())
+
+    @property
+    def reserved(self) -> tuple[int, int]:
+        """Bytes of packed weights and of the arena that calls with a budget count with, known
+        before there are parameters."""
+        threads = thread_count.count(self.options.threads)
+        need = _demand(self.planned, self.steps, threads)
+        ways = [_way(self.planned, m) for m in self.steps]
+        kept = need.weights(ways)
+        return kept, need.total(ways, max(1, self.program.group)) - kept
 
     def memory(self, batch: int, threads: int) -> int:
         """Bytes of the arena of one call, whole pages, and of packed weights."""

@@ -1,5 +1,6 @@
 """What all tests share: a cache of their own, kernels of Sol's own (tests/libraries allows others),
-and torchvision beside any build of PyTorch.
+no measuring against PyTorch (tests/pytorch/test_never_slower.py has clocks of its own), and
+torchvision beside any build of PyTorch.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ def _cache_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
         cache.chmod(0o700)
         patch.setenv("SOL_CACHE_DIR", str(cache))
         patch.setenv("SOL_LIBRARIES", "none")
+        patch.setenv("SOL_NEVER_SLOWER", "0")
         yield cache
 
 

@@ -122,6 +122,13 @@ DUMP: Knob[Path | None] = Knob(
 THREADS: Knob[int | None] = Knob(
     "THREADS", _parse_count(1), None, "a number from 1", "threads to run on"
 )
+NEVER_SLOWER: Knob[bool] = Knob(
+    "NEVER_SLOWER",
+    _parse_bool,
+    True,
+    "0 or 1",
+    "measure Sol against the framework's own path, and keep the faster one",
+)
 FUEL: Knob[int | None] = Knob(
     "FUEL",
     _parse_count(0),
@@ -154,6 +161,7 @@ KNOBS: tuple[Knob[object], ...] = (
     CHECK,
     DUMP,
     THREADS,
+    NEVER_SLOWER,
     FUEL,
     ISA,
     LIBRARIES,

@@ -78,13 +78,13 @@ class _Part:
         owner = _Owner(self._module, dict(zip(self._names, parameters)), self._arguments)
         self._bound = parameters
         self._session = Session(
-            owner, owner.forward, compile_graph=self._compile, fingerprint=connect.fingerprint,
+            owner, owner.forward, compile_graphs=self._compile, fingerprint=connect.fingerprint,
             read=store.read if self._sizes else _read_fixed, threads=self._options.get("threads"),
         )  # fmt: skip
         return self._session
 
-    def _compile(self, graph: Any) -> Any:
-        return connect.compile_with(graph, self._options, None)
+    def _compile(self, graphs: Any) -> Any:
+        return connect.compile_all(graphs, self._options, None)
 
     def _arguments(self, inputs: Sequence[Any], parameters: Sequence[Any]) -> list[Any]:
         """All arguments of the graph in its order; sizes are read off the inputs."""

@@ -8,16 +8,57 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sol.core.dims import concrete
+from sol.core.errors import MemoryBudgetError
 from sol.ir.graph import Graph, Node
 from sol.pytorch.program import Executable
 
 Progress = Callable[[str, int, int], None]
+
+
+def compile_all(
+    graphs: Sequence[Graph], options: dict[str, Any], progress: Progress | None
+) -> list[Executable]:
+    """Executables of a network in parts, whose weights share a memory budget.
+
+    A part gets what the others leave. Raises MemoryBudgetError if that is not enough.
+    """
+    if options.get("memory") is None or len(graphs) < 2:
+        return [compile_with(g, options, progress) for g in graphs]
+    try:
+        return _within(graphs, options, progress)
+    except MemoryBudgetError:  # the last ones, because the first ones took what they liked
+        return _within(graphs, options | {"precision": "strict"}, progress)
+
+
+def _within(
+    graphs: Sequence[Graph], options: dict[str, Any], progress: Progress | None
+) -> list[Executable]:
+    """Parts run one after the other in one arena, as large as the largest needs."""
+    from sol.compiler import Options
+
+    budget = Options(**options).budget or 0
+    made: list[Any] = [compile_with(g, options, progress) for g in graphs]
+    for number, graph in enumerate(graphs):
+        others = sum(e.reserved[0] for k, e in enumerate(made) if k != number)
+        if others + sum(made[number].reserved) <= budget:
+            continue
+        left = options | {"memory": max(1, budget - others)}
+        try:
+            made[number] = compile_with(graph, left, progress)
+        except MemoryBudgetError as error:
+            raise MemoryBudgetError(
+                f"{error.what}; memory={options['memory']!r} less {others} bytes that the packed "
+                f"weights of {len(graphs) - 1} other parts of the network take",
+                do="allow more memory",
+            ) from None
+    return made
 
 
 def compile_with(graph: Graph, options: dict[str, Any], progress: Progress | None) -> Executable:
@@ -50,6 +91,12 @@ def _numbers(node: Node, batch: int) -> NDArray[Any]:
 def memory_bytes(executable: Any, batch: int, threads: int) -> int:
     """Bytes of the arena of one call, and of packed weights."""
     return int(executable.memory(batch, threads))
+
+
+def identity(executable: Any) -> str:
+    """A name that changes with the compiled kernels: that of their library in the cache."""
+    path: Path = executable.program.path
+    return f"{path.name.split('.')[0]} groups of {executable.program.group}"
 
 
 def packed_bytes(executable: Any) -> int:

@@ -6,15 +6,17 @@ session of every copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
+from sol.core import config
 from sol.ir.graph import Graph
 from sol.pytorch import connect, store
 from sol.pytorch.backend import Parts
+from sol.pytorch.judge import Judge
 from sol.pytorch.program import Compile, Executable
 from sol.pytorch.session import Session
 
@@ -31,8 +33,9 @@ class Connector:
     def __call__(self, model: nn.Module, call: Callable[..., Any]) -> Session:
         """A session of the module whose original forward is `call`."""
         made = Session(
-            model, call, compile_graph=self.compiler(), fingerprint=connect.fingerprint,
+            model, call, compile_graphs=self.compiler(), fingerprint=connect.fingerprint,
             read=store.read, threads=dict(self.options).get("threads"), parts=self.in_parts,
+            judge=self.judge(),
         )  # fmt: skip
         made.connect = Connector(self.options)
         return made
@@ -41,10 +44,22 @@ class Connector:
         """A network that cannot be read whole, by torch.compile and Sol's backend."""
         return Parts(call, dict(self.options))
 
-    def compiler(self) -> Compile:
-        """Compiles a graph with these options."""
+    def compiler(self, **more: Any) -> Compile:
+        """Compiles the graphs of a network with these options and `more`."""
 
-        def compile_(graph: Graph) -> Executable:
-            return connect.compile_with(graph, dict(self.options), self.progress)
+        def compile_(graphs: Sequence[Graph]) -> Sequence[Executable]:
+            return connect.compile_all(graphs, dict(self.options) | more, self.progress)
 
         return compile_
+
+    def judge(self) -> Judge | None:
+        """What measures Sol against PyTorch.
+
+        None if the user does not want it, or allows a memory that PyTorch would not keep to.
+        """
+        options = dict(self.options)
+        wanted = options.get("never_slower", True) and config.NEVER_SLOWER.get()
+        if not wanted or options.get("memory") is not None:
+            return None
+        strict = options.get("precision") == "strict"
+        return Judge(None if strict else self.compiler(precision="strict"), repr(self.options))

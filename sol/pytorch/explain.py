@@ -6,9 +6,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sol.pytorch.accuracy import Accuracy
+from sol.pytorch.race import Verdict
 from sol.pytorch.steps import Left
 
 _MOST_LINES = 20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured for batches from `least` to `most`: who won, and by how much.
+
+    Both are 0 if the program is for one batch size only.
+    """
+
+    least: int
+    most: int
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        batch = str(self.least) if self.least == self.most else f"{self.least} to {self.most}"
+        return f"batch {batch}: {self.verdict}" if self.most else str(self.verdict)
 
 
 @dataclass(frozen=True)
@@ -16,6 +34,7 @@ class ProgramReport:
     """One program: its signature, the explanation of each part, what is left to PyTorch.
 
     `parts` are in the order of execution: explanations of compiled graphs, or lines about PyTorch.
+    measured: Sol against PyTorch, by class of batches; accuracy: how far the results differ.
     """
 
     signature: str
@@ -23,6 +42,8 @@ class ProgramReport:
     parts: tuple[Any, ...]
     left: tuple[Left, ...]
     why_fixed: str
+    measured: tuple[Measured, ...] = ()
+    accuracy: Accuracy | None = None
 
     def __str__(self) -> str:
         head = f"program for {self.signature}"
@@ -30,6 +51,9 @@ class ProgramReport:
             head += f", B of at least {self.least_batch}: one image is another network"
         if self.why_fixed:
             head += f"\n  for this batch size only: {self.why_fixed}"
+        head += "".join(f"\n  {m}" for m in self.measured)
+        if self.accuracy is not None:
+            head += f"\n  {self.accuracy}"
         left = f"{len(self.left)} operators stay in PyTorch" if self.left else ""
         return "\n".join(filter(None, [head, *map(str, self.parts), left]))
 

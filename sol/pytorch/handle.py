@@ -13,7 +13,7 @@ import torch
 from sol.ir.graph import Graph
 from sol.pytorch import connect
 from sol.pytorch.check import Check, check
-from sol.pytorch.explain import Memory, ProgramReport, Report
+from sol.pytorch.explain import Measured, Memory, ProgramReport, Report
 from sol.pytorch.steps import Captured, SolStep
 from sol.pytorch.trace import describe
 
@@ -103,5 +103,12 @@ def _program(entry: Entry, with_times: bool) -> ProgramReport:
             parts.append(f"PyTorch: {step.target}  {step.origin}: {step.reason}".rstrip())
     return ProgramReport(
         describe(captured.signature), captured.least_batch, tuple(parts), captured.left,
-        captured.why_fixed,
+        captured.why_fixed, _measured(entry), entry.accuracy,
     )  # fmt: skip
+
+
+def _measured(entry: Entry) -> tuple[Measured, ...]:
+    found = sorted(entry.verdicts.items())
+    if not entry.captured.signature.symbolic:
+        return tuple(Measured(0, 0, verdict) for _, verdict in found)
+    return tuple(Measured(1 << (kind - 1), (1 << kind) - 1, verdict) for kind, verdict in found)

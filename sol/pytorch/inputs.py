@@ -6,7 +6,7 @@ Comes in: what a user hands to `optimize`. Goes out: `(args, kwargs)` of tensors
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,16 +18,26 @@ from sol.pytorch.tree import flatten
 
 
 def examples(
-    example: Sequence[Any], kwargs: Mapping[str, Any], dtype: torch.dtype = torch.float32
+    example: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    dtype: torch.dtype = torch.float32,
+    most: int = 2,
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Arguments as a call would have them: each size becomes a tensor of `dtype`.
 
-    A size is a torch.Size, or a tuple or list of whole numbers. Its tensor has no content, for only
-    its size matters.
+    A size is a torch.Size, or a tuple or list of whole numbers. Its tensor has random numbers:
+    normal ones, or whole ones below `most`.
     """
+    random = torch.Generator().manual_seed(0)
+
+    def made(size: Sequence[int]) -> torch.Tensor:
+        if dtype.is_floating_point:
+            return torch.randn(tuple(size), dtype=dtype, generator=random, device="cpu")
+        return torch.randint(most, tuple(size), dtype=dtype, generator=random, device="cpu")
+
     return (
-        tuple(_tensors(e, dtype) for e in example),
-        {name: _tensors(e, dtype) for name, e in kwargs.items()},
+        tuple(_tensors(e, made) for e in example),
+        {name: _tensors(e, made) for name, e in kwargs.items()},
     )
 
 
@@ -49,14 +59,14 @@ def has_sizes(value: Any) -> bool:
     return type(value) in (tuple, list) and any(map(has_sizes, value))
 
 
-def _tensors(value: Any, dtype: torch.dtype) -> Any:
+def _tensors(value: Any, made: Callable[[Sequence[int]], torch.Tensor]) -> Any:
     if is_size(value):
         _check_size(value)
-        return torch.empty(tuple(value), dtype=dtype)
+        return made(value)
     if type(value) in (tuple, list):
-        return type(value)(_tensors(v, dtype) for v in value)
+        return type(value)(_tensors(v, made) for v in value)
     if type(value) is dict:
-        return {k: _tensors(v, dtype) for k, v in value.items()}
+        return {k: _tensors(v, made) for k, v in value.items()}
     return value
 
 
@@ -88,3 +98,9 @@ def _tensor(tensor: torch.Tensor, batch: int | None) -> Tensor:
 def takes_indices(model: nn.Module) -> bool:
     """Whether a model has an embedding: an input of which only a size is known may be ids."""
     return any(isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for m in model.modules())
+
+
+def most_indices(model: nn.Module) -> int:
+    """A number that indices must be below, whichever embedding of the model they are for."""
+    kinds = (nn.Embedding, nn.EmbeddingBag)
+    return min((m.num_embeddings for m in model.modules() if isinstance(m, kinds)), default=2)

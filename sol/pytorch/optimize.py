@@ -17,7 +17,7 @@ from torch import nn
 from sol.core.errors import InputError
 from sol.pytorch.connect import option_names
 from sol.pytorch.connector import Connector
-from sol.pytorch.inputs import examples, has_sizes, takes_indices
+from sol.pytorch.inputs import examples, has_sizes, most_indices, takes_indices
 from sol.pytorch.module import optimized
 from sol.pytorch.progress import Progress, shown
 from sol.pytorch.replica import replica
@@ -57,7 +57,7 @@ def optimize(
         made = optimized(model, Connector(tuple(sorted(options.items())), tell))
         if example or kwargs:
             tell("reading the network", 0, 0)
-            _first_program(made.__dict__["_sol_session"], example, kwargs)
+            _first_program(made.__dict__["_sol_session"], example, kwargs, tell)
     return made
 
 
@@ -74,7 +74,9 @@ def _check_names(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
         )
 
 
-def _first_program(session: Session, example: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+def _first_program(
+    session: Session, example: Sequence[Any], kwargs: Mapping[str, Any], tell: Progress
+) -> None:
     """Make the program for these examples, or find out that the model cannot take them."""
     dtypes = [torch.float32]
     if has_sizes((tuple(example), dict(kwargs))) and takes_indices(session.model):
@@ -82,9 +84,13 @@ def _first_program(session: Session, example: Sequence[Any], kwargs: Mapping[str
     if session.training:
         return  # it is the original that runs then; the first call in evaluation mode reads it
     for dtype in dtypes:
-        args, named = examples(example, kwargs, dtype)
+        args, named = examples(example, kwargs, dtype, most_indices(session.model))
         before = dict(session.refused)
-        if session.specialise(args, named) is not None:
+        entry = session.specialise(args, named)
+        if entry is not None:
+            if session.judge is not None:
+                tell("measuring Sol against PyTorch", 0, 0)
+                session.measure(entry, args, named)
             return
         error = _own_error(session, args, named)
         if error is None:

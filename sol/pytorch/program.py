@@ -37,30 +37,27 @@ class Executable(Protocol):
         """Compute; addresses of contiguous tensors in the order of the graph."""
 
 
-Compile = Callable[[Graph], Executable]
+Compile = Callable[[Sequence[Graph]], Sequence[Executable]]  # all parts of a network together
 
 
 class Program:
     """The steps of one captured network with their executables."""
 
-    def __init__(self, captured: Captured, compile_graph: Compile, threads: int | None) -> None:
+    def __init__(self, captured: Captured, compile_graphs: Compile, threads: int | None) -> None:
         self.captured = captured
         self.prepared: Any = None  # the state of the parameters that the executables know
         self._threads = threads
         self._tensors: Mapping[str, torch.Tensor] = {}
         self._last_use = _last_uses(captured)
-        self.executables: list[Executable] = []
-        self._runs: list[Callable[[dict[str, Any], int], None]] = []
-        for number, step in enumerate(captured.steps):
-            self._runs.append(self._runner(number, step, compile_graph))
+        self.executables = list(compile_graphs(captured.graphs))
+        executables = iter(self.executables)
+        self._runs: list[Callable[[dict[str, Any], int], None]] = [
+            _SolRunner(step, next(executables), self)
+            if isinstance(step, SolStep)
+            else _TorchRunner(step, self)
+            for step in captured.steps
+        ]
         self._direct = self._shortcut()
-
-    def _runner(self, number: int, step: Any, compile_graph: Compile) -> Any:
-        if isinstance(step, TorchStep):
-            return _TorchRunner(step, self)
-        executable = compile_graph(step.graph)
-        self.executables.append(executable)
-        return _SolRunner(step, executable, self)
 
     def prepare(self, tensors: Mapping[str, torch.Tensor], state: Any) -> None:
         """Take the parameters as they are now; `state` says which these are."""

@@ -8,11 +8,13 @@ for `explain`. Any number of threads may call it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,13 +22,16 @@ from torch import nn
 from torch.func import functional_call
 
 from sol.core import config
-from sol.core.errors import SolError, UnsupportedError
+from sol.core.errors import MemoryBudgetError, SolError, UnsupportedError
+from sol.pytorch.accuracy import Accuracy
 from sol.pytorch.capture import NotCaptured, capture
 from sol.pytorch.guard import Guard, dense, foreign_mode, shares_memory, unfit
 from sol.pytorch.handle import Handle
 from sol.pytorch.inputs import signature_of
+from sol.pytorch.judge import Judge, batch_class
 from sol.pytorch.lazy import with_history
 from sol.pytorch.program import Compile, Program
+from sol.pytorch.race import Trial, Verdict, Way
 from sol.pytorch.replica import replica
 from sol.pytorch.steps import Captured
 from sol.pytorch.trace import Flat, Signature, describe
@@ -44,39 +49,63 @@ Read = Callable[[nn.Module, Callable[..., Any], Signature], Captured]
 
 @dataclass
 class Entry:
-    """A signature with its program, and what of it the calls need."""
+    """A signature with its program, and what of it the calls need.
+
+    By class of batches (judge.py): the way that is taken, what was measured, what is being tried.
+    """
 
     tree: Tree
     guard: Guard
     program: Program
     shares: bool  # writes into memory, or has results that share it
+    ways: dict[int, Way] = field(default_factory=dict)
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    trials: dict[int, Trial] = field(default_factory=dict)
+    accuracy: Accuracy | None = None
 
     @property
     def captured(self) -> Captured:
         """The network of this program."""
         return self.program.captured
 
+    @property
+    def wrong(self) -> bool:
+        """Whether Sol's results are no numbers where PyTorch's are."""
+        return self.accuracy is not None and self.accuracy.wrong
+
+    def decide(self, batch: int, verdict: Verdict) -> None:
+        """Take the faster way from now on, for all batches of this class."""
+        kind = batch_class(batch)
+        self.verdicts[kind] = verdict
+        self.ways[kind] = verdict.winner
+        self.trials.pop(kind, None)
+
 
 class Session:
     """Calls of `call`, which is the forward of `model` before Sol.
 
-    compile_graph makes executables; read captures (with a cache, if it has one); fingerprint is
-    what `Watch` needs; parts makes a callable of a network that cannot be captured whole.
+    compile_graphs makes executables; read captures (with a cache, if it has one); fingerprint is
+    what `Watch` needs; parts makes a callable of a network that cannot be captured whole; judge
+    measures Sol against the original, None if nobody wants that.
     """
 
     def __init__(
-        self, model: nn.Module, call: Callable[..., Any], *, compile_graph: Compile,
+        self, model: nn.Module, call: Callable[..., Any], *, compile_graphs: Compile,
         fingerprint: Fingerprint, read: Read | None = None, threads: int | None = None,
         parts: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
+        judge: Judge | None = None,
     ) -> None:  # fmt: skip
         self.model = model
         self.call = call
         self.entries: list[Entry] = []
         self.fallbacks: Counter[str] = Counter()  # why, and how often the original ran
         self.refused: dict[Signature, str] = {}
+        self.judge = judge
+        self._forced: Way | None = None  # while ways are measured
+        self._too_large: dict[Signature, MemoryBudgetError] = {}
         self._refused_as: Any = None  # what the module was like then
         self.parts: Callable[..., Any] | None = None
-        self._compile, self._threads = compile_graph, threads
+        self._compile, self._threads = compile_graphs, threads
         self._read = read or (lambda m, c, s: capture(m, call=c, signature=s))
         self._fingerprint = fingerprint
         self._make_parts = parts
@@ -122,8 +151,42 @@ class Session:
             if entry.tree == tree:
                 batch = entry.guard.batch(tensors)
                 if batch > 0:
-                    return self._run(entry, tensors, batch, args, kwargs)
+                    if self.judge is None and self._forced is None:
+                        return self._run(entry, tensors, batch, args, kwargs)
+                    return self._faster(entry, tensors, batch, args, kwargs)
         return self._first_call(tensors, args, kwargs)
+
+    def _faster(
+        self, entry: Entry, tensors: list[torch.Tensor], batch: int, args: Any, kwargs: Any
+    ) -> Any:
+        """The way that was measured to be faster; while nobody knows, both in turn."""
+        way = self._forced or ("pytorch" if entry.wrong else entry.ways.get(batch_class(batch)))
+        if way == "sol" or (way is None and self._wants_gradient(tensors)):
+            return self._run(entry, tensors, batch, args, kwargs)
+        if way == "pytorch":
+            return self._by_original(args, kwargs)
+        assert self.judge is not None
+        trial = self.judge.trial(entry, batch)
+        if trial is None:
+            return self._faster(entry, tensors, batch, args, kwargs)
+        way, start = trial.next(), self.judge.clock()
+        if way == "sol":
+            result = self._run(entry, tensors, batch, args, kwargs)
+        else:
+            result = self._by_original(args, kwargs)
+        trial.add(way, self.judge.clock() - start)
+        if (verdict := trial.verdict) is not None:
+            self.judge.finish(entry, batch, verdict)
+        return result
+
+    @contextlib.contextmanager
+    def forced(self, way: Way) -> Iterator[None]:
+        """Calls take this way, whatever was measured."""
+        before, self._forced = self._forced, way
+        try:
+            yield
+        finally:
+            self._forced = before
 
     def _original(self, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not torch.compiler.is_compiling():
@@ -157,8 +220,12 @@ class Session:
         signature = signature_of(args, kwargs)[1]
         reason = self.refused.get(signature.of_any_batch())
         if reason is None:
+            if signature in self._too_large:
+                raise self._too_large[signature]
             result = self._by_original(args, kwargs)
-            self.specialise(args, kwargs)
+            entry = self.specialise(args, kwargs)
+            if entry is not None and self.judge is not None:
+                self._judged(lambda judge: judge.compare(self, entry, args, kwargs, result))
             return result
         if self.parts is not None:
             return self.parts(*args, **kwargs)
@@ -168,9 +235,7 @@ class Session:
         self, entry: Entry, given: list[torch.Tensor], batch: int, args: Any, kwargs: Any
     ) -> Any:
         tensors = [dense(t) for t in given]
-        wants_gradient = torch.is_grad_enabled() and (
-            self._watch.wants_gradient or any(t.requires_grad for t in given)
-        )
+        wants_gradient = self._wants_gradient(given)
         if entry.shares:
             reason = _why_not_sharing(entry.captured, given, tensors, wants_gradient)
             if reason is not None:
@@ -184,6 +249,11 @@ class Session:
         else:
             results = entry.program.run(tensors, batch)
         return entry.program.put_together(results)
+
+    def _wants_gradient(self, given: list[torch.Tensor]) -> bool:
+        return torch.is_grad_enabled() and (
+            self._watch.wants_gradient or any(t.requires_grad for t in given)
+        )
 
     def _refresh(self, entry: Entry) -> bool:
         """Hand the program the parameters if they are not those that it knows.
@@ -209,6 +279,42 @@ class Session:
     def tensors(self) -> Mapping[str, torch.Tensor]:
         """The parameters and buffers that programs read, by name."""
         return self._watch.tensors
+
+    # ---- never slower
+
+    def measure(self, entry: Entry, args: Any, kwargs: Any) -> None:
+        """Compare a program with the original, and time both, on an example."""
+        self._judged(lambda judge: judge.measure(self, entry, args, kwargs))
+
+    def _judged(self, ask: Callable[[Judge], None]) -> None:
+        """Without a judgement the program is used as it is."""
+        if self.judge is None:
+            return
+        try:
+            with self._lock:
+                ask(self.judge)
+        except Exception as error:
+            if config.CHECK.get():
+                raise
+            log.warning("Sol and PyTorch could not be compared: %r", error)
+
+    def computed(self, entry: Entry, given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """The tensors of Sol's result, without a history."""
+        self.ready(entry)
+        with torch.no_grad():
+            return entry.program.run([dense(t) for t in given], entry.guard.batch(given))
+
+    @property
+    def threads_wanted(self) -> int | None:
+        """The option `threads`."""
+        return self._threads
+
+    def content(self) -> int:
+        """A number that changes with the values of parameters."""
+        watched = list(self._watch.tensors.values())
+        addresses = array("Q", [t.data_ptr() for t in watched])
+        sizes = array("q", [t.numel() * t.element_size() for t in watched])
+        return self._fingerprint(addresses, sizes)
 
     # ---- gradients
 
@@ -256,6 +362,9 @@ class Session:
                     return entry
             try:
                 return self._made(signature, tensors)
+            except MemoryBudgetError as error:  # PyTorch would need even more
+                self._too_large[signature] = error
+                raise
             except Exception as error:  # PyTorch can run it, and `explain` will say why it does
                 if config.CHECK.get() and not isinstance(error, SolError):
                     raise
@@ -304,6 +413,7 @@ class Session:
         """Drop all programs: the module is another one now, or the user says so."""
         with self._lock:
             self.entries, self.refused, self.parts = [], {}, None
+            self._too_large = {}
             self._watch = Watch(self.model, self._fingerprint)
 
 

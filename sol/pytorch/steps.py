@@ -98,6 +98,7 @@ class Captured:
     least_batch: int = 2
     computing: int = 0  # how many of the steps compute; those after them only make views
     why_fixed: str = ""  # why the batch is not open, where that was tried
+    key: str = ""  # in the cache of captures; none if what it depends on is not known
 
     @property
     def graph(self) -> Graph:

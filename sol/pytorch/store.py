@@ -11,6 +11,7 @@ import hashlib
 import logging
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,14 @@ def read(model: nn.Module, call: Callable[..., Any], signature: Signature) -> Ca
     except (Unknown, RecursionError, OSError) as error:
         log.info("%s is not kept in the cache: %s", describe(signature), error)
         return capture(model, call=call, signature=signature)
-    found = _stored(general, signature) or _stored(exact, signature)
-    if found is not None:
-        return found
+    for key in (general, exact):
+        found = _stored(key, signature)
+        if found is not None:
+            return replace(found, key=key)
     captured = capture(model, call=call, signature=signature)
-    _keep(general if captured.signature.symbolic else exact, captured)
-    return captured
+    key = general if captured.signature.symbolic else exact
+    _keep(key, captured)
+    return replace(captured, key=key)
 
 
 def _stored(key: str, signature: Signature) -> Captured | None:

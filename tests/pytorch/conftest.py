@@ -74,6 +74,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
     monkeypatch.setattr(f"{connect}.explanation", lambda e, g, b, t: f"graph of {len(g)} nodes")
     monkeypatch.setattr(f"{connect}.memory_bytes", lambda e, b, t: 1000 * b)
     monkeypatch.setattr(f"{connect}.packed_bytes", lambda e: 1000)
+    monkeypatch.setattr(f"{connect}.identity", lambda e: f"graph of {len(e.graph)} nodes")
     monkeypatch.setattr(f"{connect}.fingerprint", lambda addresses, sizes: 0)
     return made
 

@@ -1,0 +1,201 @@
+"""Never slower, and never off unnoticed: Sol's program is measured against PyTorch's own path, and
+its results are compared, once for each network, batch class and machine.
+
+A `Judge` belongs to a session. `optimize` lets it `measure` on the example; where a batch of
+another class comes, it times the user's own calls, so that nothing is ever computed twice. A batch
+class is all batches of as many binary digits. What was found is kept in the cache of captures.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sol.core.device import detect
+from sol.core.errors import CacheError
+from sol.core.keys import content_key
+from sol.pytorch import connect
+from sol.pytorch.accuracy import Accuracy, difference
+from sol.pytorch.inputs import signature_of
+from sol.pytorch.program import Compile, Program
+from sol.pytorch.race import SECONDS, Clock, Trial, Verdict, race
+from sol.pytorch.trace import describe
+from sol.pytorch.tree import flatten
+
+if TYPE_CHECKING:
+    from sol.pytorch.session import Entry, Session
+
+log = logging.getLogger(__name__)
+
+
+class Judge:
+    """strict: compiles with precision="strict", None if that is what is asked for anyway;
+    options: of the user, as a text; state: a number that changes with the parameters."""
+
+    def __init__(
+        self, strict: Compile | None, options: str = "", *, clock: Clock = time.perf_counter,
+        seconds: float = SECONDS,
+    ) -> None:  # fmt: skip
+        self.clock = clock
+        self._strict, self._options, self._seconds = strict, options, seconds
+
+    # ---- on an example
+
+    def measure(self, session: Session, entry: Entry, args: Any, kwargs: Any) -> None:
+        """Compare and time both ways on arguments that are there for that."""
+        if not measurable(entry):
+            return
+        batch = entry.guard.batch(signature_of(args, kwargs)[0])
+        entry.accuracy = self._recalled_accuracy(session, entry)
+        with torch.no_grad():
+            if entry.accuracy is None:
+                with session.forced("pytorch"):
+                    own = session(args, kwargs)
+                self.compare(session, entry, args, kwargs, own)
+            elif entry.accuracy.precision == "strict" and self._strict is not None:
+                entry.program = self._again(session, entry)
+            known = self.recalled(entry, batch)
+            if known is None and not entry.wrong:
+                known = self._race(session, args, kwargs)
+                self._keep(entry, batch, known)
+        if known is not None:
+            entry.decide(batch, known)
+
+    def _race(self, session: Session, args: Any, kwargs: Any) -> Verdict:
+        def sol() -> None:
+            with session.forced("sol"):
+                session(args, kwargs)
+
+        def pytorch() -> None:
+            with session.forced("pytorch"):
+                session(args, kwargs)
+
+        sol()
+        pytorch()
+        return race(sol, pytorch, clock=self.clock, seconds=self._seconds)
+
+    # ---- results
+
+    def compare(self, session: Session, entry: Entry, args: Any, kwargs: Any, own: Any) -> None:
+        """Compare Sol's results with PyTorch's `own`; compile again if they differ too much."""
+        if not measurable(entry):
+            return
+        expected = flatten(own)[0]
+        tensors = signature_of(args, kwargs)[0]
+
+        def error() -> float:
+            return difference(session.computed(entry, tensors), expected)
+
+        found = Accuracy(error())
+        first = entry.program
+        if found.suspect and self._strict is not None:
+            entry.program = self._again(session, entry)
+            found = Accuracy(found.error, error())
+            if found.precision == "default":
+                entry.program = first
+        if found.far:
+            log.warning("%s by Sol: %s", describe(entry.captured.signature), found)
+        entry.accuracy = found
+        self._keep_accuracy(session, entry, first, found)
+
+    def _again(self, session: Session, entry: Entry) -> Program:
+        assert self._strict is not None
+        return Program(entry.captured, self._strict, session.threads_wanted)
+
+    # ---- a user's calls
+
+    def trial(self, entry: Entry, batch: int) -> Trial | None:
+        """The trial of a batch class; None if it is decided without one."""
+        kind = batch_class(batch)
+        if kind in entry.trials:
+            return entry.trials[kind]
+        if not measurable(entry) or any(v.clear for v in entry.verdicts.values()):
+            entry.ways[kind] = "sol"
+            return None
+        known = self.recalled(entry, batch)
+        if known is None:
+            return entry.trials.setdefault(kind, Trial())
+        entry.decide(batch, known)
+        return None
+
+    def finish(self, entry: Entry, batch: int, verdict: Verdict) -> None:
+        """A trial is over."""
+        entry.decide(batch, verdict)
+        self._keep(entry, batch, verdict)
+
+    # ---- what is remembered
+
+    def recalled(self, entry: Entry, batch: int) -> Verdict | None:
+        """What was measured before, by this process or another one."""
+        found = _get(self._key(entry, batch))
+        return None if found is None else Verdict(*found)
+
+    def _keep(self, entry: Entry, batch: int, verdict: Verdict) -> None:
+        _put(self._key(entry, batch), astuple(verdict))
+
+    def _key(self, entry: Entry, batch: int) -> str:
+        """Names the network, its compiled kernels, the machine, threads and batch class."""
+        if not entry.captured.key:
+            return ""
+        device = detect()
+        machine = (device.name, device.identity, f"{entry.program.threads()} threads")
+        parts = [*_kernels(entry.program), self._options, *machine, f"class {batch_class(batch)}"]
+        return content_key("race", entry.captured.key, *parts)
+
+    def _recalled_accuracy(self, session: Session, entry: Entry) -> Accuracy | None:
+        found = _get(self._accuracy_key(session, entry, entry.program))
+        return None if found is None else Accuracy(*found)
+
+    def _keep_accuracy(
+        self, session: Session, entry: Entry, first: Program, found: Accuracy
+    ) -> None:
+        _put(self._accuracy_key(session, entry, first), astuple(found))
+
+    def _accuracy_key(self, session: Session, entry: Entry, program: Program) -> str:
+        """The same network with other weights may differ more."""
+        if not entry.captured.key:
+            return ""
+        parts = [*_kernels(program), self._options, str(session.content())]
+        return content_key("accuracy", entry.captured.key, *parts)
+
+
+def batch_class(batch: int) -> int:
+    """Batches of one class are treated alike: 1, 2 to 3, 4 to 7, 8 to 15, …"""
+    return batch.bit_length()
+
+
+def measurable(entry: Entry) -> bool:
+    """Whether a network may run twice, and gives the same then."""
+    return not entry.captured.mutations and not entry.captured.random
+
+
+def _kernels(program: Program) -> list[str]:
+    return [connect.identity(e) for e in program.executables]
+
+
+def _get(key: str) -> list[Any] | None:
+    from sol.runtime.cache import cache
+
+    data = cache.get(key) if key else None
+    try:
+        return None if data is None else list(json.loads(data))
+    except ValueError:
+        return None
+
+
+def _put(key: str, values: Sequence[Any]) -> None:
+    from sol.runtime.cache import cache
+
+    try:
+        if key:
+            cache.put(key, json.dumps(values).encode())
+    except CacheError:
+        raise
+    except OSError as error:
+        log.warning("what was measured could not be kept in the cache: %s", error)

@@ -1,0 +1,138 @@
+"""Which of two ways is faster: Sol's program or PyTorch's own path.
+
+`race` runs both in turn (A B A B …) within some time; a `Trial` takes the times of a user's own
+calls, each of which runs one of the two. Both give a `Verdict`. PyTorch wins only by a clear margin
+in the minimum *and* the median, so noise changes nothing. Nothing here knows what is measured.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Way = Literal["sol", "pytorch"]
+Clock = Callable[[], float]
+
+SECONDS = 1.0  # of a race
+_MARGIN = 1.05  # how much longer Sol must take to lose
+_CLEAR = 1.25  # how much faster Sol must be to need no more rounds, nor another race
+_ROUNDS = 3  # that a defeat takes
+_MOST_ROUNDS = 40
+_SAMPLE = 0.002  # seconds of one sample: shorter calls are repeated
+_MOST_REPEATS = 1000
+_TRIAL_SECONDS = 0.02  # of a user's calls by each way, or _TRIAL_CALLS of them
+_TRIAL_CALLS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Seconds of a call by both ways: least and median of some rounds."""
+
+    sol: float
+    pytorch: float
+    sol_median: float
+    pytorch_median: float
+    rounds: int
+
+    @property
+    def winner(self) -> Way:
+        """PyTorch only if it is faster by more than noise."""
+        lost = self.sol > _MARGIN * self.pytorch
+        lost = lost and self.sol_median > _MARGIN * self.pytorch_median
+        return "pytorch" if lost and self.rounds >= _ROUNDS else "sol"
+
+    @property
+    def clear(self) -> bool:
+        """Whether Sol is so much faster that batches of another size need no measuring."""
+        return self.pytorch > _CLEAR * self.sol and self.pytorch_median > _CLEAR * self.sol_median
+
+    def __str__(self) -> str:
+        both = f"Sol {_time(self.sol)}, PyTorch {_time(self.pytorch)}, least of {self.rounds}"
+        if self.winner == "pytorch":
+            return f"{both}: PyTorch runs, Sol takes {self.sol / self.pytorch:.2f} times as long"
+        return f"{both}: Sol runs, {self.pytorch / self.sol:.2f} times as fast"
+
+
+def verdict_of(sol: Sequence[float], pytorch: Sequence[float]) -> Verdict:
+    """From seconds of calls."""
+    rounds = min(len(sol), len(pytorch))
+    return Verdict(
+        max(min(sol), 1e-9), max(min(pytorch), 1e-9),
+        statistics.median(sol), statistics.median(pytorch), rounds,
+    )  # fmt: skip
+
+
+def race(
+    sol: Callable[[], object],
+    pytorch: Callable[[], object],
+    *,
+    clock: Clock = time.perf_counter,
+    seconds: float = SECONDS,
+) -> Verdict:
+    """Time both in turn. They have run before.
+
+    It ends when the time is over, but a defeat of Sol takes three rounds; or after two rounds in
+    which Sol was faster beyond doubt.
+    """
+    start = clock()
+    repeats = [_repeats(_timed(way, 1, clock)) for way in (sol, pytorch)]
+    times: tuple[list[float], list[float]] = ([], [])
+    while len(times[0]) < _MOST_ROUNDS:
+        for way, count, found in zip((sol, pytorch), repeats, times):
+            found.append(_timed(way, count, clock))
+        if _decided(verdict_of(*times), clock() - start, seconds):
+            break
+    return verdict_of(*times)
+
+
+def _decided(so_far: Verdict, spent: float, seconds: float) -> bool:
+    if so_far.clear and (so_far.rounds >= 2 or spent > seconds):
+        return True
+    ahead = so_far.sol <= so_far.pytorch
+    return spent > seconds and (so_far.rounds >= _ROUNDS or ahead)
+
+
+def _timed(way: Callable[[], object], count: int, clock: Clock) -> float:
+    start = clock()
+    for _ in range(count):
+        way()
+    return (clock() - start) / count
+
+
+def _repeats(seconds: float) -> int:
+    return max(1, min(_MOST_REPEATS, int(_SAMPLE / max(seconds, 1e-9))))
+
+
+@dataclass
+class Trial:
+    """Times of a user's calls, each by one of the ways; the first of each way does not count."""
+
+    times: dict[Way, list[float]] = field(default_factory=lambda: {"sol": [], "pytorch": []})
+
+    def next(self) -> Way:
+        """The way of the next call."""
+        return "sol" if len(self.times["sol"]) <= len(self.times["pytorch"]) else "pytorch"
+
+    def add(self, way: Way, seconds: float) -> None:
+        """What the call took."""
+        self.times[way].append(seconds)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """None until there are enough calls."""
+        sol, pytorch = (list(self.times[way][1:]) for way in ("sol", "pytorch"))
+        if min(len(sol), len(pytorch)) < _ROUNDS:
+            return None
+        long = min(sum(sol), sum(pytorch)) >= _TRIAL_SECONDS
+        enough = long or min(len(sol), len(pytorch)) >= _TRIAL_CALLS
+        return verdict_of(sol, pytorch) if enough else None
+
+
+def _time(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e3)):
+        if seconds * scale >= 1:
+            return f"{seconds * scale:.2f} {unit}"
+    return f"{seconds * 1e6:.1f} µs"
