@@ -121,6 +121,8 @@ CONTRACTIONS = (
     conv("ResNet 3x3", 256, 256, 14, 3),
     conv("ResNet 3x3", 512, 512, 7, 3),
     conv("ResNet 3x3", 128, 128, 56, 3, 2),
+    conv("ResNeXt 3x3, groups of 4", 128, 128, 56, 3, 1, 32),
+    conv("RegNet 3x3, groups of 8", 440, 440, 14, 3, 1, 55),
     conv("ResNet 1x1", 64, 256, 56, 1),
     conv("ResNet 1x1", 256, 64, 56, 1),
     conv("ResNet 1x1", 1024, 256, 14, 1),
