@@ -15,11 +15,13 @@ from sol.core.dims import Dim, Shape, Size
 from sol.core.dtypes import DType
 from sol.ir.expr import Expr, axis, bounds, const, from_linear, load, substitute, walk
 from sol.ir.expr import local_value as local
+from sol.ir.graph import Node
 from sol.ir.loop import For, Kernel, Stmt, scratch_layout
 from sol.lower.nest import NestBuilder, Output, nest
 from sol.lower.ranges import extent_of
 from sol.lower.units import UNIT, Buffers, count, with_units
 from sol.lower.vector import Access
+from sol.ops.shuffle import phases
 from sol.plan.facts import nominal_size
 from sol.plan.group import Group
 from sol.plan.inline import Inliner, axes_for
@@ -102,12 +104,21 @@ def part_group(plan: Plan, name: str) -> Group:
 def _part_index(plan: Plan, name: str, index: Sequence[Expr]) -> tuple[str, tuple[Expr, ...]]:
     whole, part = name.split("@")
     node = plan.graph[whole]
+    if node.op == "interleave":
+        return whole, _phase_index(node, int(part), index)
     start: Size = 0
     for before in node.inputs[: int(part)]:
         start = start + plan.graph[before].shape[node["axis"]]
     return whole, tuple(
         i + from_linear(start, {}) if k == node["axis"] else i for k, i in enumerate(index)
     )
+
+
+def _phase_index(node: Node, part: int, index: Sequence[Expr]) -> tuple[Expr, ...]:
+    moved = list(index)
+    for k, step, at in zip(node["axes"], node["steps"], phases(node["steps"])[part]):
+        moved[k] = index[k] * step + at
+    return tuple(moved)
 
 
 def meaning(inline: Inliner, name: str, index: tuple[Expr, ...]) -> Expr:

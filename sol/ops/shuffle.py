@@ -1,26 +1,31 @@
-"""Moves with an arithmetic of their own: channels and pixels shuffled, windows laid out as axes."""
+"""Moves with an arithmetic of their own: channels and pixels shuffled, values interleaved, windows
+laid out as axes."""
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 
 from sol.core.dims import concrete
-from sol.ir.expr import Expr, const, where
+from sol.ir.expr import Expr, apply, const, where
 from sol.ir.graph import Node, TensorType
 from sol.ops.maps import all_of, inside
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import (
     need,
+    need_axes,
     need_axis,
+    need_length,
     need_number,
     need_positive,
     need_rank,
+    need_shape,
     of,
     replaced,
 )
-from sol.ops.sampling import f32
+from sol.ops.sampling import f32, i64
 from sol.ops.windows import need_window, taps, window_sizes, windows
 
 Pair = tuple[int, int]
@@ -117,6 +122,82 @@ register(
             Sample((f32(2, 5),), {"groups": 5}),
         ),
         compute=_compute_channel_shuffle,
+    )
+)
+
+# ---- interleave ----------------------------------------------------------------------------------
+
+
+def phases(steps: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The first place of each part of an interleaved value on its axes, the last axis fastest."""
+    return list(itertools.product(*map(range, steps)))
+
+
+def _infer_interleave(
+    *parts: TensorType, axes: tuple[int, ...], steps: tuple[int, ...]
+) -> TensorType:
+    op = "interleave"
+    need_length(op, "steps", steps, len(axes))
+    need_positive(op, "steps", steps)
+    starts = phases(steps)
+    need(len(parts) == len(starts), op, f"{len(parts)} inputs", f"{len(starts)}, one per phase")
+    first = parts[0]
+    need_axes(op, axes, first.rank)
+    shape = first.shape
+    for k, axis in enumerate(axes):
+        alone = [n for n, start in enumerate(starts) if not any((*start[:k], *start[k + 1 :]))]
+        sizes = [need_number(op, f"axis {axis}", parts[n].shape[axis]) for n in alone]
+        shape = replaced(shape, axis, sum(sizes))
+    for part, start in zip(parts, starts):
+        wanted = shape
+        for axis, step, at in zip(axes, steps, start):
+            extent = need_number(op, f"axis {axis}", shape[axis])
+            wanted = replaced(wanted, axis, -(-(extent - at) // step))
+        need_shape(op, f"the part at {start}", part, wanted)
+        need(part.dtype == first.dtype, op, f"{first} and {part}", "equal element types")
+    return of(first, shape)
+
+
+def _compute_interleave(node: Node, index: Index, *parts: Read) -> Expr:
+    position = list(index)
+    number: Expr = const(0)
+    for axis, step in zip(node["axes"], node["steps"]):
+        position[axis] = index[axis] // step
+        number = number * step + index[axis] % step
+    result = parts[-1](*position)
+    for k in reversed(range(len(parts) - 1)):
+        result = where(apply("eq", number, k), parts[k](*position), result)
+    return result
+
+
+def _reference_interleave(node: Node, *parts: Any) -> Any:
+    y = np.empty(concrete(node.shape, 1), parts[0].dtype)
+    for part, start in zip(parts, phases(node["steps"])):
+        place = [slice(None)] * y.ndim
+        for axis, step, at in zip(node["axes"], node["steps"], start):
+            place[axis] = slice(at, None, step)
+        y[tuple(place)] = part
+    return y
+
+
+register(
+    OpDef(
+        "interleave",
+        "move",
+        _infer_interleave,
+        "`y[…, q * s + a, …] = part_a[…, q, …]`, so on every one of `axes` with its s of `steps`: "
+        "one part for each place a, the last axis fastest.",
+        samples=(
+            Sample((f32(3, 4), f32(3, 3)), {"axes": (1,), "steps": (2,)}),
+            Sample(
+                (f32(2, 17, 3, 2), f32(2, 17, 3, 2), f32(2, 17, 2, 2), f32(2, 17, 2, 2)),
+                {"axes": (2, 3), "steps": (2, 2)},
+            ),
+            Sample((i64(2, 5), i64(1, 5), i64(1, 5)), {"axes": (0,), "steps": (3,)}),
+            Sample((f32(1, 5, 1), f32(1, 5, 1)), {"axes": (2, 1), "steps": (2, 1)}),
+        ),
+        compute=_compute_interleave,
+        reference=_reference_interleave,
     )
 )
 

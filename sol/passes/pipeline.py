@@ -19,6 +19,7 @@ from sol.passes.batchnorm import batchnorm
 from sol.passes.canonical import canonical
 from sol.passes.duplicates import dead, duplicates
 from sol.passes.fold import fold
+from sol.passes.phases import phases
 from sol.passes.simplify import simplify
 
 _MOST_ROUNDS = 20
@@ -74,6 +75,8 @@ PASSES: tuple[Pass, ...] = (
     Pass("canonical", canonical, ("no two equal nodes",), ()),
     # after attention has been found, which reads scales that this would put into weights
     Pass("batchnorm", batchnorm, (), ("no batch_norm of parameters",)),
+    # after scales and shifts have been put into weights, which are then taken apart
+    Pass("phases", phases, ("no batch_norm of parameters",), ()),
     Pass("simplify", simplify, (), ()),
 )
 

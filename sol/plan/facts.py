@@ -42,6 +42,8 @@ _COSTLY = {
     "fmod": 8,
 }
 _FREE = ("const", "axis", "linear", "load", "cast", "reduce")
+# operators whose inputs are written where they lie in the result
+JOINS = ("concat", "interleave")
 # operators that a kernel of their own executes
 WHOLE_OPS = ("attention", "masked_attention", "scan")
 FEWEST_ROWS = 8  # a linear layer with fewer rows per image reads its weights as they are

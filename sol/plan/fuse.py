@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sol.ir.expr import Expr, walk
 from sol.ir.graph import Graph, Node
 from sol.ops.registry import OPS
-from sol.plan.facts import Facts
+from sol.plan.facts import JOINS, Facts
 from sol.plan.inline import Inliner, axes_for
 
 _CHEAP = 2  # arithmetic that is repeated rather than stored
@@ -52,7 +52,7 @@ def choose(graph: Graph, facts: Facts) -> Choice:
         ends = (
             node.name in roots
             or node.name in outputs
-            or node.op in ("concat", "item", "packed_columns", "packed_gates", "keys_first")
+            or node.op in (*JOINS, "item", "packed_columns", "packed_gates", "keys_first")
             or facts.whole(node)
         )
         if ends or (

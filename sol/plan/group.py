@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sol.core.dims import Dim
 from sol.ir.expr import Expr, free_axes, substitute, walk
 from sol.ir.graph import Graph
-from sol.plan.facts import Facts, nominal_size
+from sol.plan.facts import JOINS, Facts, nominal_size
 from sol.plan.fuse import Choice
 from sol.plan.inline import Inliner, axes_for
 
@@ -121,7 +121,7 @@ def _may_join(
     if (
         name not in choice.stored
         or name in choice.roots
-        or node.op in ("concat", "item")
+        or node.op in (*JOINS, "item")
         or facts.contraction(node)
         or facts.whole(node)
     ):

@@ -14,7 +14,8 @@ from fractions import Fraction
 from sol.core.dims import Shape, Size, evaluate, product
 from sol.ir.expr import Expr, walk
 from sol.ir.graph import Graph, Node
-from sol.plan.facts import NOMINAL_BATCH, Facts, is_depthwise
+from sol.ops.shuffle import phases
+from sol.plan.facts import JOINS, NOMINAL_BATCH, Facts, is_depthwise
 from sol.plan.fuse import Choice, chain_between
 from sol.plan.inline import Inliner, axes_for
 from sol.plan.records import Buffer, BufferKind, Place
@@ -39,6 +40,9 @@ def choose_orders(graph: Graph, facts: Facts, choice: Choice) -> dict[str, Order
             orders[node.name] = _given_order(graph, facts, node)
         elif node.name in choice.stored:
             orders[node.name] = _order_of(graph, facts, choice, node, orders)
+        if node.op == "interleave" and node.name in orders:
+            own = [n for n in node.inputs if n in choice.stored and len(facts.users(n)) == 1]
+            orders.update({n: orders[node.name] for n in own if n not in graph.outputs})
     return orders
 
 
@@ -211,7 +215,7 @@ def place_values(
     buffers: dict[str, Buffer] = {}
     views: set[str] = set()
     for node in reversed(graph.nodes):
-        if node.op == "concat" and node.name in choice.stored and node.name not in private:
+        if node.op in JOINS and node.name in choice.stored and node.name not in private:
             if node.name not in places and not _view_of_parts(graph, node, orders, places):
                 _own_buffer(graph, node, orders, places, buffers)
             _place_parts(graph, facts, choice, node, orders, places, private)
@@ -297,7 +301,7 @@ def _view_of_parts(
 ) -> bool:
     """Make a concatenation a view where all its parts already lie side by side in a larger one."""
     first = places.get(node.inputs[0])
-    if first is None or node.name in graph.outputs:
+    if first is None or node.name in graph.outputs or node.op != "concat":
         return False
     places[node.name] = Place(first.buffer, first.strides, first.offset, node.dtype, node.shape)
     if _is_view(graph, node, places):
@@ -312,7 +316,9 @@ def _is_view(graph: Graph, node: Node, places: Mapping[str, Place]) -> bool:
 
 
 def part_places(graph: Graph, node: Node, whole: Place) -> list[Place]:
-    """Where the parts of a concatenation lie in it."""
+    """Where the parts of a concatenation, or of an interleaved value, lie in it."""
+    if node.op == "interleave":
+        return [_phase_place(graph[n], node, whole, at) for n, at in _phases(node)]
     axis, start, found = node["axis"], 0, []
     for name in node.inputs:
         shape = graph[name].shape
@@ -320,3 +326,16 @@ def part_places(graph: Graph, node: Node, whole: Place) -> list[Place]:
         found.append(Place(whole.buffer, whole.strides, offset, node.dtype, shape))
         start = start + shape[axis]
     return found
+
+
+def _phases(node: Node) -> list[tuple[str, tuple[int, ...]]]:
+    """Each part of an interleaved value, and where it begins on the axes."""
+    return list(zip(node.inputs, phases(node["steps"])))
+
+
+def _phase_place(part: Node, node: Node, whole: Place, start: tuple[int, ...]) -> Place:
+    strides, offset = list(whole.strides), whole.offset
+    for axis, step, at in zip(node["axes"], node["steps"], start):
+        offset = offset + at * whole.strides[axis]
+        strides[axis] = whole.strides[axis] * step
+    return Place(whole.buffer, tuple(strides), offset, node.dtype, part.shape)

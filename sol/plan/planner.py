@@ -16,7 +16,7 @@ from sol.ir.graph import Graph, Node
 from sol.plan.attention import takes_attention
 from sol.plan.batch import is_splittable
 from sol.plan.expand import expand_composites
-from sol.plan.facts import Facts
+from sol.plan.facts import JOINS, Facts
 from sol.plan.fuse import Choice, chain_between, choose
 from sol.plan.group import Group, grow
 from sol.plan.inline import Inliner
@@ -79,7 +79,7 @@ def _groups(
             name not in choice.stored
             or name in taken
             or name in choice.roots
-            or node.op in ("concat", "item")
+            or node.op in (*JOINS, "item")
             or facts.whole(node)
         ):
             continue
@@ -109,7 +109,7 @@ def _clusters(
             clusters.append(
                 Cluster("dfp", group.members, private=group.private, outer=len(group.outer))
             )
-        elif node.op == "concat" and name not in views:
+        elif node.op in JOINS and name not in views:
             clusters.extend(_parts(graph, choice, node, places))
         elif node.op == "item" and node["index"] == 0:
             clusters.append(_recurrent(graph, node))
@@ -170,7 +170,7 @@ def _makers(graph: Graph, name: str, maker: Mapping[str, list[int]]) -> list[int
     a view of a concatenation needs all its parts.
     """
     own = list(maker.get(name, []))
-    if name in graph and graph[name].op == "concat":
+    if name in graph and graph[name].op in JOINS:
         for part in graph[name].inputs:
             own.extend(_makers(graph, part, maker))
     return own

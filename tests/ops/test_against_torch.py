@@ -82,6 +82,21 @@ def conv_transpose(a: Attrs, x: Tensor, w: Tensor, b: Tensor | None = None) -> T
     return run(x, w, b, *more)
 
 
+def interleave(a: Attrs, *parts: Tensor) -> Tensor:
+    """By repeated stacking: the last axis first, whose parts stand side by side."""
+    left = list(parts)
+    for axis, step in reversed(list(zip(a["axes"], a["steps"]))):
+        left = [_woven(left[k : k + step], axis) for k in range(0, len(left), step)]
+    return left[0]
+
+
+def _woven(parts: list[Tensor], axis: int) -> Tensor:
+    total = sum(p.shape[axis] for p in parts)
+    places = [range(k, total, len(parts)) for k in range(len(parts))]
+    order = torch.tensor([i for place in places for i in place])
+    return torch.cat(parts, axis).index_select(axis, order.argsort())
+
+
 def layer_norm(a: Attrs, x: Tensor, *parameters: Tensor) -> Tensor:
     given = list(parameters)
     weight = given.pop(0) if a["has_weight"] else None
@@ -204,6 +219,7 @@ MEANING: dict[str, Meaning] = {
     "expand": lambda a, x: x.expand(a["shape"]),
     "slice": lambda a, x: torch.ops.aten.slice(x, a["axis"], a["start"], a["stop"], a["step"]),
     "concat": lambda a, *x: torch.cat(x, a["axis"]),
+    "interleave": interleave,
     "pad": constant_pad,
     "roll": roll,
     "flip": lambda a, x: torch.flip(x, a["axes"]),

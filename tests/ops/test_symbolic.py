@@ -70,6 +70,7 @@ CASES: list[Case] = [
     ("layer_norm", (t(B, 6), t(6)),
      {"axes_count": 1, "eps": 0.1, "has_weight": True, "has_bias": False}, t(B, 6)),
     ("pixel_shuffle", (t(B, 12, 2, 2),), {"factor": 2}, t(B, 3, 4, 4)),
+    ("interleave", (t(B, 3), t(B, 2)), {"axes": (1,), "steps": (2,)}, t(B, 5)),
     ("im2col", (t(B, 3, 4, 4),), {**WINDOW, "dilation": (1, 1)}, t(B, 27, 4)),
     ("interpolate", (t(B, 3, 4, 4),),
      {"size": (8, 8), "mode": "nearest", "align_corners": False, "scales": None}, t(B, 3, 8, 8)),

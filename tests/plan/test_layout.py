@@ -177,3 +177,50 @@ def test_a_part_lies_in_one_concatenation_only() -> None:
     plan = planned(net.graph(net.pool(one), net.pool(two)))
     assert place(plan, one).buffer != place(plan, two).buffer
     assert {place(plan, a).buffer, place(plan, b).buffer} <= {one.name, two.name}
+
+
+# ---- interleaved values ----------------------------------------------------------------------
+
+
+def _phases(net: Net) -> tuple[Node, list[Node]]:
+    x = net.images()
+    parts = [net.conv(x, channels=8) for _ in range(4)]
+    return net("interleave", *parts, axes=(2, 3), steps=(2, 2)), parts
+
+
+def test_phases_are_written_where_they_lie_in_the_whole() -> None:
+    net = Net()
+    whole, parts = _phases(net)
+    plan = planned(net.graph(net.pool(whole)))
+    rows, columns = (place(plan, whole).strides[k] for k in (2, 3))
+    assert {place(plan, p).buffer for p in parts} == {whole.name}
+    assert [place(plan, p).offset for p in parts] == [0, columns, rows, rows + columns]
+    for p in parts:
+        assert place(plan, p).strides == (*place(plan, whole).strides[:2], 2 * rows, 2 * columns)
+    assert kinds(plan) == ["contraction"] * 4 + ["dfp"]
+
+
+def test_phases_of_a_result_are_written_in_its_order() -> None:
+    net = Net()
+    whole, parts = _phases(net)
+    plan = planned(net.graph(whole))
+    assert kinds(plan) == ["contraction"] * 4
+    assert {plan.plan.orders[p.name] for p in parts} == {(0, 1, 2, 3)}
+
+
+def test_phases_inside_a_concatenation() -> None:
+    net = Net()
+    whole, parts = _phases(net)
+    other = net("exp", net.conv(net.images(size=12)))
+    both = net("concat", other, whole, axis=1)
+    plan = planned(net.graph(net.pool(both)))
+    assert {place(plan, p).buffer for p in (*parts, whole, other)} == {both.name}
+    assert place(plan, parts[0]).offset == 4
+
+
+def test_a_phase_that_others_read_too_is_copied() -> None:
+    net = Net()
+    whole, parts = _phases(net)
+    plan = planned(net.graph(net.pool(whole), net("exp", parts[1])))
+    made = [v for c in plan.plan.clusters for v in c.values]
+    assert (place(plan, parts[1]).buffer == whole.name) != (f"{whole.name}@1" in made)

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from sol.core.dims import B, concrete, evaluate
 from sol.ir.check import verify
 from sol.ops.registry import infer
+from sol.ops.shuffle import phases
+from sol.plan.facts import JOINS
 from sol.plan.planner import Planned
 from sol.plan.records import Cluster, Place
 from tests.plan.networks import Net, kinds, planned, random_plans
@@ -55,7 +57,7 @@ def is_there_before(plan: Planned, name: str) -> bool:
 def parts_of(plan: Planned, name: str) -> Iterator[str]:
     """A value, and what a concatenation consists of."""
     yield name
-    if plan.plan.graph[name].op == "concat":
+    if plan.plan.graph[name].op in JOINS:
         for part in plan.plan.graph[name].inputs:
             yield from parts_of(plan, part)
 
@@ -82,7 +84,7 @@ def test_every_node_that_results_need_is_executed() -> None:
         graph = plan.plan.graph
         verify(graph, infer)
         executed = {name for c in plan.plan.clusters for name in c.layers}
-        executed |= {n.name for n in graph if n.op == "concat"}
+        executed |= {n.name for n in graph if n.op in JOINS}
         needed, stack = set(), list(graph.outputs)
         while stack:
             name = stack.pop()
@@ -171,6 +173,11 @@ def check(plan: Planned, owners: Owners, names: set[str], when: str) -> None:
 
 def _part(plan: Planned, whole: NDArray[np.int64], name: str, part: int) -> NDArray[np.int64]:
     node = plan.plan.graph[name]
+    if node.op == "interleave":
+        cut = [slice(None)] * whole.ndim
+        for axis, step, at in zip(node["axes"], node["steps"], phases(node["steps"])[part]):
+            cut[axis] = slice(at, None, step)
+        return whole[tuple(cut)]
     axis = node["axis"]
     sizes = [concrete(plan.plan.graph[i].shape, _BATCH)[axis] for i in node.inputs]
     start = sum(sizes[:part])
