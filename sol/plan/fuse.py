@@ -40,6 +40,7 @@ def choose(graph: Graph, facts: Facts) -> Choice:
     absorbed = _absorbed(graph, roots)
     outputs = set(graph.outputs)
     stored: set[str] = set()
+    inline = Inliner(graph, stored)
     heavy: set[str] = set()
     cost: dict[str, int] = {}
     for node in graph:
@@ -57,7 +58,10 @@ def choose(graph: Graph, facts: Facts) -> Choice:
         )
         if ends or (
             node.name not in absorbed
-            and _worth_storing(facts, node, cost[node.name], node.name in heavy, absorbed)
+            and (
+                _worth_storing(facts, node, cost[node.name], node.name in heavy, absorbed)
+                or _scatters_channels(facts, node, inline)
+            )
         ):
             stored.add(node.name)
     return Choice(frozenset(stored), roots)
@@ -94,6 +98,30 @@ def _repeats(facts: Facts, node: Node, user: Node, cost: int) -> bool:
     if OPS[user.op].kind == "window" and cost > _WINDOW:
         return True
     return cost > _CHEAP and facts.size(user.name) >= 2 * facts.size(node.name)
+
+
+def _scatters_channels(facts: Facts, node: Node, inline: Inliner) -> bool:
+    """Whether windows of a convolution would gather the channels of a pixel from many places."""
+    slid = any(
+        u.op in ("conv", "conv_transpose") and u.inputs[0] == node.name and facts.taps(u) > 1
+        for u in facts.users(node.name)
+    )
+    if not slid or OPS[node.op].compute is None:
+        return False
+    index = axes_for(node)
+    value = inline.meaning(node.name, index)
+    return not all(_runs_along(p, index[1]) for p in walk(value) if p.op == "load")
+
+
+def _runs_along(read: Expr, axis: Expr) -> bool:
+    """Whether neighbours along an axis are neighbours along one axis of what is read, or equal."""
+    moving = [i for i in read.args if axis in walk(i)]
+    return not moving or (len(moving) == 1 and _is_shifted(moving[0], axis))
+
+
+def _is_shifted(index: Expr, axis: Expr) -> bool:
+    """Whether an index is the axis and a term that does not depend on it."""
+    return axis not in walk(index - axis)
 
 
 def _reads_once(facts: Facts, user: Node) -> bool:

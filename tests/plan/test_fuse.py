@@ -76,6 +76,31 @@ def _joined(net: Net) -> Graph:
     return net.graph(net("neg", y))
 
 
+def _shuffled(net: Net, kernel: int) -> Graph:
+    x = net("pixel_shuffle", net.images(channels=16), factor=2)
+    return net.graph(net.conv(x, kernel=kernel))
+
+
+def _shuffled_before_taps(net: Net) -> Graph:
+    """A window would gather the channels of each pixel from four places."""
+    return _shuffled(net, 3)
+
+
+def _shuffled_before_one_tap(net: Net) -> Graph:
+    return _shuffled(net, 1)
+
+
+def _cut_before_taps(net: Net) -> Graph:
+    """Channels are side by side, wherever they begin."""
+    x = net("slice", net.images(channels=9), axis=1, start=3, stop=7, step=1)
+    return net.graph(net.conv(net("permute", x, axes=(0, 1, 3, 2))))
+
+
+def _every_second_before_taps(net: Net) -> Graph:
+    x = net("slice", net.images(channels=9), axis=1, start=0, stop=7, step=2)
+    return net.graph(net.conv(x))
+
+
 STORED: dict[Callable[[Net], Graph], set[str]] = {
     _chain: {"tanh"},
     _costly_for_two: {"exp", "relu", "neg"},
@@ -87,6 +112,10 @@ STORED: dict[Callable[[Net], Graph], set[str]] = {
     _cheap_before_windows: {"max_pool"},
     _before_taps: {"relu", "conv"},
     _before_one_tap: {"conv"},
+    _shuffled_before_taps: {"pixel_shuffle", "conv"},
+    _shuffled_before_one_tap: {"conv"},
+    _cut_before_taps: {"conv"},
+    _every_second_before_taps: {"slice", "conv"},
     _before_a_product: {"permute", "matmul"},
     _views: {"neg"},
     _joined: {"exp", "concat", "neg"},
