@@ -32,8 +32,9 @@ from sol.ir.graph import Graph
 from sol.kernels.attention import lower_attention
 from sol.kernels.choice import choose_winograd
 from sol.kernels.gemm import lower_contraction
+from sol.kernels.grouped import choose_grouped
+from sol.kernels.grouped_kernel import lower_grouped
 from sol.kernels.pack import Packing
-from sol.kernels.grouped import choose_grouped, lower_grouped
 from sol.kernels.recurrent import lower_scan
 from sol.kernels.thin import is_thin, lower_thin
 from sol.kernels.winograd import WinogradPacking, lower_winograd
@@ -95,10 +96,10 @@ class Options:
 def parse_memory(memory: int | str) -> int:
     """Bytes of an option `memory`. Raises ConfigError."""
     try:
-        size = config.parse_bytes(memory) if isinstance(memory, str) else int(memory)
-    except (ValueError, TypeError):
+        size = config.parse_bytes(memory) if isinstance(memory, str) else memory
+    except ValueError:
         size = 0
-    if size > 0 and not isinstance(memory, bool):
+    if type(size) is int and size > 0:
         return size
     raise ConfigError(
         f"memory={memory!r} is no number of bytes",
