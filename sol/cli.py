@@ -166,6 +166,9 @@ def _optimize(arguments: Arguments, screen: Screen) -> int:
     screen.line(f"{network.name}: {network.parameters / 1e6:.1f} million weights")
     screen.line(str(report))
     screen.line(str(fast.sol.memory))
+    for program in fast.sol.report.programs:
+        for measured in program.measured:
+            screen.line(str(measured))
     return 0
 
 

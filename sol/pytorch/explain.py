@@ -105,9 +105,8 @@ class Memory:
         return self.arena + self.packed
 
     def __str__(self) -> str:
-        call = (
-            f"a call with batch {self.batch} and {self.threads} threads needs {_bytes(self.arena)}"
-        )
+        threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
+        call = f"a call with batch {self.batch} and {threads} needs {_bytes(self.arena)}"
         return f"{call} for intermediate values; packed weights take {_bytes(self.packed)}"
 
 

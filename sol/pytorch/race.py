@@ -19,6 +19,7 @@ Clock = Callable[[], float]
 SECONDS = 1.0  # of a race
 _MARGIN = 1.05  # how much longer Sol must take to lose
 _CLEAR = 1.25  # how much faster Sol must be to need no more rounds, nor another race
+_CLEAR_SECONDS = 0.3  # that a victory must last to be clear
 _ROUNDS = 3  # that a defeat takes
 _MOST_ROUNDS = 40
 _SAMPLE = 0.002  # seconds of one sample: shorter calls are repeated
@@ -74,8 +75,8 @@ def race(
 ) -> Verdict:
     """Time both in turn. They have run before.
 
-    It ends when the time is over, but a defeat of Sol takes three rounds; or after two rounds in
-    which Sol was faster beyond doubt.
+    It ends when the time is over, but a defeat of Sol takes three rounds; or earlier if Sol is
+    faster beyond doubt.
     """
     start = clock()
     repeats = [_repeats(_timed(way, 1, clock)) for way in (sol, pytorch)]
@@ -89,7 +90,7 @@ def race(
 
 
 def _decided(so_far: Verdict, spent: float, seconds: float) -> bool:
-    if so_far.clear and (so_far.rounds >= 2 or spent > seconds):
+    if so_far.clear and so_far.rounds >= 2 and spent > _CLEAR_SECONDS:
         return True
     ahead = so_far.sol <= so_far.pytorch
     return spent > seconds and (so_far.rounds >= _ROUNDS or ahead)

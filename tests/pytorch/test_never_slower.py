@@ -381,7 +381,7 @@ def test_noise_changes_nothing() -> None:
     [
         (1.0, 2.0, 1, 2),  # long calls, Sol ahead: one round is over the time
         (2.0, 1.0, 3, 4),  # a defeat takes three
-        (0.01, 0.02, 2, 3),  # beyond doubt after two
+        (0.1, 0.2, 2, 3),  # beyond doubt after two
         (0.1, 0.1, 5, 6),  # as long as there is time
         (1e-6, 1.02e-6, 40, 40_001),  # short calls are repeated
     ],
