@@ -113,21 +113,26 @@ class Judge:
     def trial(self, entry: Entry, batch: int) -> Trial | None:
         """The trial of a batch class; None if it is decided without one."""
         kind = batch_class(batch)
-        if kind in entry.trials:
-            return entry.trials[kind]
-        if not measurable(entry) or any(v.clear for v in entry.verdicts.values()):
-            entry.ways[kind] = "sol"
-            return None
+        trial = entry.trials.get(kind)
+        if trial is not None:
+            return trial
         known = self.recalled(entry, batch)
-        if known is None:
+        if entry.wrong:
+            entry.ways[kind] = "pytorch"
+        elif known is not None:
+            entry.decide(batch, known)
+        elif not measurable(entry) or any(v.clear for v in entry.verdicts.values()):
+            entry.ways[kind] = "sol"
+        else:
             return entry.trials.setdefault(kind, Trial())
-        entry.decide(batch, known)
         return None
 
-    def finish(self, entry: Entry, batch: int, verdict: Verdict) -> None:
-        """A trial is over."""
-        entry.decide(batch, verdict)
-        self._keep(entry, batch, verdict)
+    def after(self, entry: Entry, batch: int, trial: Trial) -> None:
+        """A call of a trial was timed: it may be decided."""
+        verdict = trial.verdict
+        if verdict is not None:
+            entry.decide(batch, verdict)
+            self._keep(entry, batch, verdict)
 
     # ---- what is remembered
 

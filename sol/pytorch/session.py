@@ -137,8 +137,7 @@ class Session:
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the network returns for these arguments."""
-        watch = self._watch
-        reason = foreign_mode() or (_TRAINING if watch.training else watch.hooked())
+        reason = self._why_original()
         if reason is not None:
             return self._original(reason, args, kwargs)
         try:
@@ -156,27 +155,30 @@ class Session:
                     return self._faster(entry, tensors, batch, args, kwargs)
         return self._first_call(tensors, args, kwargs)
 
+    def _why_original(self) -> str | None:
+        """Why no call at all is computed by Sol now, None if it may."""
+        watch = self._watch
+        return foreign_mode() or (_TRAINING if watch.training else watch.hooked())
+
     def _faster(
         self, entry: Entry, tensors: list[torch.Tensor], batch: int, args: Any, kwargs: Any
     ) -> Any:
         """The way that was measured to be faster; while nobody knows, both in turn."""
-        way = self._forced or ("pytorch" if entry.wrong else entry.ways.get(batch_class(batch)))
-        if way == "sol" or (way is None and self._wants_gradient(tensors)):
-            return self._run(entry, tensors, batch, args, kwargs)
-        if way == "pytorch":
-            return self._by_original(args, kwargs)
-        assert self.judge is not None
-        trial = self.judge.trial(entry, batch)
-        if trial is None:
-            return self._faster(entry, tensors, batch, args, kwargs)
-        way, start = trial.next(), self.judge.clock()
+        way = self._forced or entry.ways.get(batch_class(batch))
+        trial = None
+        if way is None and self.judge is not None:
+            if self._wants_gradient(tensors) and not entry.wrong:
+                return self._run(entry, tensors, batch, args, kwargs)
+            trial = self.judge.trial(entry, batch)
+            way = entry.ways[batch_class(batch)] if trial is None else trial.next()
+        start = 0.0 if trial is None or self.judge is None else self.judge.clock()
         if way == "sol":
             result = self._run(entry, tensors, batch, args, kwargs)
         else:
             result = self._by_original(args, kwargs)
-        trial.add(way, self.judge.clock() - start)
-        if (verdict := trial.verdict) is not None:
-            self.judge.finish(entry, batch, verdict)
+        if trial is not None and self.judge is not None:
+            trial.add(way or "sol", self.judge.clock() - start)
+            self.judge.after(entry, batch, trial)
         return result
 
     @contextlib.contextmanager
@@ -284,7 +286,8 @@ class Session:
 
     def measure(self, entry: Entry, args: Any, kwargs: Any) -> None:
         """Compare a program with the original, and time both, on an example."""
-        self._judged(lambda judge: judge.measure(self, entry, args, kwargs))
+        if self._why_original() is None:
+            self._judged(lambda judge: judge.measure(self, entry, args, kwargs))
 
     def _judged(self, ask: Callable[[Judge], None]) -> None:
         """Without a judgement the program is used as it is."""

@@ -258,6 +258,14 @@ def test_networks_in_parts(world: World) -> None:
         fast(torch.ones(2, 4))
 
 
+def test_what_runs_in_pytorch_anyway_is_not_measured(world: World) -> None:
+    net = nn.Sequential(Plain()).eval()
+    net[0].register_forward_hook(lambda module, args, result: result + 1)
+    fast: Any = optimize(net, X)
+    assert world.sol_calls == 0
+    assert all(not p.measured and p.accuracy is None for p in fast.sol.report.programs)
+
+
 def test_a_failure_while_measuring_leaves_the_program(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
