@@ -26,7 +26,7 @@ from sol.backends.c import Source, Step, Table, TableBuffer, generate
 from sol.backends.toolchain import build
 from sol.core import config
 from sol.core.device import CpuDevice, detect
-from sol.core.dims import coefficients, concrete, evaluate
+from sol.core.dims import Dim, coefficients, concrete, evaluate
 from sol.core.errors import ConfigError, MemoryBudgetError
 from sol.ir.graph import Graph
 from sol.kernels.attention import lower_attention
@@ -300,10 +300,18 @@ def print_program(planned: Planned, made: Sequence[Made]) -> tuple[tuple[str, ..
 
 
 def images_at_once(planned: Planned) -> int:
-    """Images per pass over the network: as many as keep the arena in a cache, at least two."""
-    if not planned.plan.splittable or not planned.arena.per_image:
+    """Images per pass over the network, 0 if a batch cannot be cut.
+
+    As many as keep the arena in a cache, and enough that streaming the weights once per pass moves
+    no more bytes than the intermediates of the pass do.
+    """
+    plan, per_image = planned.plan, planned.arena.per_image
+    if not plan.splittable or not per_image:
         return 0
-    return max(2, min(_MOST_IMAGES, _GROUP_BYTES // planned.arena.per_image))
+    values = [b for b in plan.buffers.values() if b.kind == "arena" and isinstance(b.size, Dim)]
+    moved = sum(2 * evaluate(b.size, 1) * b.dtype.bytes for b in values)
+    wanted = max(_GROUP_BYTES // per_image, -(-weight_bytes(plan.graph) // max(1, moved)))
+    return max(2, min(_MOST_IMAGES, wanted))
 
 
 def within_budget(
