@@ -23,6 +23,7 @@ from sol.plan.records import Buffer, BufferKind, Place
 Order = tuple[int, ...]
 _SETS = 4096  # bytes after which the sets of an L1 cache repeat
 _LINE = 64  # bytes of a cache line
+_WIDE_PLACE = 64  # channels of a place whose neighbour is several cache lines away
 
 
 def channels_last(rank: int) -> Order:
@@ -72,7 +73,7 @@ def _order_of(
     rank = len(node.shape)
     if node.op in ("item", "packed_columns", "packed_gates", "keys_first"):
         return tuple(range(rank))
-    if _only_flattened(facts, node):
+    if _only_flattened(facts, node) or _only_shifted(facts, node):
         return tuple(range(rank))
     if node.op in ("attention", "masked_attention"):
         return (*range(rank - 3), rank - 2, rank - 3, rank - 1) if rank > 3 else tuple(range(rank))
@@ -97,6 +98,15 @@ def _order_of(
             hidden=hidden,
         )
     return _follow(graph, facts, node, choice.stored, orders)
+
+
+def _only_shifted(facts: Facts, node: Node) -> bool:
+    """Whether only sums of taps, whose vectors go along lines, read a map of many channels:
+
+    each of their vectors would be from as many cache lines as it has lanes.
+    """
+    users = {u.op for u in facts.users(node.name)}
+    return users == {"sum_of_taps"} and evaluate(node.shape[1], NOMINAL_BATCH) > _WIDE_PLACE
 
 
 def _only_flattened(facts: Facts, node: Node) -> bool:

@@ -47,7 +47,7 @@ def make_plan(graph: Graph, keep: bool = False, lanes: int = 16) -> Planned:
     keep: no memory is reused, so that all values can be looked at after a run. lanes: floats of a
     vector of the device.
     """
-    graph = prepare_graph(expand_composites(split_recurrent(graph, lanes), whole))
+    graph = prepare_graph(expand_composites(split_recurrent(graph, lanes), whole), lanes)
     facts = Facts(graph)
     choice = choose(graph, facts)
     orders = choose_orders(graph, facts, choice)

@@ -6,10 +6,13 @@ a result that is an input, a constant or another result -> copy(it)
 attention with a mask              -> masked_attention                        see attention.py
 conv(x, …) of few channels, padded -> conv(pad(x), …)                         borders are tested
 once per element, not once per window
+conv(x, w, b) of few results       -> sum_of_taps(conv(x, w'), b)             each pixel times all
+taps at once, which fill the lanes that few results would leave empty
 """
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 from sol.core.dims import Dim
@@ -17,17 +20,27 @@ from sol.core.dtypes import F32
 from sol.core.errors import UnsupportedError
 from sol.ir.expr import Expr, axis, const, reduce, where
 from sol.ir.graph import SOURCES, Builder, Graph, Node, TensorType
+from sol.ops.maps import all_of, axes_of, inside, over
 from sol.ops.registry import OPS, Index, OpDef, Read, Sample, builder, register
+from sol.ops.rules import numbers
+from sol.ops.windows import taps, window_sizes
 from sol.plan.attention import turn_masks
 from sol.plan.facts import rows_per_image
 
+Ints = tuple[int, ...]
+Pads = tuple[tuple[int, int], ...]
+
 _FEW_CHANNELS = 8
+_FEW_RESULTS = 4
+_MOST_COLUMNS = 256  # products of a place that are kept in memory
+_DEEP = 16  # channels of inputs that are worth a pass over all products
+_FEWER = 2.5  # times fewer multiply-adds: Winograd's algorithm saves as many
 _FEWEST_ROWS = 8
 _BLOCK = 32  # columns of a block of a packed operand
 
 
-def prepare_graph(graph: Graph) -> Graph:
-    """Apply the rewrites above."""
+def prepare_graph(graph: Graph, lanes: int) -> Graph:
+    """Apply the rewrites above. lanes: floats of a vector of the device."""
     b = builder()
     for node in graph:
         b.reserve(node.name)
@@ -57,6 +70,8 @@ def prepare_graph(graph: Graph) -> Graph:
             )
         elif node.op == "conv" and _thin(graph, node):
             b.append(_padded(b, node))
+        elif node.op == "conv" and _few_results(graph, node, lanes):
+            b.append(_tap_by_tap(b, node))
         else:
             b.append(node)
     return b.finish(_results(b, graph))
@@ -112,7 +127,58 @@ def _padded(b: Builder, node: Node) -> Node:
     return Node(node.name, "conv", (pad.name, *node.inputs[1:]), attrs, node.type, node.origin)
 
 
-# ---- the two operators that only plans contain ---------------------------------------------------
+def _few_results(graph: Graph, node: Node, lanes: int) -> bool:
+    """Whether all taps of a convolution side by side use lanes much better than its results alone,
+    each place of the input with all taps instead of each result with all taps.
+    """
+    given = graph[node.inputs[0]].shape
+    results, channels, *kernel = numbers("conv", "a weight size", graph[node.inputs[1]].shape)
+    window = math.prod(kernel)
+    before = math.prod(numbers("conv", "a size", node.shape[2:])) * window
+    after = math.prod(numbers("conv", "a size", given[2:])) * -(-results * window // lanes)
+    return (
+        node.inputs[1] in graph.static
+        and node.dtype.name == "f32"
+        and node["groups"] == 1
+        and set(node["stride"]) == {1}
+        and results <= _FEW_RESULTS
+        and results * window <= _MOST_COLUMNS
+        and channels >= _DEEP
+        and after * _FEWER <= before
+    )
+
+
+def _tap_by_tap(b: Builder, node: Node) -> Node:
+    """One product for each tap and result at each place of the input, and their shifted sums."""
+    x, weight, *bias = (b[i] for i in node.inputs)
+    results, channels, *kernel = weight.shape
+    rank = len(kernel)
+    turned = b.add("permute", weight, axes=(*range(2, rank + 2), 0, 1), name=f"{node.name}_taps")
+    columns = math.prod(numbers("conv", "a weight size", (results, *kernel)))
+    shape = (columns, channels, *(1 for _ in kernel))
+    stacked = b.add("reshape", turned, shape=shape, name=f"{node.name}_taps")
+    ones = (1,) * rank
+    products = b.add(
+        "conv",
+        x,
+        stacked,
+        stride=ones,
+        padding=((0, 0),) * rank,
+        dilation=ones,
+        groups=1,
+        name=f"{node.name}_products",
+        origin=node.origin,
+    )
+    attrs = (
+        ("dilation", node["dilation"]),
+        ("kernel", tuple(kernel)),
+        ("padding", node["padding"]),
+    )
+    inputs = (products.name, *(n.name for n in bias))
+    return Node(node.name, "sum_of_taps", inputs, attrs, node.type, node.origin)
+
+
+# ---- the operators that only plans contain ---------------------------------------------------
 
 
 def _infer_packed(b: TensorType, *, block: int) -> TensorType:
@@ -148,6 +214,32 @@ def _aligned(batch: Index, shape: tuple[object, ...]) -> tuple[Expr, ...]:
     return tuple(const(0) if s == 1 else i for i, s in zip(tail, shape))
 
 
+def _infer_sum_of_taps(
+    x: TensorType, *bias: TensorType, kernel: Ints, padding: Pads, dilation: Ints
+) -> TensorType:
+    channels = x.shape[1]
+    assert isinstance(channels, int)
+    ones = (1,) * len(kernel)
+    places = window_sizes("sum_of_taps", x.shape[2:], kernel, ones, padding, dilation)
+    return TensorType((x.shape[0], channels // math.prod(kernel), *places), x.dtype)
+
+
+def _compute_sum_of_taps(node: Node, index: Index, x: Read, bias: Read | None = None) -> Expr:
+    n, o, *place = index
+    tap = axes_of(node, node["kernel"])
+    number = const(0)
+    for k, extent in zip(tap, node["kernel"]):
+        number = number * extent + k
+    low = [before for before, _ in node["padding"]]
+    position = taps(place, tap, (1,) * len(tap), low, node["dilation"])
+    valid = all_of([inside(p, 0, extent) for p, extent in zip(position, x.shape[2:])])
+    results = node.shape[1]
+    assert isinstance(results, int)
+    element = x(n, number * results + o, *position)
+    total = over("sum", tap, where(valid, element, const(0, node.dtype)))
+    return total if bias is None else total + bias(o)
+
+
 def _same(x: TensorType) -> TensorType:
     return x
 
@@ -169,6 +261,21 @@ for _entry in (
         "A matrix product whose right side comes from packed_columns.",
         (Sample((_F32((3, 9, 5)), _F32((3, 2, 5, 32))), {"block": _BLOCK, "columns": 37}),),
         compute=_compute_product,
+    ),
+    OpDef(
+        "sum_of_taps",
+        "window",
+        _infer_sum_of_taps,
+        "`y[n, o, i] = Σ_k x[n, k O + o, i + k * dilation - padding] + b[o]`, O results, k over "
+        "the places of a window.",
+        (
+            Sample(
+                (_F32((2, 18, 5, 7)), _F32((2,))),
+                {"kernel": (3, 3), "padding": ((1, 1), (0, 2)), "dilation": (1, 1)},
+            ),
+            Sample((_F32((2, 12, 23)),), {"kernel": (4,), "padding": ((3, 3),), "dilation": (2,)}),
+        ),
+        compute=_compute_sum_of_taps,
     ),
     OpDef(
         "copy",
