@@ -137,9 +137,14 @@ class Facts:
 
 def arithmetic(x: Expr) -> int:
     """Cost of the floating-point and logical operations of an expression."""
+    return sum(operations(x).values())
+
+
+def operations(x: Expr) -> dict[Expr, int]:
+    """The parts of an expression that compute, and what one evaluation of each costs."""
     parts = walk(x)
     index = _index_parts(parts)
-    return sum(_COSTLY.get(p.op, 1) for p in parts if p.op not in _FREE and p not in index)
+    return {p: _COSTLY.get(p.op, 1) for p in parts if p.op not in _FREE and p not in index}
 
 
 def _index_parts(parts: Iterable[Expr]) -> set[Expr]:
