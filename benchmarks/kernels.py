@@ -10,7 +10,6 @@ Run it alone: a share of the peak says little on a busy machine.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,14 +18,13 @@ from typing import Any
 import numpy as np
 
 from sol.backends.compilers import find_compiler
-from sol.backends.toolchain import build
 from sol.compiler import Compiled, compile_graph
 from sol.core.device import CpuDevice, detect
 from sol.core.dims import B, concrete
 from sol.core.dtypes import F32
 from sol.ir.graph import Builder, Graph, Node, TensorType
 from sol.ops.registry import builder
-from sol.runtime.cache import cache
+from sol.report.machine import multiply_adds
 
 Layer = Callable[[Builder, Node], Node]
 
@@ -196,38 +194,6 @@ def _steps(compiled: Compiled) -> list[int]:
     return found
 
 
-_PEAK = """
-typedef float v __attribute__((vector_size({bytes})));
-__attribute__((visibility("default"))) float spin(long n)
-{{
-    v a[12], b = (v){{}} + 1.0001f, c = (v){{}} + 0.5f, s = (v){{}};
-    for (int i = 0; i < 12; i++) a[i] = (v){{}} + (float)i;
-    for (long k = 0; k < n; k++)
-        for (int i = 0; i < 12; i++) a[i] = a[i] * b + c;
-    for (int i = 0; i < 12; i++) s += a[i];
-    return s[0];
-}}
-"""
-
-
-def peak(device: CpuDevice) -> Callable[[], float]:
-    """A function that measures the rate of multiply-adds on registers, in operations a second."""
-    library = cache.load(build([_PEAK.format(bytes=device.vector_bytes)], device, cache))
-    spin = library.spin
-    spin.argtypes, spin.restype = [ctypes.c_long], ctypes.c_float
-    turns = 500_000
-
-    def measure() -> float:
-        times = []
-        for _ in range(8):
-            begin = time.perf_counter()
-            spin(turns)
-            times.append(time.perf_counter() - begin)
-        return turns * 12 * 2 * device.vector_lanes(4) / min(times)
-
-    return measure
-
-
 def main() -> None:
     """Measure the chosen cases and print them as two tables in Markdown."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -235,7 +201,7 @@ def main() -> None:
     arguments.add_argument("--seconds", type=float, default=1.0, help="for each layer (default 1)")
     chosen = arguments.parse_args()
     device = detect()
-    top = peak(device)
+    top = multiply_adds(device)
     print(f"{device.describe()}; {find_compiler().describe()}\n")
     for title, cases, unit in (
         ("bound by arithmetic", CONTRACTIONS, "share of the FMA peak"),
