@@ -59,17 +59,22 @@ def choose_winograd(
 
     cached: whether the weights of the network stay in the last-level cache between calls.
     """
+    ways = winograd_ways(plan, cluster, device, cached)  # none for an image of a tile or two
+    return ways[0] if ways and ways[0].cycles * _MARGIN < ways[0].direct else None
+
+
+def winograd_ways(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> list[Winograd]:
+    """All ways to use Winograd's algorithm, the best by estimate first."""
     found = layer_of(plan, cluster)
     if isinstance(found, str):
-        return None
+        return []
     direct = _direct(plan, cluster, device, cached)
     ways = [
         Winograd(layer, blocking, _cycles(layer, blocking, device, cached), direct)
         for layer in _layers(found)
         for blocking in _blockings(layer, device)
     ]
-    best = min(ways, key=lambda w: w.cycles, default=None)  # none for an image of a tile or two
-    return best if best is not None and best.cycles * _MARGIN < direct else None
+    return sorted(ways, key=lambda w: w.cycles)
 
 
 def _layers(found: Layer) -> Iterator[Layer]:

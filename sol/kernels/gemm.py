@@ -57,9 +57,13 @@ class _Shape:
 
 
 def lower_contraction(
-    plan: Plan, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...]
+    plan: Plan,
+    cluster: Cluster,
+    device: CpuDevice,
+    widths: tuple[int, ...],
+    tile: Tile | None = None,
 ) -> Contraction:
-    """The kernel of a contraction cluster."""
+    """The kernel of a contraction cluster, with this tile or the one that seems best."""
     lanes = device.vector_lanes(4)
     product = describe(plan, cluster, lanes)
     memory = Memory(plan)
@@ -69,7 +73,7 @@ def lower_contraction(
     in_place = direct is not None and (
         direct % _CONFLICT != 0 or product.columns <= _IN_PLACE_COLUMNS
     )
-    tile = choose_tile(
+    tile = tile or choose_tile(
         rows, product.columns, depth, device, packed=not in_place, block=product.w_block
     )
     cut = not in_place and depth > _LONGEST_K and len(product.k) > 1

@@ -1,0 +1,142 @@
+"""The ways to compute a contraction that are worth measuring, where `choice.py` only estimates.
+
+Winograd's algorithm with other tiles and blockings, and the direct kernel with other register
+tiles, panels and shares of columns: a few that differ, the best by estimate first. Each has a name
+that says all about it, so that a way can be found again (sol/tune/).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from sol.core.device import CpuDevice
+from sol.ir.expr import Expr
+from sol.kernels.choice import Winograd, winograd_ways
+from sol.kernels.operands import describe
+from sol.kernels.tiles import Tile, candidates, choose_tile, tile_cycles
+from sol.lower.ranges import extent_of
+from sol.plan.records import Cluster, Plan
+
+_TRANSFORMS = 3  # ways of Winograd that differ in transform or register tile
+_BLOCKINGS = 2  # ways of Winograd that differ from the best in how tiles are grouped
+_BELIEVED = 1.6  # ways whose estimate is so many times the best one's are not worth their time
+_TILES = 3  # register tiles of the direct kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """The direct kernel with this tile."""
+
+    tile: Tile
+
+
+Way = Winograd | Direct
+
+
+def name_of(way: Way) -> str:
+    """A text that is the same for the same way."""
+    if isinstance(way, Direct):
+        t = way.tile
+        return f"direct {t.rows}x{t.vectors}x{t.lanes} panel {t.panel} share {t.columns}"
+    m = "x".join(str(s.transform.m) for s in way.layer.spatial)
+    b = way.blocking
+    return f"winograd {m} {b.rows}x{b.vectors}x{b.lanes} tiles {b.tiles} share {b.share}"
+
+
+def ways(
+    plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool, strict: bool
+) -> tuple[Way, ...]:
+    """Ways for a contraction cluster. strict: without Winograd's algorithm.
+
+    cached: whether the weights of the network stay in the last-level cache between calls.
+    """
+    fast = () if strict else tuple(_few(winograd_ways(plan, cluster, device, cached)))
+    direct = tuple(map(Direct, _tiles(plan, cluster, device)))
+    if not fast:
+        return direct
+    return (*fast, *direct[:2]) if fast[0].cycles < fast[0].direct else (*direct[:3], *fast[:3])
+
+
+def _few(found: list[Winograd]) -> Iterator[Winograd]:
+    """The best of each transform and register tile, then other blockings of the best."""
+    if not found:
+        return
+    near = [w for w in found if w.cycles <= _BELIEVED * found[0].cycles]
+    kinds: dict[object, Winograd] = {}
+    for way in near:
+        kinds.setdefault((way.layer.products, way.blocking.rows, way.blocking.vectors), way)
+    chosen = list(kinds.values())[:_TRANSFORMS]
+    yield from chosen
+    best = near[0]
+    alike = [w for w in near[1:] if _register_tile(w) == _register_tile(best)]
+    yield from [w for w in alike if w.blocking.share != best.blocking.share][: _BLOCKINGS - 1]
+    yield from [w for w in alike if w.blocking.share == best.blocking.share][:1]
+
+
+def _register_tile(way: Winograd) -> tuple[int, int, int]:
+    return way.layer.products, way.blocking.rows, way.blocking.vectors
+
+
+def _tiles(plan: Plan, cluster: Cluster, device: CpuDevice) -> list[Tile]:
+    """Tiles of the direct kernel: the chosen ones, then others beside them."""
+    lanes = device.vector_lanes(4)
+    product = describe(plan, cluster, lanes)
+    rows, depth = (math.prod(map(_extent, axes)) for axes in (product.rows, product.k))
+    chosen = [
+        choose_tile(rows, product.columns, depth, device, packed=p, block=product.w_block)
+        for p in (True, False)
+    ]
+    vectors = -(-product.columns // lanes)
+    others = _register_tiles(rows, vectors, device, product.w_block // lanes)
+    cut = [_cut(chosen[0], rows, vectors, p, v) for p, v in others[:_TILES]]
+    found = [chosen[0], *cut[:1], *_beside(chosen[0], rows, vectors), *cut[1:], chosen[1]]
+    return list(dict.fromkeys(found))
+
+
+def _extent(a: Expr) -> int:
+    size = extent_of(a)
+    assert isinstance(size, int)
+    return size
+
+
+def _register_tiles(
+    rows: int, vectors: int, device: CpuDevice, block: int
+) -> list[tuple[int, int]]:
+    """(rows, vectors) of register tiles, the best by estimate first, one for each `vectors`."""
+    fitting = [
+        t
+        for t in candidates(device.vector_registers)
+        if t[0] <= rows and t[1] <= vectors and (not block or block % t[1] == 0)
+    ]
+    fitting.sort(key=lambda t: (round(tile_cycles(rows, vectors, t), 3), -t[0] * t[1]))
+    best: dict[int, tuple[int, int]] = {}
+    for tile in fitting:
+        best.setdefault(tile[1], tile)
+    return list(best.values())
+
+
+def _cut(tile: Tile, rows: int, vectors: int, p: int, v: int) -> Tile:
+    """A tile with other registers, and panels and shares as near as there are to the same."""
+    panel = min(_up(tile.panel, p), _up(rows, p))
+    return Tile(p, v, tile.lanes, panel, _share(tile.columns, v, vectors))
+
+
+def _beside(tile: Tile, rows: int, vectors: int) -> Iterable[Tile]:
+    """The same registers with longer or shorter panels, narrower or wider shares."""
+    p, v = tile.rows, tile.vectors
+    panels = (min(2 * tile.panel, _up(rows, p)), _up(-(-tile.panel // 2), p))
+    shares = (_share(-(-tile.columns // 2), v, vectors), _share(2 * tile.columns, v, vectors))
+    for panel, share in zip(panels, shares):
+        yield replace(tile, panel=panel)
+        yield replace(tile, columns=share)
+
+
+def _share(columns: int, v: int, vectors: int) -> int:
+    """Whole blocks of columns, or all columns."""
+    return min(_up(columns, v), vectors)
+
+
+def _up(number: int, step: int) -> int:
+    return -(-number // step) * step
