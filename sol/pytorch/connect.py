@@ -68,8 +68,12 @@ def compile_with(graph: Graph, options: dict[str, Any], progress: Progress | Non
     return compile_graph(graph, Options(**options), progress)
 
 
-def explanation(executable: Any, graph: Graph, batch: int, threads: int) -> Any:
-    """What was made of a graph; with times if threads are given: on numbers of no meaning."""
+def explanation(
+    executable: Any, graph: Graph, batch: int, threads: int, roofline: bool = False
+) -> Any:
+    """What was made of a graph; with times if threads are given: on numbers of no meaning, and
+    compared with the machine's peaks, if that is asked for.
+    """
     from sol.report.explain import explain
 
     if not threads:
@@ -77,7 +81,30 @@ def explanation(executable: Any, graph: Graph, batch: int, threads: int) -> Any:
     inputs = [_numbers(n, batch) for n in graph.inputs]
     outputs = [_numbers(graph[o], batch) for o in graph.outputs]
     addresses = ([a.ctypes.data for a in inputs], [a.ctypes.data for a in outputs])
-    return explain(executable, executable.profile(*addresses, batch, threads))
+    times = executable.profile(*addresses, batch, threads)
+    return (
+        _with_roofline(executable, times, batch, threads)
+        if roofline
+        else explain(executable, times)
+    )
+
+
+def _with_roofline(executable: Any, times: Sequence[int], batch: int, threads: int) -> Any:
+    from sol.core.device import detect
+    from sol.report.machine import peaks
+    from sol.report.roofline import explain_roofline
+
+    return explain_roofline(executable, times, batch, peaks(detect(), threads))
+
+
+def roofline_text(explanations: Sequence[Any], width: int) -> list[str]:
+    """The lines about the rooflines of the parts of a network; none if these were not made."""
+    found = [e.roofline for e in explanations if e.roofline is not None]
+    if not found:
+        return []
+    from sol.report.roofline import joined, lines
+
+    return list(lines(joined(found), width))
 
 
 def _numbers(node: Node, batch: int) -> NDArray[Any]:
@@ -97,6 +124,13 @@ def identity(executable: Any) -> str:
     """A name that changes with the compiled kernels: that of their library in the cache."""
     path: Path = executable.program.path
     return f"{path.name.split('.')[0]} groups of {executable.program.group}"
+
+
+def give_memory_back() -> None:
+    """Keep no arena of finished calls: the next call takes what it needs."""
+    from sol.runtime.arena import arenas
+
+    arenas.trim()
 
 
 def packed_bytes(executable: Any) -> int:

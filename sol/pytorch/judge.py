@@ -66,6 +66,7 @@ class Judge:
                 self._keep(entry, batch, known)
         if known is not None:
             entry.decide(batch, known)
+        connect.give_memory_back()
 
     def _race(self, session: Session, args: Any, kwargs: Any) -> Verdict:
         def sol() -> None:
