@@ -30,10 +30,11 @@ from sol.core.dims import Dim, coefficients, concrete, evaluate
 from sol.core.errors import ConfigError, MemoryBudgetError
 from sol.ir.graph import Graph
 from sol.kernels.attention import lower_attention
-from sol.kernels.choice import choose_winograd
+from sol.kernels.choice import Winograd, choose_winograd
 from sol.kernels.gemm import lower_contraction
 from sol.kernels.grouped import choose_grouped
 from sol.kernels.grouped_kernel import lower_grouped
+from sol.kernels.methods import Method, methods
 from sol.kernels.pack import Packing
 from sol.kernels.recurrent import lower_scan
 from sol.kernels.thin import is_thin, lower_thin
@@ -55,6 +56,9 @@ from sol.runtime.program import Program
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]
+Recall = Callable[
+    [Planned, "tuple[Made, ...]", CpuDevice, "Options"], "tuple[Made, ...]"
+]  # the steps, with other methods where these are known to be faster
 
 # intermediates of images that are computed together: what stays in a last-level cache
 _GROUP_BYTES = 24 << 20
@@ -70,12 +74,14 @@ class Options:
     added up in another order, as in the framework's own kernels (no Winograd). memory: bytes, or a
     text such as "200MB", that a call may need at most for intermediates and packed weights.
     never_slower: frontends measure against the framework, and keep its own way where that wins.
+    tune: seconds that frontends may measure other ways to compute layers for (sol/tune/).
     """
 
     threads: int | None = None
     precision: Literal["float32", "strict"] = "float32"
     memory: int | str | None = None
     never_slower: bool = True
+    tune: float | None = None
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "strict"):
@@ -86,6 +92,8 @@ class Options:
             )
         if self.memory is not None:
             parse_memory(self.memory)
+        if self.tune is not None:
+            _check_seconds(self.tune)
 
     @property
     def budget(self) -> int | None:
@@ -105,6 +113,15 @@ def parse_memory(memory: int | str) -> int:
         f"memory={memory!r} is no number of bytes",
         expected='a number of bytes, or a text such as "200MB" or "2GiB"',
     )
+
+
+def _check_seconds(tune: float) -> None:
+    number = isinstance(tune, (int, float)) and not isinstance(tune, bool)
+    if not number or not 0 <= tune < math.inf:
+        raise ConfigError(
+            f"tune={tune!r} is no number of seconds",
+            expected="seconds to measure other ways to compute layers, such as 30; 0 for none",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +145,12 @@ def compile_graph(
     progress: Progress | None = None,
     device: CpuDevice | None = None,
     keep: bool = False,
+    recall: Recall | None = None,
 ) -> Compiled:
     """Compile a network for a device (by default this processor).
 
     keep: every intermediate value stays in memory after a run, for `Compiled.values`.
+    recall: puts what tuning has found before in place of the default steps.
     """
     device = device or detect()
     watching = observers()
@@ -139,10 +158,21 @@ def compile_graph(
     optimised = run_passes(graph, fuel=config.FUEL.get(), observe=partial(_tell, watching))
     planned = make_plan(optimised, keep, device.vector_lanes(4))
     _tell(watching, "planned", planned.plan.graph)
-    compiling = _compiling(progress)
-    made = use_libraries(
-        planned, lower(planned, device, options), device, options.threads, compiling
-    )
+    made = default_steps(planned, device, options, progress)
+    made = recall(planned, made, device, options) if recall else made
+    return assemble(graph, planned, made, device, options, progress, watching)
+
+
+def assemble(
+    graph: Graph,
+    planned: Planned,
+    made: tuple[Made, ...],
+    device: CpuDevice,
+    options: Options = Options(),
+    progress: Progress | None = None,
+    watching: Sequence[Observer] = (),
+) -> Compiled:
+    """The program of these steps, as far as a memory budget allows them."""
     made, group = within_budget(planned, made, device, options)
     tensors, source = print_program(planned, made)
     for observer in watching:
@@ -150,7 +180,7 @@ def compile_graph(
         for number, text in enumerate(source.units):
             observer.text("program", f"{number:03d}.c", text)
     uses = [m.use for m in made if m.use]
-    path = build(source.units, device, cache, progress=compiling, link=link_flags(uses))
+    path = build(source.units, device, cache, progress=_compiling(progress), link=link_flags(uses))
     program = Program(path, group=group)
     open_program(path, uses)
     return Compiled(graph, planned, made, tensors, source, program, options)
@@ -169,16 +199,46 @@ def _compiling(progress: Progress | None) -> Callable[[int, int], None] | None:
     return lambda done, total: tell("compiling kernels", done, total)
 
 
+def default_steps(
+    planned: Planned, device: CpuDevice, options: Options, progress: Progress | None = None
+) -> tuple[Made, ...]:
+    """Every cluster in the way that seems best: a kernel, or a library that measured faster."""
+    made = lower(planned, device, options)
+    return use_libraries(planned, made, device, options.threads, _compiling(progress))
+
+
 def lower(planned: Planned, device: CpuDevice, options: Options = Options()) -> tuple[Made, ...]:
     """A kernel for every cluster."""
-    widths = tuple(w for w in (16, 8, 4) if w <= device.vector_lanes(4))
-    cached = weight_bytes(planned.plan.graph) < _CACHED_WEIGHTS * device.l3
+    widths = _widths(device)
+    cached = _weights_stay(planned, device)
     return tuple(
         _contraction(planned.plan, cluster, device, widths, options.precision, cached)
         if cluster.kind == "contraction"
         else _lower_cluster(planned, cluster, device, widths)
         for cluster in planned.plan.clusters
     )
+
+
+def other_methods(
+    planned: Planned, cluster: Cluster, device: CpuDevice, options: Options
+) -> tuple[Method, ...]:
+    """Methods for a contraction that are worth measuring beside the default one."""
+    strict = options.precision == "strict"
+    return methods(planned.plan, cluster, device, _weights_stay(planned, device), strict)
+
+
+def lower_by(planned: Planned, cluster: Cluster, device: CpuDevice, method: Method) -> Made:
+    """A contraction, computed by this method."""
+    return _contraction_by(planned.plan, cluster, device, _widths(device), method)
+
+
+def _widths(device: CpuDevice) -> tuple[int, ...]:
+    return tuple(w for w in (16, 8, 4) if w <= device.vector_lanes(4))
+
+
+def _weights_stay(planned: Planned, device: CpuDevice) -> bool:
+    """Whether weights stay in the last-level cache from call to call."""
+    return weight_bytes(planned.plan.graph) < _CACHED_WEIGHTS * device.l3
 
 
 def weight_bytes(graph: Graph) -> int:
@@ -204,10 +264,21 @@ def _contraction(
         call, weights = lower_grouped(plan, grouped, widths)
         return Made(cluster, (call,), weights, grouped.why)
     fast = choose_winograd(plan, cluster, device, cached) if precision != "strict" else None
-    if fast is not None:
-        lowered, packed = lower_winograd(plan, fast.layer, fast.blocking, widths)
-        return Made(cluster, (lowered,), packed, fast.why)
-    result = lower_contraction(plan, cluster, device, widths)
+    return _contraction_by(plan, cluster, device, widths, fast)
+
+
+def _contraction_by(
+    plan: Plan,
+    cluster: Cluster,
+    device: CpuDevice,
+    widths: tuple[int, ...],
+    method: Method | None,
+) -> Made:
+    """None is the direct kernel with the tile that seems best."""
+    if isinstance(method, Winograd):
+        lowered, packed = lower_winograd(plan, method.layer, method.blocking, widths)
+        return Made(cluster, (lowered,), packed, method.why)
+    result = lower_contraction(plan, cluster, device, widths, method.tile if method else None)
     tile = result.tile
     access = "in place" if result.in_place else "packed"
     why = f"tile {tile.rows}x{tile.vectors * tile.lanes}, panel {tile.panel}, A {access}"

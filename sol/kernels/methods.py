@@ -1,4 +1,4 @@
-"""The ways to compute a contraction that are worth measuring, where `choice.py` only estimates.
+"""Methods to compute a contraction that are worth measuring, where `choice.py` only estimates.
 
 Winograd's algorithm with other tiles and blockings, and the direct kernel with other register
 tiles, panels and shares of columns: a few that differ, the best by estimate first. Each has a name
@@ -32,25 +32,26 @@ class Direct:
     tile: Tile
 
 
-Way = Winograd | Direct
+Method = Winograd | Direct
 
 
-def name_of(way: Way) -> str:
-    """A text that is the same for the same way."""
-    if isinstance(way, Direct):
-        t = way.tile
+def name_of(method: Method) -> str:
+    """A text that is the same for the same method."""
+    if isinstance(method, Direct):
+        t = method.tile
         return f"direct {t.rows}x{t.vectors}x{t.lanes} panel {t.panel} share {t.columns}"
-    m = "x".join(str(s.transform.m) for s in way.layer.spatial)
-    b = way.blocking
+    m = "x".join(str(s.transform.m) for s in method.layer.spatial)
+    b = method.blocking
     return f"winograd {m} {b.rows}x{b.vectors}x{b.lanes} tiles {b.tiles} share {b.share}"
 
 
-def ways(
+def methods(
     plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool, strict: bool
-) -> tuple[Way, ...]:
-    """Ways for a contraction cluster. strict: without Winograd's algorithm.
+) -> tuple[Method, ...]:
+    """A few methods for a contraction cluster, the best by estimate first.
 
-    cached: whether the weights of the network stay in the last-level cache between calls.
+    strict: without Winograd's algorithm. cached: whether the weights of the network stay in the
+    last-level cache between calls.
     """
     fast = () if strict else tuple(_few(winograd_ways(plan, cluster, device, cached)))
     direct = tuple(map(Direct, _tiles(plan, cluster, device)))
