@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from sol.core.dims import Dim, Shape, Size
-from sol.core.dtypes import DType
+from sol.core.dtypes import F32, DType
 from sol.ir.expr import Expr, axis, bounds, const, from_linear, load, substitute, walk
 from sol.ir.expr import local_value as local
 from sol.ir.graph import Node
 from sol.ir.loop import For, Kernel, Stmt, scratch_layout
-from sol.lower.nest import NestBuilder, Output, nest
+from sol.lower.nest import NestBuilder, Output, nest, turned_nest, turned_pitch
 from sol.lower.ranges import extent_of
 from sol.lower.units import UNIT, Buffers, count, with_units
-from sol.lower.vector import Access
+from sol.lower.vector import Access, turned_lane
 from sol.ops.shuffle import phases
 from sol.plan.facts import nominal_size
 from sol.plan.group import Group
@@ -29,6 +29,8 @@ from sol.plan.layout import strides_of
 from sol.plan.records import Plan
 
 _WORK = 4096  # elementary operations that one unit should do at least
+_TURNED = 32  # results in a block whose lanes are turned
+_FEWEST_TURNED = 7
 _FEW_UNITS = 8  # fewer units per image than this: the innermost axis is shared out too
 
 
@@ -151,7 +153,9 @@ def lower_group(plan: Plan, group: Group, widths: tuple[int, ...]) -> Lowered:
     memory = Memory(plan)
     builder = NestBuilder(memory.access(), widths)
     inline = Inliner(plan.graph, plan.stored)
-    outer, group = _share_out(plan, group, inline)
+    turned = _turned(plan, group, inline)
+    group, lane = turned or (group, None)
+    outer, group = _share_out(plan, group, inline, turned is not None)
     body: list[Stmt] = []
     arrays: list[tuple[str, DType, int]] = []
     for name in group.members:
@@ -159,6 +163,12 @@ def lower_group(plan: Plan, group: Group, widths: tuple[int, ...]) -> Lowered:
         value = meaning(inline, name, index)
         inner = _inner_axes(plan, group, name)
         output = _output(plan, memory, group, name, index, value, inner, arrays)
+        if lane is not None:
+            (along,) = (a for a in inner if a is not lane)
+            arrays.append(("turned", F32, turned_pitch(lane) * nominal_size((extent_of(along),))))
+            inside = turned_nest(builder, lane, along, output, "turned")
+            body.extend(with_serial(_serial(group, outer), inside))
+            continue
         body.extend(
             nest(
                 builder,
@@ -234,19 +244,53 @@ def _output(
 # ---- how much one unit does ----------------------------------------------------------------------
 
 
-def _share_out(plan: Plan, group: Group, inline: Inliner) -> tuple[tuple[Expr, ...], Group]:
+def _turned(plan: Plan, group: Group, inline: Inliner) -> tuple[Group, Expr] | None:
+    """The group of a lone value whose lanes are turned before they are stored, and their axis:
+
+    blocks of the axis along which it is stored, with all lanes, are what its units count.
+    """
+    if len(group.members) > 1:
+        return None
+    (name,) = group.members
+    axes = _axes_of(plan, group)
+    if len(axes) < 2:
+        return None
+    memory, index = Memory(plan), group.indices[name]
+    value = meaning(inline, name, index)
+    target = memory.target(name, index, value).index
+    assert target is not None
+    along, extent = axes[-1], extent_of(axes[-1])
+    lane = turned_lane(axes, value, target, memory.access())
+    if lane is None or not isinstance(extent, int):
+        return None
+    block = next((b for b in range(_TURNED, _FEWEST_TURNED - 1, -1) if extent % b == 0), 0)
+    if not block:
+        return None
+    high, low = (
+        axis(f"{along.value[0]}_{n}", s) for n, s in (("hi", extent // block), ("lo", block))
+    )
+    moved = tuple(substitute(i, {along: high * block + low}) for i in index)
+    outer = tuple(a for a in axes[:-1] if a is not lane)
+    return replace(group, outer=(*outer, high), indices={name: moved}), lane
+
+
+def _axes_of(plan: Plan, group: Group) -> list[Expr]:
+    """All axes of a group's result, in memory order."""
+    sink = group.members[-1]
+    index = group.indices[sink]
+    return [index[k] for k in plan.orders[sink.split("@")[0]] if index[k].op == "axis"]
+
+
+def _share_out(
+    plan: Plan, group: Group, inline: Inliner, turned: bool
+) -> tuple[tuple[Expr, ...], Group]:
     """The outer axes that units count:
 
     as many as leave enough work to each; of a lone value also blocks of its innermost axis where
     there are too few.
     """
-    sink = group.members[-1]
-    if len(group.members) == 1:
-        axes = [
-            group.indices[sink][k]
-            for k in plan.orders[sink.split("@")[0]]
-            if group.indices[sink][k].op == "axis"
-        ]
+    if len(group.members) == 1 and not turned:
+        axes = _axes_of(plan, group)
         group = replace(group, outer=tuple(axes[:-1]))
         group = _blocked(plan, group, inline, axes)
     outer: list[Expr] = []

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from sol.core.dims import Dim
 from sol.core.dtypes import DType
-from sol.ir.expr import Expr, apply, const, rebuild, substitute, walk, where
+from sol.ir.expr import Expr, apply, const, load, rebuild, substitute, walk, where
 from sol.ir.expr import axis as new_axis
 from sol.ir.expr import local_value as local
 from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var, lanes_reduce
@@ -102,6 +102,31 @@ def nest(builder: NestBuilder, axes: Sequence[Expr], outputs: Sequence[Output]) 
     for axis in reversed(loops):
         body = (For(axis, const(0), size_expr(extent_of(axis)), body),)
     return body
+
+
+def turned_nest(
+    builder: NestBuilder, lane: Expr, along: Expr, output: Output, tile: str
+) -> tuple[Stmt, ...]:
+    """Loops over two axes: lanes run over `lane`, where operands are contiguous, and the result is
+    stored along `along`. In between it stands in the array `tile`, of `turned_size` elements.
+    """
+    assert output.index is not None
+    place = along * turned_pitch(lane) + lane
+    filled = nest(builder, (along, lane), (Output(tile, place, output.value),))
+    again = {
+        lane: new_axis("turned_lane", lane.value[1]),
+        along: new_axis("turned", along.value[1]),
+    }
+    kept = load("@" + tile, output.value.dtype, substitute(place, again))
+    stored = Output(output.buffer, substitute(output.index, again), kept)
+    return (*filled, *nest(builder, (again[lane], again[along]), (stored,)))
+
+
+def turned_pitch(lane: Expr) -> int:
+    """Elements between the vectors of neighbours in the array of `turned_nest`."""
+    extent = extent_of(lane)
+    assert isinstance(extent, int)
+    return extent + (16 if extent % 256 == 0 else 0)
 
 
 Copies = list[tuple[Output, ...]]

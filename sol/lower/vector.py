@@ -7,7 +7,7 @@ What the printer can do with lanes is decided here, in one place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from sol.core.dims import Dim, Size
 from sol.core.dtypes import BOOL, F32
@@ -16,6 +16,8 @@ from sol.lower.ranges import is_index_compare
 
 _INDEX_OPS = ("const", "axis", "linear", "floordiv", "mod")
 _WORTH_LANES = 4  # an axis shorter than the narrowest vector is not worth lanes
+_WORTH_TURNING = 8  # so for an axis whose vectors are turned before they are stored
+_MOST_TURNED = 512
 
 
 class Access:
@@ -116,3 +118,24 @@ def choose_lane(
         if cost is not None and (best is None or (cost, rank) < best[:2]):
             best = (cost, rank, axis)
     return best[2] if best else None
+
+
+def turned_lane(axes: Sequence[Expr], value: Expr, index: Expr, access: Access) -> Expr | None:
+    """An axis along which operands are contiguous, where the result is so along another axis.
+
+    Lanes that run over it must be turned before they are stored. None where lanes can run along
+    the result, or along no axis of it.
+    """
+    *others, along = axes
+    if value.dtype != F32 or step(index, along) != 1 or lane_cost([value], along, access) == 0:
+        return None
+    return next((a for a in others if _reads_along(value, a, access)), None)
+
+
+def _reads_along(value: Expr, axis: Expr, access: Access) -> bool:
+    extent = axis.value[1]
+    if isinstance(extent, Dim) or not _WORTH_TURNING <= extent <= _MOST_TURNED:
+        return False
+    loads = [p for p in walk(value) if p.op == "load"]
+    contiguous = any(step(access.flat(p).args[0], axis) == 1 for p in loads)
+    return contiguous and lane_cost([value], axis, access) == 0

@@ -36,6 +36,13 @@ def test_contractions_agree_with_the_reference(kind: str, batch: int) -> None:
     assert same_bits(joined.run(batch, threads=1), joined.run(batch, threads=2))
 
 
+def test_transposed_convolutions_in_phases() -> None:
+    cases = contractions("conv_transpose", 40, 3000)
+    joined = build_joined(cases, optimise=True, flags=("-O1",), options=_DIRECT)
+    compare(joined, batch=1)
+    compare(joined, batch=3, threads=2)
+
+
 @pytest.mark.parametrize("optimise", [False, True], ids=["as given", "after passes"])
 def test_other_vectors(optimise: bool) -> None:
     """Other cases on narrower vectors."""
