@@ -217,6 +217,7 @@ class Builder:
     """Makes a graph node by node.
 
     Types come from the operators' rules (`ops.infer`), handed in so that the IR needs no operator.
+    `origin` is that of nodes that are added without one.
     """
 
     def __init__(self, infer: TypeRule) -> None:
@@ -224,6 +225,7 @@ class Builder:
         self._nodes: dict[str, Node] = {}
         self._counts: dict[str, int] = {}
         self._reserved: set[str] = set()
+        self.origin = ""
 
     def __getitem__(self, name: str) -> Node:
         return self._nodes[name]
@@ -251,8 +253,9 @@ class Builder:
         """Append `op(inputs, attrs)`; the result type is inferred."""
         given = tuple(sorted(attrs.items()))
         result = self._infer(op, tuple(i.type for i in inputs), attrs)
+        names = tuple(i.name for i in inputs)
         return self.append(
-            Node(self.fresh(name or op), op, tuple(i.name for i in inputs), given, result, origin)
+            Node(self.fresh(name or op), op, names, given, result, origin or self.origin)
         )
 
     def append(self, node: Node) -> Node:

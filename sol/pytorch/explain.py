@@ -3,12 +3,26 @@ that ran there, and why."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from sol.pytorch import connect
 from sol.pytorch.accuracy import Accuracy
 from sol.pytorch.race import Verdict
 from sol.pytorch.steps import Left
+from sol.report.text import (
+    LEGEND,
+    WIDTH,
+    Explanation,
+    Outside,
+    counted,
+    outside,
+    size,
+    summary,
+    table,
+    wrapped,
+)
 
 _MOST_LINES = 20
 
@@ -46,16 +60,25 @@ class ProgramReport:
     accuracy: Accuracy | None = None
 
     def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self, width: int = WIDTH) -> Iterator[str]:
+        """The text, in lines of `width` columns."""
         head = f"program for {self.signature}"
         if "B" in self.signature and self.least_batch > 1:
             head += f", B of at least {self.least_batch}: one image is another network"
+        yield from wrapped("", head, width)
         if self.why_fixed:
-            head += f"\n  for this batch size only: {self.why_fixed}"
-        head += "".join(f"\n  {m}" for m in self.measured)
+            yield from wrapped("  ", f"for this batch size only: {self.why_fixed}", width)
+        for measured in self.measured:
+            yield from wrapped("  ", str(measured), width)
         if self.accuracy is not None:
-            head += f"\n  {self.accuracy}"
-        left = f"{len(self.left)} operators stay in PyTorch" if self.left else ""
-        return "\n".join(filter(None, [head, *map(str, self.parts), left]))
+            yield from wrapped("  ", str(self.accuracy), width)
+        explained = [p for p in self.parts if isinstance(p, Explanation)]
+        yield from connect.roofline_text(explained, width) or table(self.parts, width)
+        if explained:
+            yield from summary(explained, width)
+        yield from outside([p for p in self.parts if isinstance(p, Outside)], width)
 
 
 @dataclass(frozen=True)
@@ -74,19 +97,33 @@ class Report:
     parts: tuple[Report, ...]
 
     def __str__(self) -> str:
-        lines = [f"{self.model} by Sol: {len(self.programs)} programs"]
-        lines += [str(p) for p in self.programs]
-        lines += [f"in PyTorch, {s}: {reason}" for s, reason in self.refused[:_MOST_LINES]]
+        return self.text()
+
+    def text(self, width: int = WIDTH) -> str:
+        """Everything, in lines of `width` columns."""
+        return "\n".join(self._lines(width))
+
+    def _lines(self, width: int) -> Iterator[str]:
+        yield f"{self.model} by Sol: {counted(len(self.programs), 'program')}"
+        yield from (line for p in self.programs for line in p.lines(width))
+        yield from _refused(self, width)
         for number, part in enumerate(self.parts):
-            lines.append(f"part {number} of these calls, cut out by torch.compile:")
-            lines += [str(p) for p in part.programs]
-            lines += [f"in PyTorch, {s}: {reason}" for s, reason in part.refused]
-        lines += [
-            f"{count} calls ran the original: {r}" for r, count in self.fallbacks[:_MOST_LINES]
-        ]
+            yield f"part {number} of these calls, cut out by torch.compile:"
+            yield from (line for p in part.programs for line in p.lines(width))
+            yield from _refused(part, width)
+        for reason, count in self.fallbacks[:_MOST_LINES]:
+            calls = counted(count, "call")
+            yield from wrapped("", f"{calls} ran the original: {reason}", width)
+        programs = [*self.programs, *(p for part in self.parts for p in part.programs)]
+        if any(isinstance(e, Explanation) for p in programs for e in p.parts):
+            yield from (line for text in LEGEND for line in wrapped("", text, width))
         if not self.programs and not self.refused:
-            lines.append("nothing was read yet: Sol reads the model at its first call")
-        return "\n".join(lines)
+            yield "nothing was read yet: Sol reads the model at its first call"
+
+
+def _refused(report: Report, width: int) -> Iterator[str]:
+    for signature, reason in report.refused[:_MOST_LINES]:
+        yield from wrapped("", f"in PyTorch, {signature}: {reason}", width)
 
 
 @dataclass(frozen=True)
@@ -106,13 +143,5 @@ class Memory:
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads != 1 else ''}"
-        call = f"a call with batch {self.batch} and {threads} needs {_bytes(self.arena)}"
-        return f"{call} for intermediate values; packed weights take {_bytes(self.packed)}"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.2f} GiB"
+        call = f"a call with batch {self.batch} and {threads} needs {size(self.arena)}"
+        return f"{call} for intermediate values; packed weights take {size(self.packed)}"

@@ -16,6 +16,7 @@ from sol.pytorch.check import Check, check
 from sol.pytorch.explain import Measured, Memory, ProgramReport, Report
 from sol.pytorch.steps import Captured, SolStep
 from sol.pytorch.trace import describe
+from sol.report.text import WIDTH, Outside
 
 if TYPE_CHECKING:
     from sol.pytorch.session import Entry, Session
@@ -27,10 +28,13 @@ class Handle:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def explain(self) -> str:
-        """Every cluster, its layers, how it is computed and why, its share of the time; what stays
-        in PyTorch and why. Runs the programs a few times on numbers of its own for the times."""
-        return str(self._report(with_times=True))
+    def explain(self, roofline: bool = False, width: int = WIDTH) -> str:
+        """Every cluster, its layers, how it is computed and why, its time; what stays in PyTorch
+        and why; in lines of `width` columns. Runs the programs a few times on numbers of its own.
+
+        roofline: clusters against what the machine can do, those that lose most time first.
+        """
+        return self._report(with_times=True, roofline=roofline).text(width)
 
     @property
     def report(self) -> Report:
@@ -70,17 +74,17 @@ class Handle:
         """Forget all programs: for changes that Sol does not watch, in attributes of submodules."""
         self._session.forget()
 
-    def _report(self, with_times: bool) -> Report:
+    def _report(self, with_times: bool, roofline: bool = False) -> Report:
         session = self._session
         for entry in session.entries:
             session.ready(entry)
         refused = {describe(s): reason for s, reason in session.refused.items()}
         return Report(
             type(session.model).__name__,
-            tuple(_program(e, with_times) for e in session.entries),
+            tuple(_program(e, with_times, roofline) for e in session.entries),
             tuple(sorted(refused.items())),
             tuple(session.fallbacks.most_common()),
-            tuple(s.handle._report(with_times) for s in session.part_sessions),
+            tuple(s.handle._report(with_times, roofline) for s in session.part_sessions),
         )
 
 
@@ -90,7 +94,7 @@ def _batch(entry: Entry) -> int:
     return next((t.shape[0] for t in tensors if t.batched), 1)
 
 
-def _program(entry: Entry, with_times: bool) -> ProgramReport:
+def _program(entry: Entry, with_times: bool, roofline: bool) -> ProgramReport:
     captured, batch = entry.captured, _batch(entry)
     parts: list[Any] = []
     executables = iter(entry.program.executables)
@@ -98,9 +102,9 @@ def _program(entry: Entry, with_times: bool) -> ProgramReport:
         if isinstance(step, SolStep):
             executable = next(executables)
             threads = entry.program.threads() if with_times else 0
-            parts.append(connect.explanation(executable, step.graph, batch, threads))
+            parts.append(connect.explanation(executable, step.graph, batch, threads, roofline))
         elif not step.view:
-            parts.append(f"PyTorch: {step.target}  {step.origin}: {step.reason}".rstrip())
+            parts.append(Outside("PyTorch", step.target, step.origin, step.reason))
     return ProgramReport(
         describe(captured.signature), captured.least_batch, tuple(parts), captured.left,
         captured.why_fixed, _measured(entry), entry.accuracy,

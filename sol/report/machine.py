@@ -29,7 +29,6 @@ _CHAINS = 12  # enough for two units with a latency of four cycles, and some mor
 _SECONDS = 0.1  # for each figure
 _AT_ONCE = 16 << 20  # bytes that a thread reads in a round, if its part of a cache is smaller
 _MOST_BYTES = 512 << 20  # of the buffers for reading from DRAM
-_UNITS = ("L2", "L3", "DRAM")
 
 _SOURCE = """
 typedef float v __attribute__((vector_size({bytes})));
@@ -58,22 +57,33 @@ API float stream(const v *x, long n, long times)
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """A level of the cache, or DRAM: bytes that it holds for all threads (None: any number), and
+    bytes that all threads together read from it in a second.
+    """
+
+    name: str
+    capacity: int | None
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
 class Peaks:
-    """Of all `threads` together: float32 operations a second, a multiply-add being two, and bytes
-    a second read from the second and third level of the cache and from memory.
+    """Of all `threads` together: float32 operations a second, a multiply-add being two, and the
+    memories, the smallest and fastest first.
     """
 
     threads: int
     flops: float
-    l2: float
-    l3: float
-    dram: float
+    memories: tuple[Memory, ...]
+
+    def memory(self, size: int) -> Memory:
+        """The smallest memory that holds that many bytes."""
+        fitting = (m for m in self.memories if m.capacity is None or size <= m.capacity)
+        return next(fitting, self.memories[-1])
 
     def __str__(self) -> str:
-        reads = ", ".join(
-            f"{unit} {rate / 1e9:.0f} GB/s"
-            for unit, rate in zip(_UNITS, (self.l2, self.l3, self.dram))
-        )
+        reads = ", ".join(f"{m.name} {m.rate / 1e9:.0f} GB/s" for m in self.memories)
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
         return f"{threads}: {self.flops / 1e9:.0f} GFLOP/s, {reads}"
 
@@ -83,10 +93,22 @@ def peaks(device: CpuDevice, threads: int, store: Cache = cache) -> Peaks:
     key = content_key("peaks", device.name, device.identity, str(threads))
     known = store.get(key)
     if known is not None:
-        return Peaks(**json.loads(known))
+        return decode(known)
     measured = measure(device, threads, store)
-    store.put(key, json.dumps(asdict(measured)).encode())
+    store.put(key, encode(measured))
     return measured
+
+
+def encode(found: Peaks) -> bytes:
+    """As JSON."""
+    return json.dumps(asdict(found)).encode()
+
+
+def decode(data: bytes) -> Peaks:
+    """The inverse of `encode`."""
+    tree = json.loads(data)
+    memories = tuple(Memory(**m) for m in tree["memories"])
+    return Peaks(tree["threads"], tree["flops"], memories)
 
 
 def measure(device: CpuDevice, threads: int, store: Cache = cache) -> Peaks:
@@ -96,13 +118,14 @@ def measure(device: CpuDevice, threads: int, store: Cache = cache) -> Peaks:
     flops = threads * _spin_operations(device) / seconds_together(spins)
     sizes = buffer_sizes(device, threads)
     buffers = [np.ones(max(sizes) // 4 + device.vector_bytes, np.float32) for _ in range(threads)]
-    rates = []
-    for size in sizes:
+    memories = []
+    capacities = (threads * device.l2, device.l3, None)
+    for name, capacity, size in zip(("L2", "L3", "DRAM"), capacities, sizes):
         times = max(1, _AT_ONCE // size)
         readers = [_reader(library, device, b, size, times) for b in buffers]
-        rates.append(threads * size * times / seconds_together(readers))
-    l2, l3, dram = rates
-    return Peaks(threads, flops, l2, l3, dram)
+        rate = threads * size * times / seconds_together(readers)
+        memories.append(Memory(name, capacity, rate))
+    return Peaks(threads, flops, tuple(memories))
 
 
 def buffer_sizes(device: CpuDevice, threads: int) -> tuple[int, int, int]:

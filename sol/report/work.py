@@ -40,11 +40,11 @@ class Work:
         return self.read + self.written + self.weights
 
 
-def work(plan: Plan, batch: int) -> tuple[Work, ...]:
-    """The work of each cluster of a plan for a batch."""
+def work(plan: Plan, clusters: Sequence[Cluster], batch: int) -> tuple[Work, ...]:
+    """The work of clusters of a plan for a batch."""
     inline = Inliner(plan.graph, plan.stored)
     alone = Inliner(plan.graph, frozenset(n.name for n in plan.graph))
-    return tuple(_cluster(plan, c, inline, alone, batch) for c in plan.clusters)
+    return tuple(_cluster(plan, c, inline, alone, batch) for c in clusters)
 
 
 def _cluster(plan: Plan, cluster: Cluster, inline: Inliner, alone: Inliner, batch: int) -> Work:

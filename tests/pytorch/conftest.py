@@ -71,7 +71,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
     made = Compiler()
     connect = "sol.pytorch.connect"
     monkeypatch.setattr(f"{connect}.compile_with", made)
-    monkeypatch.setattr(f"{connect}.explanation", lambda e, g, b, t: f"graph of {len(g)} nodes")
+    monkeypatch.setattr(f"{connect}.explanation", lambda e, g, *_: f"graph of {len(g)} nodes")
     monkeypatch.setattr(f"{connect}.memory_bytes", lambda e, b, t: 1000 * b)
     monkeypatch.setattr(f"{connect}.packed_bytes", lambda e: 1000)
     monkeypatch.setattr(f"{connect}.identity", lambda e: f"graph of {len(e.graph)} nodes")

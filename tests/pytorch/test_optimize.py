@@ -102,7 +102,7 @@ def test_a_bar_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_explain() -> None:
     fast: Any = optimize(Net().eval(), X)
     text = fast.sol.explain()
-    assert "Net by Sol: 1 programs" in text
+    assert "Net by Sol: 1 program" in text
     assert "program for (float32[B, 3, 6, 6])" in text
     assert "graph of" in text
 
