@@ -61,12 +61,14 @@ def _phases(node: Node, axis: int, kernel: int, extent: int) -> list[_Phase] | N
 def _to_phases(rw: Rewriter, m: Match) -> Node | None:
     """`conv_transpose(x, W, b)` -> `interleave(conv(x, W_0, b), conv(x, W_1, b), …)`
 
-    One convolution for each phase of the result; with stride 1 it is a single one. What is dilated
-    and strided on one axis stays.
+    One convolution for each phase of the result; with stride 1 it is a single one. Where there are
+    too many, one has them all: see `_side_by_side`. What is dilated and strided on one axis stays.
     """
     x, weight, *bias = rw.inputs_of(m.root)
-    if not rw.is_static(weight) or math.prod(m.root["stride"]) > _MOST_PHASES:
+    if not rw.is_static(weight):
         return None
+    if math.prod(m.root["stride"]) > _MOST_PHASES:
+        return _side_by_side(rw, m.root, x, weight, bias)
     kernel, extents = weight.shape[2:], x.shape[2:]
     ways = []
     for axis, (taps, extent) in enumerate(zip(kernel, extents)):
@@ -142,6 +144,87 @@ def _cropped(rw: Rewriter, x: Node, axis: int, low: int, high: int) -> Node:
     if not low and not high:
         return x
     return rw.add("slice", x, axis=axis, start=low, stop=x.shape[axis] - high, step=1)
+
+
+# ---- all phases in one product -----------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """How far the phases of one axis of stride s reach, all together.
+
+    The results at q * s + a read x[q + m - low] with m < taps, by the weight v[s * (taps - 1 - m)
+    + a] of the kernel v, which is padded by `pads` to taps * s.
+    """
+
+    stride: int
+    taps: int
+    pads: tuple[int, int]
+    low: int
+    high: int
+    places: int
+
+    @staticmethod
+    def of(s: int, p: int, kernel: int, extent: int, total: int) -> _Reach:
+        """Of an axis of the input's `extent` and the result's `total`, with padding p."""
+        low, last = (kernel - 1 - p) // s, (s - 1 + p) // s
+        taps, places = last + low + 1, -(-total // s)
+        before = s * last - p
+        pads = (before, taps * s - before - kernel)
+        return _Reach(s, taps, pads, low, places - extent - low + taps - 1, places)
+
+
+def _side_by_side(
+    rw: Rewriter, node: Node, x: Node, weight: Node, bias: Sequence[Node]
+) -> Node | None:
+    """`conv_transpose(x, W)` -> `reshape(permute(reshape(conv(x, W'))))`, all phases as channels
+
+    W' has zeros where a phase reads less than all phases together; so an infinite input makes NaN of
+    its neighbours' results too, as in Winograd's algorithm.
+    """
+    rank, stride = weight.tensor.rank - 2, node["stride"]
+    sizes = (*weight.shape, *x.shape[2:], *node.shape[2:])
+    if node["groups"] > 1 or set(node["dilation"]) != {1}:
+        return None
+    _, results, *rest = (s for s in sizes if isinstance(s, int))
+    kernel, extents, totals = rest[:rank], rest[rank : 2 * rank], rest[2 * rank :]
+    reach = [_Reach.of(*a) for a in zip(stride, node["padding"], kernel, extents, totals)]
+    for axis, r in enumerate(reach, 2):
+        x = _cropped(rw, x, axis, max(0, -r.low), max(0, -r.high))
+    if any(s == 0 for s in x.shape[2:]):
+        return None
+    count = math.prod(stride)
+    columns = [rw.add("repeat", b, repeats=(count,)) for b in bias]
+    ones = (1,) * rank
+    y = rw.add(
+        "conv", x, _all_phases(rw, weight, reach), *columns, stride=ones, dilation=ones, groups=1,
+        padding=tuple((max(0, r.low), max(0, r.high)) for r in reach),
+    )  # fmt: skip
+    places = tuple(r.places for r in reach)
+    y = rw.add("reshape", y, shape=(x.shape[0], *stride, results, *places))
+    pairs = (k for n in range(rank) for k in (2 + rank + n, 1 + n))
+    y = rw.add("permute", y, axes=(0, 1 + rank, *pairs))
+    full = (r.places * r.stride for r in reach)
+    y = rw.add("reshape", y, shape=(x.shape[0], results, *full))
+    for axis, total in enumerate(totals, 2):
+        y = _cropped(rw, y, axis, 0, int(str(y.shape[axis])) - total)
+    return y
+
+
+def _all_phases(rw: Rewriter, weight: Node, reach: Sequence[_Reach]) -> Node:
+    """[I, O, k…] as [s… O, I, taps…]: the weights of all phases as results."""
+    inputs, results = weight.shape[:2]
+    rank = len(reach)
+    low, high = ((0, 0, *(r.pads[k] for r in reach)) for k in (0, 1))
+    padded = rw.add("pad", weight, low=low, high=high, mode="constant", value=0.0)
+    split = (s for r in reach for s in (r.taps, r.stride))
+    apart = rw.add("reshape", padded, shape=(inputs, results, *split))
+    taps, strides = range(2, 2 + 2 * rank, 2), range(3, 3 + 2 * rank, 2)
+    turned = rw.add("flip", apart, axes=tuple(taps))
+    columns = rw.add("permute", turned, axes=(*strides, 1, 0, *taps))
+    count = math.prod(r.stride for r in reach)
+    shape = (count * results, inputs, *(r.taps for r in reach))
+    return rw.add("reshape", columns, shape=shape)
 
 
 # ---- element-wise users ------------------------------------------------------

@@ -15,6 +15,7 @@ from tests.passes.conftest import Net
 
 Make = Callable[[Any, Node], Node]
 _FOUR = "conv conv conv conv interleave"
+_ONE = "conv reshape permute reshape"
 
 
 def _transposed(n: Any, x: Node, kernel: int = 4, channels: int = 6, **attrs: Any) -> Node:
@@ -58,8 +59,22 @@ CASES: dict[str, tuple[Make, str]] = {
         lambda n, x: _transposed(n, x, 1, stride=(1, 2), bias=False),
         "conv interleave",
     ),
-    "more phases than are worth it": (
-        lambda n, x: _transposed(n, x, 8, stride=8),
+    "many phases": (lambda n, x: _transposed(n, x, 16, stride=8, padding=4), _ONE),
+    "many phases, no overlap": (lambda n, x: _transposed(n, x, 5, stride=5, bias=False), _ONE),
+    "many phases, an odd result": (
+        lambda n, x: _transposed(n, x, 7, stride=(5, 4), padding=(0, 3), output_padding=(2, 1)),
+        f"{_ONE} slice slice",
+    ),
+    "many phases, short kernel": (
+        lambda n, x: _transposed(n, x, 3, stride=6, padding=1),
+        f"{_ONE} slice slice",
+    ),
+    "many phases, cropped": (
+        lambda n, x: _transposed(n, x, 5, stride=5, padding=6),
+        f"slice slice {_ONE} slice slice",
+    ),
+    "many phases in groups": (
+        lambda n, x: _transposed(n, x, 8, stride=8, groups=2),
         "conv_transpose",
     ),
     "a weight that is computed": (
