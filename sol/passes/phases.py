@@ -179,8 +179,8 @@ def _side_by_side(
 ) -> Node | None:
     """`conv_transpose(x, W)` -> `reshape(permute(reshape(conv(x, W'))))`, all phases as channels
 
-    W' has zeros where a phase reads less than all phases together; so an infinite input makes NaN of
-    its neighbours' results too, as in Winograd's algorithm.
+    W' has zeros where a phase reads less than all phases together; so an infinite input makes NaN
+    of its neighbours' results too, as in Winograd's algorithm.
     """
     rank, stride = weight.tensor.rank - 2, node["stride"]
     sizes = (*weight.shape, *x.shape[2:], *node.shape[2:])
