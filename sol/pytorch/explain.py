@@ -115,8 +115,11 @@ class Report:
             calls = counted(count, "call")
             yield from wrapped("", f"{calls} ran the original: {reason}", width)
         programs = [*self.programs, *(p for part in self.parts for p in part.programs)]
-        if any(isinstance(e, Explanation) for p in programs for e in p.parts):
-            yield from (line for text in LEGEND for line in wrapped("", text, width))
+        explained = [e for p in programs for e in p.parts if isinstance(e, Explanation)]
+        if explained:
+            plain = all(e.roofline is None for e in explained)
+            for text in LEGEND if plain else LEGEND[:1]:
+                yield from wrapped("", text, width)
         if not self.programs and not self.refused:
             yield "nothing was read yet: Sol reads the model at its first call"
 

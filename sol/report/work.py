@@ -78,18 +78,22 @@ def node_operations(graph: Graph, node: Node, alone: Inliner, batch: int) -> int
 
 
 def expression_operations(x: Expr, batch: int) -> int:
-    """Operations of all elements that an expression stands for.
+    """Operations on floating-point numbers, for all elements that an expression stands for.
 
     A part is evaluated once for every combination of the axes that it depends on: what does not
     depend on an axis does not count for each of its places.
     """
     costs = operations(x)
     axes = _axes(x)
-    total = sum(cost * _places(axes[part], batch) for part, cost in costs.items())
+    total = sum(c * _places(axes[p], batch) for p, c in costs.items() if _is_float(p))
     for part in walk(x):
         if part.op == "reduce":
             total += _places(axes[part] | axes[part.args[0]] | set(part.args[1:]), batch)
     return total
+
+
+def _is_float(part: Expr) -> bool:
+    return any(p.dtype.kind == "float" for p in (part, *part.args))
 
 
 def _axes(x: Expr) -> dict[Expr, frozenset[Expr]]:
