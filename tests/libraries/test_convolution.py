@@ -218,7 +218,7 @@ def padding_of_ones(b: Builder) -> Node:
 def transposed(b: Builder) -> Node:
     (x,) = image(b, 32)
     weight = b.parameter("w", TensorType((32, 16, 2, 2), F32))
-    shape = {"stride": (2, 2), "padding": (0, 0), "output_padding": (0, 0), "dilation": (1, 1)}
+    shape = {"stride": (2, 2), "padding": (0, 0), "output_padding": (0, 0), "dilation": (2, 2)}
     return padded(b, b.add("conv_transpose", x, weight, name="layer", groups=1, **shape))
 
 
