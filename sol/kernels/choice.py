@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from sol.core.device import CpuDevice
 from sol.kernels.operands import describe
 from sol.kernels.tiles import candidates, choose_tile, tile_cycles
-from sol.kernels.winograd import Blocking, Layer, layer_of, pitch_of
+from sol.kernels.winograd import Blocking, pitch_of
+from sol.kernels.winograd_layer import Layer, layer_of
 from sol.lower.ranges import extent_of
 from sol.plan.facts import rows_per_image
 from sol.plan.records import Cluster, Plan

@@ -23,7 +23,8 @@ from sol.ir.graph import Builder, Graph, Node, TensorType
 from sol.kernels import choice
 from sol.kernels.choice import Winograd
 from sol.kernels.transform import Transform
-from sol.kernels.winograd import Blocking, layer_of
+from sol.kernels.winograd import Blocking
+from sol.kernels.winograd_layer import layer_of
 from sol.ops.reference import evaluate
 from sol.ops.registry import builder
 from sol.plan.planner import make_plan
