@@ -1,7 +1,7 @@
 """Composite operators as graphs of simpler ones, where no kernel takes them whole.
 
     softmax(x) -> e = exp(x - max(x)); e / sum(e)        layer_norm, group_norm, rms_norm, var, norm
-    …: see the entries' `expand`; the parts have the origin of the whole
+    …: see the entries' `expand`; the parts have the origin of the whole, or its name
 
 Runs just before planning, so that passes and libraries see whole operators.
 """
@@ -38,7 +38,7 @@ def _once(graph: Graph, keep: Callable[[Graph, Node], bool]) -> Graph:
         if _expandable(graph, node, keep):
             expand = OPS[node.op].expand
             assert expand is not None
-            b.origin = node.origin
+            b.origin = node.origin or node.name
             mapped[node.name] = expand(b, renamed, *inputs)
             b.origin = ""
         else:
