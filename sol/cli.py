@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sol.bench.zoo import Network
 
 _MODEL = "a name of torchvision, timm or transformers, or package.module:function"
+_ROOFLINE = "show each cluster against the machine's peaks, what loses most time first"
 _AGAINST = (
     "eager",
     "channels_last",
@@ -52,6 +53,11 @@ class Screen:
 
     out: Console
     err: Console
+
+    @property
+    def width(self) -> int:
+        """Columns of a line: those of the terminal, within reason; 120 where there is none."""
+        return max(100, min(160, self.out.width)) if self.out.is_terminal else 120
 
     def line(self, text: str) -> None:
         """One line of the result, as it is: no wrapping, no colours from its content."""
@@ -172,10 +178,15 @@ def _optimize(arguments: Arguments, screen: Screen) -> int:
     return 0
 
 
+def _explain_arguments(made: argparse.ArgumentParser) -> None:
+    _model_arguments(made)
+    made.add_argument("--roofline", action="store_true", help=_ROOFLINE)
+
+
 def _explain(arguments: Arguments, screen: Screen) -> int:
     network, fast = _optimized(arguments, screen)
     fast(*network.args, **network.kwargs)
-    screen.line(fast.sol.explain())
+    screen.line(fast.sol.explain(arguments.roofline, screen.width))
     return 0
 
 
@@ -194,6 +205,7 @@ def _bench_arguments(made: argparse.ArgumentParser) -> None:
     add("--timeout", type=float, default=900.0, help="seconds to get ready (default 900)")
     add("--json", type=Path, metavar="FILE", help="also write everything to this file")
     add("--no-sol", action="store_true", help="only the rivals")
+    add("--roofline", action="store_true", help=_ROOFLINE)
 
 
 def _bench(arguments: Arguments, screen: Screen) -> int:
@@ -213,7 +225,20 @@ def _bench(arguments: Arguments, screen: Screen) -> int:
         result = benchmark(arguments.models, arguments.batch, plan, tell)
     if arguments.json is not None:
         save(result, arguments.json)
-    return _show(result, screen)
+    status = _show(result, screen)
+    if arguments.roofline:
+        _rooflines(arguments, screen)
+    return status
+
+
+def _rooflines(arguments: Arguments, screen: Screen) -> None:
+    """Sol's clusters on each network at each batch size, measured in this process."""
+    for model in arguments.models:
+        for batch in arguments.batch:
+            chosen = argparse.Namespace(**vars(arguments) | {"model": model, "batch": batch})
+            network, fast = _optimized(chosen, screen)
+            screen.line(f"\n{network.name}, batch {batch}")
+            screen.line(fast.sol.explain(roofline=True, width=screen.width))
 
 
 def _rivals(arguments: Arguments) -> tuple[str, ...]:
@@ -256,7 +281,7 @@ def _cache(arguments: Arguments, screen: Screen) -> int:
 COMMANDS = (
     Command("devices", "show what Sol can compile for, and with what", _no_arguments, _devices),
     Command("optimize", "optimize a network and check the result", _model_arguments, _optimize),
-    Command("explain", "show what became of each layer, and why", _model_arguments, _explain),
+    Command("explain", "show what became of each layer, and why", _explain_arguments, _explain),
     Command("bench", "measure Sol and others on networks, in turn", _bench_arguments, _bench),
     Command("cache", "show or clear what Sol keeps on disk", _cache_arguments, _cache),
 )

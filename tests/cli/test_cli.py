@@ -14,6 +14,7 @@ import sol
 from sol import cli
 from sol.cli import Arguments, Command, Screen, main
 from sol.core.errors import CacheError, ConfigError, InputError, SolError
+from sol.report.machine import Memory, Peaks
 
 TOYS = """
 import torch
@@ -170,6 +171,30 @@ def test_optimize_checks_what_it_made(toys: str, capsys: pytest.CaptureFixture[s
     assert "clinets:small" in captured.out
     assert "float64" in captured.out
     assert "optimizing clinets:small" in captured.err
+
+
+@pytest.fixture
+def _known_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Peaks(1, 1e11, (Memory("DRAM", None, 1e10),))
+    monkeypatch.setattr("sol.report.machine.peaks", lambda device, threads: found)
+
+
+@pytest.mark.usefixtures("_known_peaks", "_threads_as_before")
+def test_explain_against_the_peaks(toys: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", toys, "--roofline", "--threads", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "peaks of 1 thread: 100 GFLOP/s, DRAM 10 GB/s" in out
+    assert "\ntotal " in out
+    assert max(map(len, out.splitlines())) <= 120
+
+
+@pytest.mark.usefixtures("_known_peaks", "_threads_as_before")
+def test_bench_against_the_peaks(toys: str, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ["bench", toys, "--batch", "1", "2", "--no-sol", "--against", "eager", "--roofline"]
+    assert main([*call, "--threads", "1", "--rounds", "1", "--seconds", "0.01"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("peaks of 1 thread") == 2
+    assert "clinets:small, batch 2" in out
 
 
 def test_explain_names_the_layers(toys: str, capsys: pytest.CaptureFixture[str]) -> None:
