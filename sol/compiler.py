@@ -11,6 +11,7 @@ that knows all stages.
 from __future__ import annotations
 
 import math
+import os
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sol.ops  # noqa: F401  (fills the table of operators)
-from sol import libraries
+from sol import libraries, recorded
 from sol.backends.c import Source, Step, Table, TableBuffer, generate
 from sol.backends.toolchain import build
 from sol.core import config
@@ -34,7 +35,7 @@ from sol.kernels.choice import Winograd, choose_winograd
 from sol.kernels.gemm import lower_contraction
 from sol.kernels.grouped import choose_grouped
 from sol.kernels.grouped_kernel import lower_grouped
-from sol.kernels.methods import Method, methods
+from sol.kernels.methods import Direct, Method, methods, name_of
 from sol.kernels.pack import Packing
 from sol.kernels.recurrent import lower_scan
 from sol.kernels.thin import is_thin, lower_thin
@@ -128,8 +129,8 @@ def _check_seconds(tune: float) -> None:
 class Made:
     """A cluster and how it was lowered:
 
-    the steps of the program that run it, the weight that must be packed for it, and its call of a
-    specialised library.
+    the steps of the program that run it, the weight that must be packed for it, its call of a
+    specialised library, and the name of the method if it is one that others can be measured beside.
     """
 
     cluster: Cluster
@@ -137,6 +138,7 @@ class Made:
     packed: Packed | None
     why: str
     use: Use | None = None
+    method: str = ""
 
 
 def compile_graph(
@@ -154,13 +156,53 @@ def compile_graph(
     """
     device = device or detect()
     watching = observers()
+    key = "" if watching or keep else _record_key(graph, options, device, recall)
+    found = recorded.find(key) if key else None
+    known = _restored(graph, options, found) if found else None
+    if known is not None:
+        return known
     _tell(watching, "captured", graph)
     optimised = run_passes(graph, fuel=config.FUEL.get(), observe=partial(_tell, watching))
     planned = make_plan(optimised, keep, device.vector_lanes(4))
     _tell(watching, "planned", planned.plan.graph)
     made = default_steps(planned, device, options, progress)
     made = recall(planned, made, device, options) if recall else made
-    return assemble(graph, planned, made, device, options, progress, watching)
+    compiled = assemble(graph, planned, made, device, options, progress, watching)
+    if key:
+        recorded.keep(key, _record(compiled))
+    return compiled
+
+
+def _record_key(graph: Graph, options: Options, device: CpuDevice, recall: Recall | None) -> str:
+    """What the program of a network follows from; "" where a library may be chosen, which is
+    measured each time."""
+    if libraries.any_found():
+        return ""
+    threads = thread_count.count(options.threads)
+    asked = recall.keywords if isinstance(recall, partial) else recall is not None
+    compiler = (config.CC.get(), os.environ.get("CC", ""))
+    return recorded.key_of(graph, replace(options, tune=None), device, threads, asked, compiler)
+
+
+def _record(compiled: Compiled) -> tuple[Any, ...]:
+    """All of a compiled network but the bodies of kernels, which are in its library."""
+    steps = tuple(
+        replace(m, calls=tuple(replace(c, kernel=replace(c.kernel, body=())) for c in m.calls))
+        for m in compiled.steps
+    )
+    program = compiled.program
+    library = program.path.name.partition(".")[0]
+    return compiled.planned, steps, compiled.tensors, compiled.source, library, program.group
+
+
+def _restored(graph: Graph, options: Options, record: tuple[Any, ...]) -> Compiled | None:
+    """The compiled network of a record, None if its library is gone."""
+    planned, steps, tensors, source, library, group = record
+    path = cache.file(library, "so")
+    if path is None:
+        return None
+    program = Program(path, group=group)
+    return Compiled(graph, planned, steps, tensors, source, program, options)
 
 
 def assemble(
@@ -277,12 +319,13 @@ def _contraction_by(
     """None is the direct kernel with the tile that seems best."""
     if isinstance(method, Winograd):
         lowered, packed = lower_winograd(plan, method.layer, method.blocking, widths)
-        return Made(cluster, (lowered,), packed, method.why)
+        return Made(cluster, (lowered,), packed, method.why, method=name_of(method))
     result = lower_contraction(plan, cluster, device, widths, method.tile if method else None)
     tile = result.tile
     access = "in place" if result.in_place else "packed"
     why = f"tile {tile.rows}x{tile.vectors * tile.lanes}, panel {tile.panel}, A {access}"
-    return Made(cluster, (result.lowered,), result.packed, why)
+    name = name_of(Direct(tile))
+    return Made(cluster, (result.lowered,), result.packed, why, method=name)
 
 
 def _lower_cluster(

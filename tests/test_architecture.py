@@ -26,6 +26,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("runtime",),
     ("observe",),
     ("libraries",),
+    ("recorded",),
     ("compiler",),
     ("tune",),
     ("deploy", "report"),

@@ -59,6 +59,11 @@ def wanted() -> tuple[Library, ...]:
     return LIBRARIES if names is None else tuple(known[name] for name in dict.fromkeys(names))
 
 
+def any_found() -> bool:
+    """Whether there is a library that may be used."""
+    return any(isinstance(library.probe(), Found) for library in wanted())
+
+
 def describe() -> tuple[str, ...]:
     """A line for each library, as `sol devices` prints it: where it is, or why it is not used."""
     allowed = wanted()
