@@ -9,6 +9,7 @@ as a traceback.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -125,6 +126,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds")
+    return value
+
+
 # ---------------------------------------------------------------------------------------- devices
 
 
@@ -152,6 +160,12 @@ def _model_arguments(made: argparse.ArgumentParser) -> None:
     made.add_argument("model", metavar="MODEL", help=_MODEL)
     made.add_argument("--batch", type=_positive, default=1, help="samples in a call (default 1)")
     made.add_argument("--threads", type=_positive, help="threads to use (default: PyTorch's)")
+    _tune_argument(made)
+
+
+def _tune_argument(made: argparse.ArgumentParser) -> None:
+    help = "measure other methods for the layers for so long (default 0: not at all)"
+    made.add_argument("--tune", type=_seconds, default=0.0, metavar="SECONDS", help=help)
 
 
 def _optimized(arguments: Arguments, screen: Screen) -> tuple[Network, Any]:
@@ -161,7 +175,7 @@ def _optimized(arguments: Arguments, screen: Screen) -> tuple[Network, Any]:
         from sol.bench.optimized import optimized
 
         chosen = (arguments.model, arguments.batch, arguments.threads)
-        return optimized(*chosen, tell)
+        return optimized(*chosen, tell, tune=arguments.tune)
 
 
 def _optimize(arguments: Arguments, screen: Screen) -> int:
@@ -203,6 +217,7 @@ def _bench_arguments(made: argparse.ArgumentParser) -> None:
     add("--seconds", type=float, default=0.2, help="length of a turn (default 0.2)")
     add("--seed", type=int, default=0, help="of the random weights and inputs (default 0)")
     add("--timeout", type=float, default=900.0, help="seconds to get ready (default 900)")
+    _tune_argument(made)
     add("--json", type=Path, metavar="FILE", help="also write everything to this file")
     add("--no-sol", action="store_true", help="only the rivals")
     add("--roofline", action="store_true", help=_ROOFLINE)
@@ -221,6 +236,7 @@ def _bench(arguments: Arguments, screen: Screen) -> int:
             arguments.seconds,
             arguments.seed,
             arguments.timeout,
+            tune=arguments.tune,
         )
         result = benchmark(arguments.models, arguments.batch, plan, tell)
     if arguments.json is not None:
@@ -272,7 +288,9 @@ def _cache(arguments: Arguments, screen: Screen) -> int:
         sol.cache.prune()
     table = Table.grid(padding=(0, 2))
     table.add_row("directory", str(sol.cache.path))
-    table.add_row("entries", str(len(list(sol.cache.entries()))))
+    entries = sol.cache.entries()
+    table.add_row("tuned layers", str(sum(entry.kind == "tuned" for entry in entries)))
+    table.add_row("entries", str(len(entries)))
     table.add_row("size", f"{sol.cache.size / 2**20:.1f} MiB")
     screen.out.print(table)
     return 0

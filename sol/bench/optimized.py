@@ -12,11 +12,16 @@ from sol.pytorch import optimize
 
 
 def optimized(
-    spec: str, batch: int, threads: int | None, tell: Callable[[str, int, int], None]
+    spec: str,
+    batch: int,
+    threads: int | None,
+    tell: Callable[[str, int, int], None],
+    tune: float = 0.0,
 ) -> tuple[Network, Any]:
     """The network and the module that Sol makes of it, with `threads` (None: PyTorch's number).
 
-    `tell` hears what goes on, steps done and steps in all (0: nobody knows). Raises InputError for
+    `tell` hears what goes on, steps done and steps in all (0: nobody knows); `tune` is seconds for
+    measuring other methods for layers. Raises InputError for
     a name that nobody knows.
     """
     if threads is not None:
@@ -24,5 +29,7 @@ def optimized(
     tell(f"building {spec}", 0, 0)
     network = build(spec, batch)
     tell(f"optimizing {spec}", 0, 0)
-    fast = optimize(network.module, *network.args, example_kwargs=network.kwargs, progress=tell)
+    fast = optimize(
+        network.module, *network.args, example_kwargs=network.kwargs, progress=tell, tune=tune
+    )
     return network, fast

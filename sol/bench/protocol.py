@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Job:
-    """Which rival makes which network ready. `folder` is for its files and for output.npz."""
+    """Which rival makes which network ready. `folder` is for its files and for output.npz; `tune`
+    is seconds for Sol's tuning."""
 
     spec: str
     batch: int
@@ -22,6 +23,7 @@ class Job:
     threads: int
     seed: int
     folder: str
+    tune: float = 0.0
 
 
 @dataclass(frozen=True)

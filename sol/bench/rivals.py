@@ -36,10 +36,12 @@ class Runner:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a rival is told: threads to use, and a folder for its files."""
+    """What a rival is told: threads to use, a folder for its files, and for how many seconds Sol
+    may tune."""
 
     threads: int
     folder: Path
+    tune: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,8 @@ def _inductor_freezing(network: Network, setting: Setting) -> Runner:
 def _sol(network: Network, setting: Setting) -> Runner:
     from sol.pytorch import optimize
 
-    fast = optimize(network.module, *network.args, example_kwargs=network.kwargs, progress=False)
+    named, tune = network.kwargs, setting.tune
+    fast = optimize(network.module, *network.args, example_kwargs=named, progress=False, tune=tune)
     runner = _module_runner(fast, network)
     handle: Any = fast.sol
     if handle.report.programs:

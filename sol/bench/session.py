@@ -31,7 +31,8 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure. `seconds` is the length of one turn; times out are in seconds, too."""
+    """What to measure. `seconds` is the length of one turn; times out are in seconds, too.
+    `tune` is seconds for Sol's tuning."""
 
     rivals: tuple[str, ...]
     threads: int
@@ -40,6 +41,7 @@ class Plan:
     seed: int = 0
     setup_timeout_s: float = 900.0
     turn_timeout_s: float = 300.0
+    tune: float = 0.0
 
 
 class NoReference(SolError):
@@ -144,7 +146,8 @@ class _Session:
             cache.mkdir(mode=0o700, exist_ok=True)
             environment[variable] = str(cache)
         plan = self.plan
-        job = Job(self.spec, self.batch, rival.name, plan.threads, plan.seed, str(folder))
+        names = (self.spec, self.batch, rival.name)
+        job = Job(*names, plan.threads, plan.seed, str(folder), plan.tune)
         worker = Worker(job, environment)
         try:
             return worker, worker.answer(plan.setup_timeout_s)

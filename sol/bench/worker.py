@@ -79,7 +79,7 @@ def _make_ready(job: Job) -> tuple[Ready, Runner]:
     before = memory.resident()
 
     begin = time.perf_counter()
-    runner = rival.prepare(network, Setting(job.threads, Path(job.folder)))
+    runner = rival.prepare(network, Setting(job.threads, Path(job.folder), job.tune))
     prepared = time.perf_counter() - begin
     result, first_call, call_bytes = _first_call(rival, runner)
 

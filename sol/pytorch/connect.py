@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,30 @@ def _within(
 
 def compile_with(graph: Graph, options: dict[str, Any], progress: Progress | None) -> Executable:
     """Sol's compiler; it is imported when it is first needed."""
-    from sol.compiler import Options, compile_graph
+    import torch
 
-    return compile_graph(graph, Options(**options), progress)
+    from sol.compiler import Options, compile_graph
+    from sol.runtime.threads import count
+    from sol.tune import recall
+
+    chosen = Options(**options)
+    known = partial(recall, threads=count(chosen.threads, torch.get_num_threads))
+    return compile_graph(graph, chosen, progress, recall=known)
+
+
+def tuned(
+    executable: Any,
+    parameters: Mapping[str, NDArray[Any]],
+    inputs: Sequence[NDArray[Any]],
+    batch: int,
+    threads: int,
+    seconds: float,
+    progress: Progress | None,
+) -> Executable:
+    """An executable that computes the same, faster if that could be found within the seconds."""
+    from sol.tune import tune
+
+    return tune(executable, parameters, inputs, batch, seconds, threads=threads, progress=progress)
 
 
 def explanation(
@@ -148,6 +170,13 @@ def first_difference(
     kept = compile_graph(graph, keep=True)
     found = first(kept, parameters, inputs, batch)
     return None if found is None else str(found)
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raises ConfigError for values that options do not have."""
+    from sol.compiler import Options
+
+    Options(**options)
 
 
 def option_names() -> frozenset[str]:

@@ -15,13 +15,14 @@ import torch
 from torch import nn
 
 from sol.core.errors import InputError
-from sol.pytorch.connect import option_names
+from sol.pytorch.connect import check_options, option_names
 from sol.pytorch.connector import Connector
 from sol.pytorch.inputs import examples, has_sizes, most_indices, takes_indices
 from sol.pytorch.module import optimized
 from sol.pytorch.progress import Progress, shown
 from sol.pytorch.replica import replica
 from sol.pytorch.session import Session
+from sol.pytorch.tuning import tune
 
 
 def optimize(
@@ -41,8 +42,9 @@ def optimize(
     total), True or False; by default a bar if stderr is a terminal.
 
     Without examples Sol reads the model at its first call. Parameters stay the model's: changes
-    are seen at the next call. Raises InputError for something that is no module, for a keyword that
-    nobody knows, and if the model itself cannot be called with the examples.
+    are seen at the next call. Raises ConfigError for a value that an option
+    does not have, InputError for something that is no module, for a keyword that nobody knows, and
+    if the model itself cannot be called with the examples.
     """
     if not isinstance(model, nn.Module):
         raise InputError(
@@ -54,11 +56,24 @@ def optimize(
     kwargs = {k: v for k, v in keywords.items() if k not in options} | dict(example_kwargs or {})
     _check_names(model, kwargs)
     with shown(progress) as tell:
+        check_options(options)
+        _check_tuning(options.get("tune"), bool(example or kwargs))
         made = optimized(model, Connector(tuple(sorted(options.items())), tell))
         if example or kwargs:
             tell("reading the network", 0, 0)
-            _first_program(made.__dict__["_sol_session"], example, kwargs, tell)
+            seconds = options.get("tune") or 0.0
+            _first_program(made.__dict__["_sol_session"], example, kwargs, tell, seconds)
     return made
+
+
+def _check_tuning(tune: float | None, has_example: bool) -> None:
+    """Tuning measures on an example."""
+    if tune and not has_example:
+        raise InputError(
+            f"optimize got tune={tune!r} and no example",
+            expected="what the model is called with, to measure with",
+            do=f"optimize(model, input.size(), tune={tune!r})",
+        )
 
 
 def _check_names(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
@@ -75,9 +90,16 @@ def _check_names(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
 
 
 def _first_program(
-    session: Session, example: Sequence[Any], kwargs: Mapping[str, Any], tell: Progress
+    session: Session,
+    example: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    tell: Progress,
+    seconds: float,
 ) -> None:
-    """Make the program for these examples, or find out that the model cannot take them."""
+    """Make the program for these examples, or find out that the model cannot take them.
+
+    seconds: for tuning it.
+    """
     dtypes = [torch.float32]
     if has_sizes((tuple(example), dict(kwargs))) and takes_indices(session.model):
         dtypes.append(torch.int64)
@@ -88,6 +110,8 @@ def _first_program(
         before = dict(session.refused)
         entry = session.specialise(args, named)
         if entry is not None:
+            if seconds:
+                tune(session, entry, args, named, seconds, tell)
             if session.judge is not None:
                 tell("measuring Sol against PyTorch", 0, 0)
                 session.measure(entry, args, named)

@@ -68,6 +68,13 @@ class Program:
             executable.prepare({key: as_array(tensors[key]) for key in keys})
         self.prepared = state
 
+    def exchange(self, executables: Sequence[Executable]) -> None:
+        """Use others that compute the same, prepared with the same parameters."""
+        self.executables = list(executables)
+        runners = (r for r in self._runs if isinstance(r, _SolRunner))
+        for runner, executable in zip(runners, executables):
+            runner.use(executable)
+
     def tensor(self, reference: Any, values: Mapping[str, Any]) -> Any:
         """What a reference stands for in this call."""
         match reference:
@@ -148,6 +155,10 @@ class _SolRunner:
         self._types = [(graph[o].shape, TO_TORCH[graph[o].dtype]) for o in graph.outputs]
         self._dtypes = [TO_TORCH[n.dtype] for n in graph.inputs]
         self._shapes: dict[int, list[tuple[tuple[int, ...], torch.dtype]]] = {}
+
+    def use(self, executable: Executable) -> None:
+        """Run another executable from now on."""
+        self._executable = executable
 
     def direct(self, tensors: Tensors, batch: int) -> list[torch.Tensor]:
         """Run on these inputs; the outputs."""

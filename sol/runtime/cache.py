@@ -36,8 +36,8 @@ _BLOB = "bin"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of the cache. `kind` is o (object), so (library) or bin; `used` is seconds since
-    the epoch."""
+    """One file of the cache. `kind` is o (object), so (library), tuned (the fastest method for a
+    kind of layer) or bin; `used` is seconds since the epoch."""
 
     key: str
     kind: str
@@ -86,9 +86,9 @@ class Cache:
 
     # ---- one entry -----------------------------------------------------------------------------
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, suffix: str = _BLOB) -> bytes | None:
         """The bytes stored under a key, or None."""
-        found = self._find(key, _BLOB)
+        found = self._find(key, suffix)
         return found[1] if found else None
 
     def put(self, key: str, data: bytes) -> None:
@@ -106,6 +106,14 @@ class Cache:
         self._written += len(data)
         if self._written > config.CACHE_SIZE.get() // 16:
             self.prune(grace=_GRACE_SECONDS)
+        return path
+
+    def replace(self, key: str, suffix: str, data: bytes) -> Path:
+        """Store a file under a key, in place of others under it."""
+        path = self.add(key, suffix, data)
+        for other in path.parent.glob(f"{key}.*.{suffix}"):
+            if other != path:
+                other.unlink(missing_ok=True)
         return path
 
     def _write(self, key: str, suffix: str, data: bytes) -> Path:
