@@ -4,7 +4,7 @@ it again.
 The key is everything that the result follows from: the text of the captured graph, options, device,
 settings and the code of Sol itself. A record is a pickle in the cache, which is verified when it is
 read and refuses a directory that others may write: as the programs beside it, it is code. Called by
-sol/compiler.py; `changed` by sol/tune, whose findings change what is made.
+sol/compiler.py. What tuning has found (sol/tune/) changes what is made, so it is part of the keys.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import os
 import pickle
 import zlib
 from pathlib import Path
@@ -27,12 +26,12 @@ from sol.runtime.cache import cache
 log = logging.getLogger(__name__)
 _SUFFIX = "made"
 _FAST = 1  # level of compression
-_GENERATION = content_key("generation of tuning")
+_TUNED = "??/*.tuned"  # findings of tuning in the cache, by content
 
 
 def key_of(graph: Graph, *parts: object) -> str:
     """The key of a network and what else decides what is made of it."""
-    rest = (_sources(), config.cache_key(), _generation(), *(repr(p) for p in parts))
+    rest = (_sources(), config.cache_key(), *_findings(), *(repr(p) for p in parts))
     return content_key("made", print_graph(graph), *rest)
 
 
@@ -56,17 +55,9 @@ def keep(key: str, made: object) -> None:
         log.warning("a program could not be kept in the cache: %s", error)
 
 
-def changed() -> None:
-    """Something that keys do not say has changed: nothing that was kept before is found again."""
-    try:
-        cache.replace(_GENERATION, _SUFFIX, os.urandom(16))
-    except OSError as error:
-        log.warning("the cache could not be written: %s", error)
-
-
-def _generation() -> str:
-    data = cache.get(_GENERATION, _SUFFIX)
-    return data.hex() if data else ""
+def _findings() -> list[str]:
+    """Names of all findings of tuning, which say what is in them; some may be copied from afar."""
+    return sorted(path.name for path in cache.path.glob(_TUNED))
 
 
 @functools.cache

@@ -12,7 +12,6 @@ import logging
 from dataclasses import asdict, dataclass, replace
 
 import sol
-from sol import recorded
 from sol.backends.c import kernel_unit
 from sol.compiler import Made, Options, lower_by, other_methods
 from sol.core.device import CpuDevice
@@ -75,7 +74,6 @@ def keep(key: str, record: Record) -> None:
     """Store a record in place of an older one. A cache that cannot be written forgets it."""
     try:
         cache.replace(key, _SUFFIX, json.dumps(asdict(record)).encode())
-        recorded.changed()
     except OSError as error:
         log.warning("what was tuned could not be kept in the cache: %s", error)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,7 +191,8 @@ def test_a_second_time_goes_on_where_the_first_was_too_short() -> None:
     assert wanted in methods(tuned(network(), watch, seconds=60))
 
 
-def test_the_cache_knows_the_entries(empty_cache: Path) -> None:
+@pytest.mark.usefixtures("empty_cache")
+def test_the_cache_knows_the_entries() -> None:
     tuned(network(), Stopwatch(preferring(fast_ones())))
     assert {e.kind for e in cache.entries()} >= {"o", "so", "tuned"}
     cache.clear()
@@ -221,6 +221,7 @@ def test_an_entry_of_no_use_is_ignored(data: bytes) -> None:
     assert error(found, network()) < 1e-5
 
 
+@pytest.mark.usefixtures("empty_cache")
 def test_a_damaged_entry_is_ignored(caplog: pytest.LogCaptureFixture) -> None:
     tuned(network(), Stopwatch(preferring(fast_ones())))
     for entry in entries():
