@@ -46,7 +46,7 @@ Measure = Callable[[Compiled], Sequence[int]]  # nanoseconds of each step
 _MOST_METHODS = 6  # besides the default
 _WORTH = 0.01  # of the time: what takes less is not tuned
 _BUILDING, _MEASURING = 0.6, 0.85  # of the seconds, when these end
-_MOST_ROUNDS = 40
+_MOST_ROUNDS = 100
 _RUNS = 3  # of a program in its turn, after one that brings its weights into the caches
 
 
@@ -280,6 +280,7 @@ class _Tuning:
             if kind.times:
                 method, times = winner(kind.times)
                 records[kind.key] = self._record(kind, method, times)
+                log.info("layers %s: %s", kind.clusters, records[kind.key])
         final = base
         if any(record.method for record in records.values()):
             final = self._program(self._marked(base, kinds, records))
@@ -320,7 +321,9 @@ class _Tuning:
             for program, own in zip((base, final), times):
                 self._tell()
                 own.append(sum(self.measure(program)))
-        return gain(*times) > 1.0
+        found = gain(*times)
+        log.info("the winners together: %.3f times the default's speed", found)
+        return found > 1.0
 
     @property
     def _spent(self) -> float:
