@@ -130,6 +130,7 @@ class _Tuning:
     start: float
     default: tuple[Made, ...] = ()
     methods: dict[int, dict[str, Method]] = field(default_factory=dict)  # of a cluster
+    told: int = -1  # seconds
 
     def tuned(self) -> Compiled:
         """The whole way."""
@@ -330,9 +331,11 @@ class _Tuning:
         return self.clock() - self.start
 
     def _tell(self) -> None:
-        if self.progress is not None:
-            total = math.ceil(self.seconds)
-            self.progress("tuning", min(int(self._spent), total), total)
+        total = math.ceil(self.seconds)
+        done = min(int(self._spent), total)
+        if self.progress is not None and done != self.told:
+            self.told = done
+            self.progress("tuning", done, total)
 
 
 def _by_cluster(compiled: Compiled, times: Sequence[int]) -> list[int]:
