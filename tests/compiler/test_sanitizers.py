@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-import sol.compiler
+import sol.steps
 from sol.core.device import CpuDevice, detect
 from sol.core.dims import B
 from sol.ops.registry import OPS
@@ -41,7 +41,7 @@ def _samples() -> tuple[Case, ...]:
 
 def _contractions() -> tuple[Case, ...]:
     """Other ones than those of test_contractions.py."""
-    counts = {"conv": 12, "conv_transpose": 4, "linear": 6, "matmul": 6}
+    counts = {"conv": 12, "stem": 15, "conv_transpose": 4, "linear": 6, "matmul": 6}
     small = [c for kind, count in counts.items() for c in contractions(kind, count, 500)]
     return (*small, *contractions("large", 0)[::3])
 
@@ -91,7 +91,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
         cases, device = FAMILIES[family]
         with pytest.MonkeyPatch.context() as patch:
             if family == "winograd":
-                patch.setattr(sol.compiler, "choose_winograd", winograd.BLOCKINGS["odd tiles"])
+                patch.setattr(sol.steps, "choose_winograd", winograd.BLOCKINGS["odd tiles"])
             exact = Exact.of(cases(), device)
         return exact, link(exact.units(), device, tmp_path_factory.mktemp("exact"))
 

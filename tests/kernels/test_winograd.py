@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import sol.compiler
+import sol.steps
 from sol.compiler import Options, compile_graph, lower
 from sol.core.device import CpuDevice, detect
 from sol.core.dims import B
@@ -188,7 +188,7 @@ BLOCKINGS = {
 def program(blocking: str, isa: str) -> Joined:
     """All layers as one program, by the algorithm wherever it can be used."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sol.compiler, "choose_winograd", BLOCKINGS[blocking])
+        patch.setattr(sol.steps, "choose_winograd", BLOCKINGS[blocking])
         return build_joined(LAYERS, detect(isa), flags=("-O1",))
 
 

@@ -1,0 +1,201 @@
+"""A compiled network: takes the framework's parameters, packs what it needs of them, and runs."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sol.assembly import demand, way_of
+from sol.backends.c import Source
+from sol.core.dims import concrete, evaluate
+from sol.core.errors import MemoryBudgetError
+from sol.ir.graph import Graph
+from sol.ops.reference import evaluate_nodes
+from sol.options import Options
+from sol.plan.memory import Arena
+from sol.plan.planner import Planned
+from sol.plan.records import Place
+from sol.runtime import threads as thread_count
+from sol.runtime.arena import whole_pages
+from sol.runtime.program import Program
+from sol.steps import Made
+
+Array = NDArray[Any]
+
+
+class Compiled:
+    """A compiled network: takes parameters with `prepare`, runs with `run`."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        planned: Planned,
+        made: tuple[Made, ...],
+        tensors: tuple[str, ...],
+        source: Source,
+        program: Program,
+        options: Options,
+    ) -> None:
+        self.graph = graph
+        self.planned = planned
+        self.steps = made
+        self.tensors = tensors
+        self.source = source
+        self.program = program
+        self.options = options
+        plan = planned.plan.graph
+        self._inputs = [n.name for n in plan.inputs]
+        self._outputs = plan.outputs
+        self._weights: list[Array] = []
+        self._own: dict[int, int] = {}  # bytes of memory that weights keep beside parameters
+        self._budget = options.budget
+        self._pointers = array("Q", bytes(8 * len(tensors)))
+
+    def prepare(self, parameters: Mapping[str, Array]) -> None:
+        """Take the parameters (arrays that share the framework's memory, by key):
+
+        evaluate what depends on them only, and pack weights.
+        """
+        graph = self.planned.plan.graph
+        packings = {m.packed[0]: m.packed for m in self.steps if m.packed}
+        wanted = [packings[t][1] if t in packings else t for t in self.tensors[self._offset :]]
+        given = {n.name: parameters[n["key"]] for n in graph.parameters}
+        values = evaluate_nodes(graph, list(dict.fromkeys(wanted)), given)
+        self._weights = []
+        for position, (name, source) in enumerate(zip(self.tensors[self._offset :], wanted)):
+            value = np.asarray(values[source])
+            value = (
+                packings[name][2].apply(value)
+                if name in packings
+                else np.ascontiguousarray(value.transpose(self.planned.plan.orders[name]))
+            )
+            self._weights.append(value)
+            self._pointers[self._offset + position] = value.ctypes.data
+        shared = {id(_root(v)) for v in given.values()}
+        roots = (_root(w) for w in self._weights)
+        self._own = {id(r): r.nbytes for r in roots if id(r) not in shared}
+
+    @property
+    def _offset(self) -> int:
+        return len(self._inputs) + len(
+            [o for o in dict.fromkeys(self._outputs) if o in self.tensors]
+        )
+
+    def run(
+        self, inputs: Sequence[int], outputs: Sequence[int], batch: int, threads: int
+    ) -> tuple[int, ...]:
+        """Run on contiguous tensors at these addresses, of the types of the graph's inputs and
+        outputs. Raises MemoryBudgetError if the batch is too large for a budget.
+        """
+        if self._budget is not None:
+            self._check_budget(batch, threads)
+        return self.program.run(self._pointers_of(inputs, outputs), batch, threads)
+
+    def _pointers_of(self, inputs: Sequence[int], outputs: Sequence[int]) -> array[int]:
+        pointers = array("Q", self._pointers)
+        pointers[: len(inputs)] = array("Q", inputs)
+        pointers[len(inputs) : len(inputs) + len(outputs)] = array("Q", outputs)
+        return pointers
+
+    def profile(
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        batch: int,
+        threads: int,
+        rounds: int = 5,
+    ) -> tuple[int, ...]:
+        """Nanoseconds of each step: the least of some rounds."""
+        pointers = self._pointers_of(inputs, outputs)
+        times = [self.program.run(pointers, batch, threads, profile=True) for _ in range(rounds)]
+        return tuple(min(each) for each in zip(*times))
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of weights that Sol keeps beside the framework's: packed or computed from them."""
+        return sum(self._own.values())
+
+    @property
+    def reserved(self) -> tuple[int, int]:
+        """Bytes of packed weights and of the arena that calls with a budget count with, known
+        before there are parameters."""
+        threads = thread_count.count(self.options.threads)
+        need = demand(self.planned, self.steps, threads)
+        ways = [way_of(self.planned, m) for m in self.steps]
+        kept = need.weights(ways)
+        return kept, need.total(ways, max(1, self.program.group)) - kept
+
+    def memory(self, batch: int, threads: int) -> int:
+        """Bytes of the arena of one call, whole pages, and of packed weights."""
+        return whole_pages(self.program.arena_bytes(batch, threads)) + self.packed_bytes
+
+    def _check_budget(self, batch: int, threads: int) -> None:
+        """A batch that cannot be cut, or more threads than there were, may need too much."""
+        needed = self.memory(batch, threads)
+        if self._budget is not None and needed > self._budget:
+            raise MemoryBudgetError(
+                f"a call with batch {batch} and {threads} threads needs {needed} bytes, and "
+                f"memory={self.options.memory!r} allows {self._budget}",
+                expected="images that are independent" if batch > 1 else "fewer threads",
+                do="use a smaller batch, or allow more memory",
+            )
+
+    def values(self, inputs: Sequence[Array], batch: int, threads: int = 1) -> dict[str, Array]:
+        """Every stored intermediate value of a run, by name, in the order of the steps.
+
+        Needs a network compiled with `keep`.
+        """
+        plan, arena = self.planned.plan, self.planned.arena
+        outputs = [
+            np.empty(concrete(plan.graph[o].shape, batch), plan.graph[o].dtype.numpy)
+            for o in self._outputs
+        ]
+        memory = np.zeros(self.program.arena_bytes(batch, threads) + 4096, np.uint8)
+        start = -memory.ctypes.data % 4096
+        pointers = array("Q", self._pointers)
+        for k, tensor in enumerate((*inputs, *outputs)):
+            pointers[k] = tensor.ctypes.data
+        self.program.run_in(pointers, batch, threads, memory.ctypes.data + start)
+        results = dict(zip(self._outputs, outputs))
+        found: dict[str, Array] = {}
+        for made in self.steps:
+            for name in made.cluster.values:
+                if name in results:
+                    found[name] = results[name]
+                elif name in plan.places and plan.places[name].buffer in arena.offsets:
+                    found[name] = _at(memory, start, arena, plan.places[name], batch)
+                elif name in plan.places and plan.places[name].buffer in results:
+                    found[name] = _view(
+                        results[plan.places[name].buffer].reshape(-1), plan.places[name], batch
+                    )
+        return found
+
+
+def _root(array: Array) -> Array:
+    """The array whose memory this one is a view of."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _at(memory: Array, start: int, arena: Arena, place: Place, batch: int) -> Array:
+    coef, constant = arena.offsets[place.buffer]
+    return _view(memory[start + coef * batch + constant :].view(np.uint8), place, batch)
+
+
+def _view(flat: Array, place: Place, batch: int) -> Array:
+    """The value at a place, its buffer beginning at flat[0]."""
+    size = place.dtype.bytes
+    elements = (
+        flat[: flat.nbytes // size * size].view(place.dtype.numpy)
+        if flat.dtype == np.uint8 and place.dtype.name != "u8"
+        else flat
+    )
+    strides = tuple(evaluate(s, batch) * size for s in place.strides)
+    return np.lib.stride_tricks.as_strided(
+        elements[evaluate(place.offset, batch) :], concrete(place.shape, batch), strides
+    ).copy()

@@ -1,0 +1,181 @@
+"""A kernel, or a call of a library, for every cluster of a plan.
+
+`lower` picks for each kind of cluster what computes it; of a contraction, the method that seems
+best, or the one that it is told (`lower_by`, for tuning). In: a plan and the device. Out: `Made`,
+which sol/assembly.py makes a program of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sol import libraries
+from sol.core.device import CpuDevice
+from sol.core.dims import concrete
+from sol.ir.graph import Graph
+from sol.kernels.attention import lower_attention
+from sol.kernels.choice import Winograd, choose_winograd
+from sol.kernels.gemm import lower_contraction
+from sol.kernels.grouped import choose_grouped
+from sol.kernels.grouped_kernel import lower_grouped
+from sol.kernels.methods import Direct, Method, methods, name_of
+from sol.kernels.recurrent import lower_scan
+from sol.kernels.thin import is_thin, lower_thin
+from sol.kernels.winograd import lower_winograd
+from sol.libraries.base import Packed, Use
+from sol.lower.cluster import Lowered, lower_group, part_group
+from sol.options import DEFAULTS, Options
+from sol.plan.planner import Planned
+from sol.plan.records import Cluster, Plan
+from sol.runtime import threads as thread_count
+
+Compiling = Callable[[int, int], None]  # hears kernels compiled, and kernels in all
+_CACHED_WEIGHTS = 0.5  # share of the last-level cache that weights may take and stay there
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A cluster and how it was lowered:
+
+    the steps of the program that run it, the weight that must be packed for it, its call of a
+    specialised library, and the name of the method if it is one that others can be measured beside.
+    """
+
+    cluster: Cluster
+    calls: tuple[Lowered, ...]
+    packed: Packed | None
+    why: str
+    use: Use | None = None
+    method: str = ""
+
+
+def default_steps(
+    planned: Planned, device: CpuDevice, options: Options, progress: Compiling | None = None
+) -> tuple[Made, ...]:
+    """Every cluster in the way that seems best: a kernel, or a library that measured faster."""
+    made = lower(planned, device, options)
+    return use_libraries(planned, made, device, options.threads, progress)
+
+
+def lower(planned: Planned, device: CpuDevice, options: Options = DEFAULTS) -> tuple[Made, ...]:
+    """A kernel for every cluster."""
+    widths = _widths(device)
+    cached = _weights_stay(planned, device)
+    return tuple(
+        _contraction(planned.plan, cluster, device, widths, options.precision, cached)
+        if cluster.kind == "contraction"
+        else _lower_cluster(planned, cluster, device, widths)
+        for cluster in planned.plan.clusters
+    )
+
+
+def other_methods(
+    planned: Planned, cluster: Cluster, device: CpuDevice, options: Options
+) -> tuple[Method, ...]:
+    """Methods for a contraction that are worth measuring beside the default one."""
+    strict = options.precision == "strict"
+    return methods(planned.plan, cluster, device, _weights_stay(planned, device), strict)
+
+
+def lower_by(planned: Planned, cluster: Cluster, device: CpuDevice, method: Method) -> Made:
+    """A contraction, computed by this method."""
+    return _contraction_by(planned.plan, cluster, device, _widths(device), method)
+
+
+def _widths(device: CpuDevice) -> tuple[int, ...]:
+    return tuple(w for w in (16, 8, 4) if w <= device.vector_lanes(4))
+
+
+def _weights_stay(planned: Planned, device: CpuDevice) -> bool:
+    """Whether weights stay in the last-level cache from call to call."""
+    return weight_bytes(planned.plan.graph) < _CACHED_WEIGHTS * device.l3
+
+
+def weight_bytes(graph: Graph) -> int:
+    """Bytes of all parameters."""
+    sizes = (n.tensor.dtype.bytes * math.prod(concrete(n.shape, 1)) for n in graph.parameters)
+    return sum(sizes)
+
+
+def _contraction(
+    plan: Plan,
+    cluster: Cluster,
+    device: CpuDevice,
+    widths: tuple[int, ...],
+    precision: str,
+    cached: bool,
+) -> Made:
+    if is_thin(plan, cluster):
+        thin, shape = lower_thin(plan, cluster, device, widths)
+        why = f"tile {shape.rows}x{shape.columns}, weights as they are, once for a batch"
+        return Made(cluster, (thin,), None, why)
+    grouped = choose_grouped(plan, cluster, device)
+    if grouped is not None:
+        call, weights = lower_grouped(plan, grouped, widths)
+        return Made(cluster, (call,), weights, grouped.why)
+    fast = choose_winograd(plan, cluster, device, cached) if precision != "strict" else None
+    return _contraction_by(plan, cluster, device, widths, fast)
+
+
+def _contraction_by(
+    plan: Plan,
+    cluster: Cluster,
+    device: CpuDevice,
+    widths: tuple[int, ...],
+    method: Method | None,
+) -> Made:
+    """None is the direct kernel with the tile that seems best."""
+    if isinstance(method, Winograd):
+        lowered, packed = lower_winograd(plan, method.layer, method.blocking, widths)
+        return Made(cluster, (lowered,), packed, method.why, method=name_of(method))
+    result = lower_contraction(plan, cluster, device, widths, method.tile if method else None)
+    tile = result.tile
+    why = f"tile {tile.rows}x{tile.vectors * tile.lanes}, panel {tile.panel}, A {result.access}"
+    name = name_of(Direct(tile))
+    return Made(cluster, (result.lowered,), result.packed, why, method=name)
+
+
+def _lower_cluster(
+    planned: Planned, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...]
+) -> Made:
+    plan = planned.plan
+    if cluster.kind == "attention":
+        attention = lower_attention(plan, cluster, device, widths)
+        return Made(cluster, (attention.lowered,), None, attention.why)
+    if cluster.kind == "recurrent":
+        recurrence = lower_scan(plan, cluster, device, widths)
+        return Made(cluster, recurrence.calls, None, recurrence.why)
+    name = cluster.values[-1]
+    group = part_group(plan, name) if "@" in name else planned.groups[name]
+    return Made(
+        cluster, (lower_group(plan, group, widths),), None, f"{len(group.members)} nests per patch"
+    )
+
+
+def use_libraries(
+    planned: Planned,
+    made: tuple[Made, ...],
+    device: CpuDevice,
+    threads: int | None,
+    progress: Compiling | None = None,
+) -> tuple[Made, ...]:
+    """Calls of specialised libraries in place of the kernels that these are faster than."""
+    layers = {
+        number: libraries.Layer(m.cluster, m.calls[0], m.packed)
+        for number, m in enumerate(made)
+        if m.packed and len(m.calls) == 1
+    }
+    threads = threads or thread_count.count()
+    choices = libraries.choose(planned.plan, layers, device, threads, progress)
+    return tuple(_chosen(m, choices.get(number)) for number, m in enumerate(made))
+
+
+def _chosen(made: Made, choice: libraries.Choice | None) -> Made:
+    if choice is None:
+        return made
+    if choice.use is None:
+        return replace(made, why=f"{made.why}; {choice.why}")
+    call = choice.use.call
+    return Made(made.cluster, (call.lowered,), call.packed, choice.why, choice.use)
