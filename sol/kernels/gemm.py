@@ -3,19 +3,23 @@
 A unit of work is (image, group, share of columns, panel of rows). A is read in place where its rows
 lie at a constant distance, else a panel is packed into scratch memory, where padding, strides,
 dilation, any layout and element-wise prologues are taken care of. Each tile goes through the
-epilogue as soon as it is finished, while it is in the L1 cache.
+epilogue as soon as it is finished: in registers if that takes a few operations, else while it is
+in the L1 cache. First layers of networks read A from padded lines of the map (lines.py).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sol.core.device import CpuDevice
 from sol.core.dtypes import F32, DType
 from sol.ir.expr import Expr, apply, axis, const, linear, load, substitute, walk
-from sol.ir.loop import For, If, Kernel, Stmt, scratch_layout
-from sol.kernels.micro import Micro, micro_kernel
+from sol.ir.expr import local_value as accumulator
+from sol.ir.loop import For, If, Kernel, Stmt, Store, scratch_layout
+from sol.kernels.lines import Lines, choose_lines, find_lines
+from sol.kernels.micro import Micro, in_one_go, micro_kernel
 from sol.kernels.operands import ACCUMULATED, Product, describe
 from sol.kernels.pack import Packing
 from sol.kernels.tiles import _LONGEST_K, Tile, choose_tile
@@ -23,10 +27,14 @@ from sol.lower.cluster import Lowered, Memory
 from sol.lower.nest import NestBuilder, Output, nest
 from sol.lower.ranges import extent_of
 from sol.lower.units import UNIT, count, decode, with_units
+from sol.lower.vector import lane_cost, step
 from sol.plan.records import Cluster, Plan
 
 _CONFLICT = 1024  # floats: rows at multiples of 4 KiB share their L1 sets
 _IN_PLACE_COLUMNS = 64  # so few columns that conflicts cost less than packing
+_FEW_OPERATIONS = 6  # of an epilogue on registers: the code of a tile repeats it for each of them
+_CHEAP = ("add", "sub", "mul", "neg", "relu", "max", "min")
+_OPERANDS = ("load", "local", "const")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,7 @@ class Contraction:
     lowered: Lowered
     packed: tuple[str, str, Packing] | None
     tile: Tile
-    in_place: bool
+    access: str  # to A
 
 
 @dataclass
@@ -54,6 +62,7 @@ class _Shape:
     pitch: int  # of a packed panel
     row0: Expr  # first row of the unit's panel
     vector0: Expr  # first vector of columns of the unit's share
+    lines: Lines | None = None  # if A is read from padded lines
 
 
 def lower_contraction(
@@ -73,9 +82,16 @@ def lower_contraction(
     in_place = direct is not None and (
         direct % _CONFLICT != 0 or product.columns <= _IN_PLACE_COLUMNS
     )
+    lines = find_lines(plan, cluster, product) if not in_place else None
+    if tile is None and lines is not None:
+        tile = choose_lines(lines, device)
     tile = tile or choose_tile(
         rows, product.columns, depth, device, packed=not in_place, block=product.w_block
     )
+    if lines is not None and tile.lines:
+        product, rows = lines.product, _volume(lines.product.rows)
+    else:
+        lines = None
     cut = not in_place and depth > _LONGEST_K and len(product.k) > 1
     blocks = _volume(product.k[:1]) if cut else 1
     block = depth // blocks
@@ -92,6 +108,7 @@ def lower_contraction(
         block + (16 if block % 256 == 0 else 0),
         panel_axis * tile.panel,
         share_axis * tile.columns,
+        lines,
     )
     body = _unit(memory, builder, shape, in_place)
     outer = [
@@ -110,7 +127,7 @@ def lower_contraction(
         Lowered(kernel, names),
         (weight, product.weight, packing) if packing else None,
         tile,
-        in_place,
+        "in place" if in_place else "packed" if lines is None else "in padded lines",
     )
 
 
@@ -158,7 +175,9 @@ def _scratch(shape: _Shape, in_place: bool) -> list[tuple[str, DType, int]]:
         else tile.rows * tile.vectors * tile.lanes
     )
     arrays = [("tile", F32, out)]
-    if not in_place:
+    if shape.lines is not None:
+        arrays.append(("panel", F32, math.prod(shape.lines.shape(tile.panel))))
+    elif not in_place:
         arrays.append(("panel", F32, tile.panel * shape.pitch))
     return arrays
 
@@ -170,9 +189,16 @@ def _unit(memory: Memory, builder: NestBuilder, shape: _Shape, in_place: bool) -
     block = axis("kblock", shape.blocks)
     source = _weights(memory, shape.product)
     body: list[Stmt] = []
-    if not in_place:
+    if shape.lines is not None:
+        body.extend(shape.lines.copy(builder, tile.panel, shape.row0))
+    elif not in_place:
         body.extend(_pack(builder, shape, present, block))
-    body.extend(_columns(memory, builder, shape, present, block, source, in_place))
+    code = _columns(memory, builder, shape, present, block, source, in_place)
+    if shape.lines is None or shape.lines.flat:
+        body.extend(code)
+    else:  # a line at a time: what different columns store lies side by side
+        line = shape.lines.line(tile.panel)
+        body.append(For(line, const(0), present // shape.lines.length, code))
     return (For(block, const(0), const(shape.blocks), tuple(body)),)
 
 
@@ -294,48 +320,26 @@ def _rows(
     beyond them, else 0.
     """
     tile = shape.tile
-    step = axis("step", -(-tile.panel // tile.rows))
-    full = present // tile.rows
-    rest = shape.total_rows % tile.rows
+
+    def one(rows: int, row: Expr) -> tuple[Stmt, ...]:
+        size = (rows, vectors)
+        return _tile(memory, builder, shape, block, source, in_place, size, row, vector, end)
+
     stmts: list[Stmt] = []
-    if shape.total_rows >= tile.rows:
-        stmts.append(
-            For(
-                step,
-                const(0),
-                full,
-                _tile(
-                    memory,
-                    builder,
-                    shape,
-                    block,
-                    source,
-                    in_place,
-                    (tile.rows, vectors),
-                    step * tile.rows,
-                    vector,
-                    end,
-                ),
-            )
-        )
+    if shape.lines is None or shape.lines.flat:
+        turn = axis("step", -(-tile.panel // tile.rows))
+        full, rest = present // tile.rows, shape.total_rows % tile.rows
+        if shape.total_rows >= tile.rows:
+            stmts.append(For(turn, const(0), full, one(tile.rows, turn * tile.rows)))
+        if rest:
+            stmts.extend(_when(present % tile.rows > 0, one(rest, full * tile.rows)))
+        return tuple(stmts)
+    length = shape.lines.length
+    whole, rest = divmod(length, tile.rows)
+    turn, first = axis("step", whole), shape.lines.line(tile.panel) * length
+    stmts.append(For(turn, const(0), const(whole), one(tile.rows, first + turn * tile.rows)))
     if rest:
-        stmts.extend(
-            _when(
-                present % tile.rows > 0,
-                _tile(
-                    memory,
-                    builder,
-                    shape,
-                    block,
-                    source,
-                    in_place,
-                    (rest, vectors),
-                    full * tile.rows,
-                    vector,
-                    end,
-                ),
-            )
-        )
+        stmts.extend(one(rest, first + whole * tile.rows))
     return tuple(stmts)
 
 
@@ -360,7 +364,11 @@ def _tile(
     target = _target(shape, row, vector, vectors)
     a_name, a = _reader_of_a(memory, shape, row, in_place)
     weights = _weight_index(memory, shape, block, vector, vectors)
-    micro = Micro(rows, vectors, tile.lanes, a_name, source, a, weights)
+    loops = shape.lines.loops(tile.panel) if shape.lines is not None else ()
+    extents = tuple(extent for extent, _ in loops)
+    micro = Micro(rows, vectors, tile.lanes, a_name, source, a, weights, extents)
+    if shape.blocks == 1 and in_one_go(shape.depth):
+        return _finished(memory, builder, shape, micro, row, vector, end, target)
     resume = block > 0 if shape.blocks > 1 else None
     code = micro_kernel(micro, shape.depth, target, "tile", resume)
     last = _when(
@@ -368,6 +376,70 @@ def _tile(
         _epilogue(memory, builder, shape, size, row, vector, end, target),
     )
     return (*code, *last)
+
+
+def _finished(
+    memory: Memory,
+    builder: NestBuilder,
+    shape: _Shape,
+    micro: Micro,
+    row: Expr,
+    vector: Expr,
+    end: int,
+    target: Callable[[int | Expr, int, Expr], Expr],
+) -> tuple[Stmt, ...]:
+    """A tile whose sum is added up in one go, and its epilogue.
+
+    A cheap epilogue is applied to accumulators in registers; those of a last vector of columns that
+    is not full go through the tile in scratch memory.
+    """
+    size = (micro.rows, micro.vectors)
+    width = _width(shape, micro.vectors, end)
+    whole = width // micro.lanes
+
+    def stored(p: Expr, column: Expr, finished: Expr) -> Output:
+        return _element(memory, shape, row + p, vector * micro.lanes + column, finished)
+
+    if not whole or not _in_registers(builder, stored, micro):
+        code = micro_kernel(micro, shape.depth, target, "tile")
+        return (*code, *_epilogue(memory, builder, shape, size, row, vector, end, target))
+
+    def finish(p: int, j: int, lane: Expr, finished: Expr) -> Stmt:
+        if j >= whole:
+            return Store("tile", target(p, j, lane), finished)
+        result = stored(const(p), lane + j * micro.lanes, finished)
+        assert result.index is not None
+        return Store(result.buffer, result.index, builder.final(result.value))
+
+    code = micro_kernel(micro, shape.depth, target, "tile", finish=finish)
+    if whole == micro.vectors:
+        return code
+    first = whole * micro.lanes
+    return (*code, *_epilogue(memory, builder, shape, size, row, vector, end, target, first))
+
+
+def _in_registers(
+    builder: NestBuilder, stored: Callable[[Expr, Expr, Expr], Output], micro: Micro
+) -> bool:
+    """Whether an epilogue is a few operations, on vectors that lie in memory as they are stored."""
+    p, lane = axis("erow", micro.rows), axis("lane", micro.lanes)
+    result = stored(p, lane, accumulator("finished", F32, True))
+    assert result.index is not None
+    if result.value.dtype != F32 or step(result.index, lane) != 1:
+        return False
+    parts = [x for x in walk(result.value) if x.dtype == F32 and x.op not in _OPERANDS]
+    if len(parts) > _FEW_OPERATIONS or any(x.op not in _CHEAP for x in parts):
+        return False
+    if lane_cost([result.value], lane, builder.access) != 0:
+        return False
+    indices = [result.index, builder.final(result.value)]
+    return not any(x.op in ("floordiv", "mod") and p in walk(x) for i in indices for x in walk(i))
+
+
+def _width(shape: _Shape, vectors: int, end: int) -> int:
+    """Columns of a block of so many vectors, which ends at column `end` if that is not 0."""
+    lanes = shape.tile.lanes
+    return end - (-(-end // lanes) - vectors) * lanes if end else vectors * lanes
 
 
 def _target(
@@ -389,7 +461,9 @@ def _target(
 def _reader_of_a(
     memory: Memory, shape: _Shape, row: Expr, in_place: bool
 ) -> tuple[str, Callable[[int, Expr], Expr]]:
-    product = shape.product
+    product, lines = shape.product, shape.lines
+    if lines is not None:
+        return "panel", lambda p, k: lines.index(shape.tile.panel, row + p, k)
     if not in_place:
         return "panel", lambda p, k: (row + p) * shape.pitch + k
     inner = [a for a in product.k if extent_of(a) != 1]
@@ -434,24 +508,28 @@ def _epilogue(
     vector: Expr,
     end: int,
     target: Callable[[Expr, int, Expr], Expr],
+    first: int = 0,
 ) -> tuple[Stmt, ...]:
-    """The cluster's element-wise operators on one finished tile, and the store of the result."""
-    product, lanes = shape.product, shape.tile.lanes
+    """The cluster's element-wise operators on one finished tile, from its column `first` on, and
+    the store of the result.
+    """
     rows, vectors = size
-    width = vectors * lanes
-    if end:
-        width = end - (-(-end // lanes) - vectors) * lanes
-    p, j = axis("erow", rows), axis("ecol", width)
-    mapping = decode(shape.row0 + row + p, product.rows)
-    mapping[product.column] = vector * lanes + j
-    finished = load("@tile", F32, target(p, 0, j))
+    p, j = axis("erow", rows), axis("ecol", _width(shape, vectors, end) - first)
+    finished = load("@tile", F32, target(p, 0, j + first))
+    column = vector * shape.tile.lanes + j + first
+    output = _element(memory, shape, row + p, column, finished)
+    if rows == 1:
+        return nest(builder, (j,), (_at(output, p),))
+    return nest(builder, (p, j), (output,))
+
+
+def _element(memory: Memory, shape: _Shape, row: Expr, column: Expr, finished: Expr) -> Output:
+    """The cluster's result where the product's element is `finished`; row: within the panel."""
+    product = shape.product
+    mapping = decode(shape.row0 + row, product.rows)
+    mapping[product.column] = column
     value = substitute(substitute(product.value, mapping), {ACCUMULATED: finished})
-    output = memory.target(product.end, tuple(substitute(i, mapping) for i in product.index), value)
-    return (
-        nest(builder, (p, j) if rows > 1 else (j,), (output,))
-        if rows > 1
-        else nest(builder, (j,), (_at(output, p),))
-    )
+    return memory.target(product.end, tuple(substitute(i, mapping) for i in product.index), value)
 
 
 def _at(output: Output, p: Expr) -> Output:

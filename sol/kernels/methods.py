@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from sol.core.device import CpuDevice
 from sol.ir.expr import Expr
 from sol.kernels.choice import Winograd, winograd_ways
-from sol.kernels.operands import describe
+from sol.kernels.lines import choose_lines, find_lines
+from sol.kernels.operands import Product, describe
 from sol.kernels.tiles import Tile, candidates, choose_tile, tile_cycles
 from sol.lower.ranges import extent_of
 from sol.plan.records import Cluster, Plan
@@ -39,7 +40,10 @@ def name_of(method: Method) -> str:
     """A text that is the same for the same method."""
     if isinstance(method, Direct):
         t = method.tile
-        return f"direct {t.rows}x{t.vectors}x{t.lanes} panel {t.panel} share {t.columns}"
+        return (
+            f"direct {t.rows}x{t.vectors}x{t.lanes} panel {t.panel} share {t.columns}"
+            + " lines" * t.lines
+        )
     m = "x".join(str(s.transform.m) for s in method.layer.spatial)
     b = method.blocking
     return f"winograd {m} {b.rows}x{b.vectors}x{b.lanes} tiles {b.tiles} share {b.share}"
@@ -92,8 +96,22 @@ def _tiles(plan: Plan, cluster: Cluster, device: CpuDevice) -> list[Tile]:
     vectors = -(-product.columns // lanes)
     others = _register_tiles(rows, vectors, device, product.w_block // lanes)
     cut = [_cut(chosen[0], rows, vectors, p, v) for p, v in others[:_TILES]]
-    found = [chosen[0], *cut[:1], *_beside(chosen[0], rows, vectors), *cut[1:], chosen[1]]
+    found = [
+        *_lines(plan, cluster, product, device),
+        chosen[0],
+        *cut[:1],
+        *_beside(chosen[0], rows, vectors),
+        *cut[1:],
+        chosen[1],
+    ]
     return list(dict.fromkeys(found))
+
+
+def _lines(plan: Plan, cluster: Cluster, product: Product, device: CpuDevice) -> list[Tile]:
+    """The tile for padded lines, if they seem better than packing."""
+    lines = find_lines(plan, cluster, product)
+    tile = choose_lines(lines, device) if lines is not None else None
+    return [tile] if tile is not None else []
 
 
 def _extent(a: Expr) -> int:

@@ -18,7 +18,7 @@ from sol.core.dtypes import F32
 from sol.ir.expr import Expr, apply, axis, const, load
 from sol.ir.expr import local_value as local
 from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var
-from sol.lower.ranges import size_expr
+from sol.lower.ranges import extent_of, size_expr
 
 _LONG = 640  # products that are added up in one go
 _LONGEST_SUM = 512
@@ -29,6 +29,7 @@ class Micro:
     """One tile.
 
     a(p, k) and w(k, j, lane) give the linear indices of A in buffer `a_name` and W in `w_name`.
+    loops: extents that k is nested loops of, outer to inner (none: one loop).
     """
 
     rows: int
@@ -38,6 +39,15 @@ class Micro:
     w_name: str
     a: Callable[[int, Expr], Expr]
     w: Callable[[Expr, int, Expr], Expr]
+    loops: tuple[int, ...] = ()
+
+
+Finish = Callable[[int, int, Expr, Expr], Stmt]  # of row, vector, lane and the accumulator
+
+
+def in_one_go(depth: int) -> bool:
+    """Whether a sum of this length is not added up in parts."""
+    return depth <= _LONG
 
 
 def micro_kernel(
@@ -46,19 +56,23 @@ def micro_kernel(
     target: Callable[[int, int, Expr], Expr],
     out: str,
     resume: Expr | None = None,
+    finish: Finish | None = None,
 ) -> tuple[Stmt, ...]:
     """Statements that leave the tile in `out` at target(p, j, lane).
 
     Where `resume` holds the tile is added to what is there. A long sum over k is added up in parts
-    the same way: the rounding error of a sum grows with its length.
+    the same way: the rounding error of a sum grows with its length. finish: what is done with an
+    accumulator instead of storing it; not for long sums.
     """
     lane = axis("lane", tile.lanes)
-    parts = -(-depth // _LONGEST_SUM) if isinstance(depth, int) and depth > _LONG else 1
+    parts = -(-depth // _LONGEST_SUM) if isinstance(depth, int) and not in_one_go(depth) else 1
     if parts == 1:
         end = depth if isinstance(depth, Expr) else size_expr(depth)
-        body = _part(tile, lane, const(0), end, target, out, resume)
+        body = _part(tile, lane, const(0), end, target, out, resume, finish)
     else:
         assert isinstance(depth, int)
+        assert finish is None
+        assert not tile.loops
         part, length = axis("part", parts), -(-depth // parts)
         first = part * length
         last = apply("min", first + length, const(depth))
@@ -76,9 +90,15 @@ def _part(
     target: Callable[[int, int, Expr], Expr],
     out: str,
     resume: Expr | None,
+    finish: Finish | None = None,
 ) -> tuple[Stmt, ...]:
     """One sum over k in [first, last): accumulators from zero, at the end to the tile."""
+    loops = tuple(axis(f"k{n}", extent) for n, extent in enumerate(tile.loops))
     k = axis("k", 1 << 31)
+    if loops:
+        k = const(0)
+        for a in loops:
+            k = k * size_expr(extent_of(a)) + a
     names = [[f"acc_{p}_{j}" for j in range(tile.vectors)] for p in range(tile.rows)]
     body: list[Stmt] = [Var(n, const(0.0), tile.lanes) for row in names for n in row]
     step: list[Stmt] = [
@@ -89,12 +109,22 @@ def _part(
         for j in range(tile.vectors):
             product = local(f"a_{p}", F32) * local(f"w_{j}", F32, True)
             step.append(Set(names[p][j], local(names[p][j], F32, True) + product))
-    body.append(For(k, first, last, tuple(step)))
+    code = tuple(step)
+    for a, extent in reversed(list(zip(loops, tile.loops))):
+        code = (For(a, const(0), const(extent), code),)
+    body.extend(code if loops else (For(k, first, last, code),))
     places = [
         (names[p][j], target(p, j, lane)) for p in range(tile.rows) for j in range(tile.vectors)
     ]
     if resume is not None:
         sums = (Set(n, local(n, F32, True) + load("@" + out, F32, t)) for n, t in places)
         body.append(If(resume, tuple(sums)))
-    body.extend(Store(out, t, local(n, F32, True)) for n, t in places)
+    if finish is None:
+        body.extend(Store(out, t, local(n, F32, True)) for n, t in places)
+    else:
+        body.extend(
+            finish(p, j, lane, local(names[p][j], F32, True))
+            for p in range(tile.rows)
+            for j in range(tile.vectors)
+        )
     return tuple(body)

@@ -23,7 +23,8 @@ _FEWEST_COLUMNS = 64  # a narrower share of columns repeats the packing of A too
 class Tile:
     """rows x vectors accumulators of `lanes` floats;
 
-    panels of `panel` rows; `columns` vectors of N per unit.
+    panels of `panel` rows; `columns` vectors of N per unit. lines: A is read from padded lines of a
+    map (lines.py), and a tile has rows of one line.
     """
 
     rows: int
@@ -31,6 +32,7 @@ class Tile:
     lanes: int
     panel: int
     columns: int
+    lines: bool = False
 
 
 def _cycles(rows: int, vectors: int) -> float:
@@ -62,6 +64,35 @@ def candidates(registers: int) -> list[tuple[int, int]]:
     return found
 
 
+def best_tile(
+    rows: int, vectors: int, device: CpuDevice, block: int = 0, again: float = 0.0
+) -> tuple[int, int]:
+    """The fastest (rows, vectors); vectors divide `block` where that is given.
+
+    again: cycles, for each step of k, of coming back to a row of results for another block of
+    columns.
+    """
+    fitting = [
+        t
+        for t in candidates(device.vector_registers)
+        if (t[0] <= rows and t[1] <= vectors) or t == (2, 1)
+    ]
+    if block:
+        fitting = [t for t in fitting if block % t[1] == 0]
+
+    def cost(tile: tuple[int, int]) -> tuple[float, int]:
+        back = again * rows * (-(-vectors // tile[1]) - 1)
+        return round(tile_cycles(rows, vectors, tile) + back, 3), -tile[0] * tile[1]
+
+    p, v = min(fitting, key=cost)
+    return min(p, rows), v
+
+
+def share_of_columns(vectors: int, v: int, depth: int, lanes: int, device: CpuDevice) -> int:
+    """Vectors of columns whose W stays in the L2 cache: a multiple of v, or all."""
+    return max(v, min(vectors, int(_WEIGHTS * device.l2) // (4 * depth * lanes) // v * v))
+
+
 def choose_tile(
     rows: int, columns: int, depth: int, device: CpuDevice, *, packed: bool, block: int = 0
 ) -> Tile:
@@ -71,15 +102,7 @@ def choose_tile(
     """
     lanes = device.vector_lanes(4)
     vectors = -(-columns // lanes)
-    fitting = [
-        t
-        for t in candidates(device.vector_registers)
-        if (t[0] <= rows and t[1] <= vectors) or t == (2, 1)
-    ]
-    if block:
-        fitting = [t for t in fitting if block // lanes % t[1] == 0]
-    p, v = min(fitting, key=lambda t: (round(tile_cycles(rows, vectors, t), 3), -t[0] * t[1]))
-    p = min(p, rows)
+    p, v = best_tile(rows, vectors, device, block // lanes)
     panel = max(p, min(_whole(rows, p), _PANEL_BYTES // (4 * min(depth, _LONGEST_K)) // p * p))
     want = _UNITS_PER_CORE * device.cores
     share = vectors
@@ -88,7 +111,7 @@ def choose_tile(
             panel = max(p, (panel // 2 + p - 1) // p * p)
     units = -(-rows // panel)
     if units > 1:  # panel after panel meets the same share of W: it should stay in the L2 cache
-        share = max(v, min(vectors, int(_WEIGHTS * device.l2) // (4 * depth * lanes) // v * v))
+        share = share_of_columns(vectors, v, depth, lanes, device)
     while (
         units * -(-vectors // share) < want and share * lanes >= 2 * _FEWEST_COLUMNS and share > v
     ):

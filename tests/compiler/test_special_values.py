@@ -200,6 +200,7 @@ def test_every_kind_of_kernel_is_there() -> None:
     assert {why.split(", ")[-1] for why in contracted} == {
         "A in place",
         "A packed",
+        "A in padded lines",
         "groups side by side",
         "once for a batch",
     }

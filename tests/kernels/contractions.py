@@ -185,6 +185,58 @@ def _conv_transpose(seed: int) -> Case:
     return Case(f"conv_transpose {seed}", b.finish(_epilogue(b, draw, y)), -1, 1)
 
 
+# ---- first layers --------------------------------------------------------------------------------
+
+
+def _stem(seed: int) -> Case:
+    """A first layer: few channels in row-major maps of odd sizes, windows wider than one place."""
+    draw = _draw(seed)
+    b = builder()
+    rank = (2, 1, 2, 3, 2)[seed % 5]
+    low, high = {1: (40, 900), 2: (17, 61), 3: (6, 13)}[rank]
+    kernel = tuple(
+        (1, 2, 3, 3, 4, 5, 7, 11)[draw(0, {1: 7, 2: 7, 3: 3}[rank])] for _ in range(rank)
+    )
+    inputs, outputs = draw(1, 4), _channels(draw)
+    shape: tuple[Size, ...] = (B, inputs, *(draw(low, high) for _ in range(rank)))
+    kind = draw(0, 5)
+    x = b.input("x", TensorType(shape, F32))
+    if kind == 0:  # normalised
+        x = b.add("div", b.add("sub", x, b.constant(0.4, F32)), b.constant(0.2, F32))
+    if kind == 1:
+        x = _prologue(b, draw, shape)
+    bias = [_parameter(b, "bias", outputs)] if draw(0, 1) else []
+    y = b.add(
+        "conv",
+        x,
+        _parameter(b, "weight", outputs, inputs, *kernel),
+        *bias,
+        stride=tuple(draw(1, 4) for _ in range(rank)),
+        padding=tuple((draw(0, k // 2), draw(0, k // 2 + 1)) for k in kernel),
+        dilation=tuple(draw(1, 2) if kind == 2 else 1 for _ in range(rank)),
+        groups=1,
+    )
+    return Case(f"stem {seed}", b.finish(_after(b, draw, y, outputs)), -1, 1)
+
+
+def _after(b: Builder, draw: Draw, y: Node, outputs: int) -> list[Node]:
+    """What follows a first layer: in registers, or too much for them; a layer, or the result."""
+    kind = draw(0, 5)
+    if kind == 0:
+        return _epilogue(b, draw, y)
+    if kind == 1:
+        y = b.add("min", b.add("relu", y), b.constant(0.7, F32))
+    if kind == 2:
+        y = b.add("relu", b.add("add", y, b.add("mul", y, b.constant(0.3, F32))))
+    if kind > 2:
+        y = b.add(
+            "relu" if kind < 5 else "gelu", y, **({} if kind < 5 else {"approximate": "none"})
+        )
+    rank = y.tensor.rank - 2
+    weight = _parameter(b, "after", 19, outputs, *(1,) * rank)
+    return [b.add("conv", y, weight, **_plain(rank))]
+
+
 # ---- products ------------------------------------------------------------------------------------
 
 
@@ -281,12 +333,18 @@ def _large() -> tuple[Case, ...]:
     return tuple(cases)
 
 
-_KINDS = {"conv": _conv, "conv_transpose": _conv_transpose, "linear": _linear, "matmul": _matmul}
+_KINDS = {
+    "conv": _conv,
+    "stem": _stem,
+    "conv_transpose": _conv_transpose,
+    "linear": _linear,
+    "matmul": _matmul,
+}
 
 
 @functools.cache
 def contractions(kind: str, count: int, first: int = 0) -> tuple[Case, ...]:
-    """Cases of one kind: conv, conv_transpose, linear or matmul; large: `_large`, all of them."""
+    """Cases of one kind: conv, stem, conv_transpose, linear, matmul; large: all of `_large`."""
     if kind == "large":
         return _large()
     return tuple(_KINDS[kind](seed) for seed in range(first, first + count))

@@ -16,7 +16,7 @@ from sol.core.errors import ConfigError
 from tests.compiler.programs import Joined, build_joined, compare, same_bits
 from tests.kernels.contractions import contractions
 
-_COUNTS = {"conv": 60, "conv_transpose": 20, "linear": 30, "matmul": 30, "large": 0}
+_COUNTS = {"conv": 60, "stem": 40, "conv_transpose": 20, "linear": 30, "matmul": 30, "large": 0}
 _DIRECT = Options(precision="strict")
 _OTHER = "avx2"  # half as many lanes and registers as the best
 _KINDS = pytest.mark.parametrize("kind", _COUNTS)

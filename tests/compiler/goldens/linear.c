@@ -46,20 +46,14 @@ void kernel_0(char *const *buffers, int64_t batch, int64_t begin, int64_t end, c
                                         const float a_7 = b0[(256 * i1 + i8 + 256 * i3 + 256 * i6 + 224)];
                                         acc_7_0 = (acc_7_0 + (a_7 * w_0));
                                     }
-                                    store_16(&tile[i7], acc_0_0);
-                                    store_16(&tile[(i7 + 16)], acc_1_0);
-                                    store_16(&tile[(i7 + 32)], acc_2_0);
-                                    store_16(&tile[(i7 + 48)], acc_3_0);
-                                    store_16(&tile[(i7 + 64)], acc_4_0);
-                                    store_16(&tile[(i7 + 80)], acc_5_0);
-                                    store_16(&tile[(i7 + 96)], acc_6_0);
-                                    store_16(&tile[(i7 + 112)], acc_7_0);
-                                }
-                                for (int64_t i9 = 0; i9 < 8; i9 += 1) {
-                                    {
-                                        const int64_t i10 = 0;
-                                        store_16(&b2[(16 * i5 + i10 + 16 * i9 + 128 * i1 + 128 * i3 + 128 * i6)], (load_16(&tile[(i10 + 16 * i9)]) + load_16(&b3[(16 * i5 + i10)])));
-                                    }
+                                    store_16(&b2[(16 * i5 + 128 * i1 + i7 + 128 * i3 + 128 * i6)], (acc_0_0 + load_16(&b3[(16 * i5 + i7)])));
+                                    store_16(&b2[(16 * i5 + 128 * i1 + i7 + 128 * i3 + 128 * i6 + 16)], (acc_1_0 + load_16(&b3[(16 * i5 + i7)])));
+                                    store_16(&b2[(16 * i5 + 128 * i1 + i7 + 128 * i3 + 128 * i6 + 32)], (acc_2_0 + load_16(&b3[(16 * i5 + i7)])));
+                                    store_16(&b2[(16 * i5 + 128 * i1 + i7 + 128 * i3 + 128 * i6 + 48)], (acc_3_0 + load_16(&b3[(16 * i5 + i7)])));
+                                    store_16(&b2[(16 * i5 + 128 * i1 + i7 + 128 * i3 + 128 * i6 + 64)], (acc_4_0 + load_16(&b3[(16 * i5 + i7)])));
+                                    store_16(&b2[(16 * i5 + 128 * i1 + i7 + 128 * i3 + 128 * i6 + 80)], (acc_5_0 + load_16(&b3[(16 * i5 + i7)])));
+                                    store_16(&b2[(16 * i5 + 128 * i1 + i7 + 128 * i3 + 128 * i6 + 96)], (acc_6_0 + load_16(&b3[(16 * i5 + i7)])));
+                                    store_16(&b2[(16 * i5 + 128 * i1 + i7 + 128 * i3 + 128 * i6 + 112)], (acc_7_0 + load_16(&b3[(16 * i5 + i7)])));
                                 }
                             }
                         }

@@ -69,28 +69,22 @@ void kernel_0(char *const *buffers, int64_t batch, int64_t begin, int64_t end, c
                                         const float a_15 = b0[(384 * i1 + i8 + 384 * i3 + 384 * i6 + 360)];
                                         acc_15_0 = (acc_15_0 + (a_15 * w_0));
                                     }
-                                    store_16(&tile[i7], acc_0_0);
-                                    store_16(&tile[(i7 + 16)], acc_1_0);
-                                    store_16(&tile[(i7 + 32)], acc_2_0);
-                                    store_16(&tile[(i7 + 48)], acc_3_0);
-                                    store_16(&tile[(i7 + 64)], acc_4_0);
-                                    store_16(&tile[(i7 + 80)], acc_5_0);
-                                    store_16(&tile[(i7 + 96)], acc_6_0);
-                                    store_16(&tile[(i7 + 112)], acc_7_0);
-                                    store_16(&tile[(i7 + 128)], acc_8_0);
-                                    store_16(&tile[(i7 + 144)], acc_9_0);
-                                    store_16(&tile[(i7 + 160)], acc_10_0);
-                                    store_16(&tile[(i7 + 176)], acc_11_0);
-                                    store_16(&tile[(i7 + 192)], acc_12_0);
-                                    store_16(&tile[(i7 + 208)], acc_13_0);
-                                    store_16(&tile[(i7 + 224)], acc_14_0);
-                                    store_16(&tile[(i7 + 240)], acc_15_0);
-                                }
-                                for (int64_t i9 = 0; i9 < 16; i9 += 1) {
-                                    {
-                                        const int64_t i10 = 0;
-                                        store_16(&b2[(16 * i5 + i10 + 16 * i9 + 256 * i1 + 256 * i3 + 256 * i6)], relu_16(load_16(&tile[(i10 + 16 * i9)])));
-                                    }
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6)], relu_16(acc_0_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 16)], relu_16(acc_1_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 32)], relu_16(acc_2_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 48)], relu_16(acc_3_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 64)], relu_16(acc_4_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 80)], relu_16(acc_5_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 96)], relu_16(acc_6_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 112)], relu_16(acc_7_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 128)], relu_16(acc_8_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 144)], relu_16(acc_9_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 160)], relu_16(acc_10_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 176)], relu_16(acc_11_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 192)], relu_16(acc_12_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 208)], relu_16(acc_13_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 224)], relu_16(acc_14_0));
+                                    store_16(&b2[(16 * i5 + 256 * i1 + i7 + 256 * i3 + 256 * i6 + 240)], relu_16(acc_15_0));
                                 }
                             }
                         }
