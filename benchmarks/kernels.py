@@ -27,6 +27,7 @@ from sol.ops.registry import builder
 from sol.report.machine import multiply_adds
 
 Layer = Callable[[Builder, Node], Node]
+_MAP = 4  # axes of images
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,18 @@ class Case:
 
 
 def conv(
-    name: str, inputs: int, outputs: int, size: int, kernel: int, stride: int = 1, groups: int = 1
+    name: str,
+    inputs: int,
+    outputs: int,
+    size: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    padding: int | None = None,
 ) -> Case:
-    """A convolution on a square map, padded to keep its size, with bias and ReLU."""
+    """A convolution on a square map, padded to keep its size by default, with bias and ReLU."""
     weight = (outputs, inputs // groups, kernel, kernel)
-    pad = kernel // 2
+    pad = kernel // 2 if padding is None else padding
 
     def layer(b: Builder, x: Node) -> Node:
         w = b.parameter("w", TensorType(weight, F32))
@@ -114,6 +122,12 @@ def rows(name: str, op: str, count: int, length: int, flops: int, **attrs: Any) 
 
 CONTRACTIONS = (
     conv("ResNet stem", 3, 64, 224, 7, 2),
+    conv("AlexNet stem", 3, 64, 224, 11, 4, padding=2),
+    conv("VGG stem", 3, 64, 224, 3),
+    conv("MobileNet stem", 3, 32, 224, 3, 2),
+    conv("ShuffleNet stem", 3, 24, 224, 3, 2),
+    conv("ConvNeXt patches", 3, 96, 224, 4, 4, padding=0),
+    conv("ViT patches", 3, 768, 224, 16, 16, padding=0),
     conv("ResNet 3x3", 64, 64, 56, 3),
     conv("ResNet 3x3", 128, 128, 28, 3),
     conv("ResNet 3x3", 256, 256, 14, 3),
@@ -159,7 +173,7 @@ def network(case: Case) -> Graph:
             "conv", x, w, stride=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1), groups=1
         )  # fmt: skip
     y = case.layer(b, x)
-    if case.fed:  # a result of the network would be row-major
+    if y.tensor.rank == _MAP:  # a result of the network would be row-major
         y = b.add("mean", y, axes=(2, 3), keepdims=False)
     return b.finish([y])
 
