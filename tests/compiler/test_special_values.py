@@ -201,6 +201,7 @@ def test_every_kind_of_kernel_is_there() -> None:
         "A in place",
         "A packed",
         "A in padded lines",
+        "A in padded lines",
         "groups side by side",
         "once for a batch",
     }
