@@ -32,6 +32,8 @@ from sol.plan.records import Cluster, Plan
 
 _CONFLICT = 1024  # floats: rows at multiples of 4 KiB share their L1 sets
 _IN_PLACE_COLUMNS = 64  # so few columns that conflicts cost less than packing
+_FINISHED = accumulator("finished", F32, True)
+_SHORT = 160  # sums up to which the time of an epilogue counts
 _FEW_OPERATIONS = 6  # of an epilogue on registers: the code of a tile repeats it for each of them
 _CHEAP = ("add", "sub", "mul", "neg", "relu", "max", "min")
 _OPERANDS = ("load", "local", "const")
@@ -397,19 +399,22 @@ def _finished(
     width = _width(shape, micro.vectors, end)
     whole = width // micro.lanes
 
-    def stored(p: Expr, column: Expr, finished: Expr) -> Output:
-        return _element(memory, shape, row + p, vector * micro.lanes + column, finished)
-
-    if not whole or not _in_registers(builder, stored, micro):
+    place = axis("erow", micro.rows), axis("ecol", micro.vectors * micro.lanes)
+    column = vector * micro.lanes + place[1]
+    result = _element(memory, shape, row + place[0], column, _FINISHED)
+    part = micro.rows < shape.tile.rows or shape.depth > _SHORT
+    if not whole or part or not _in_registers(builder, result, place, micro.lanes):
         code = micro_kernel(micro, shape.depth, target, "tile")
         return (*code, *_epilogue(memory, builder, shape, size, row, vector, end, target))
+
+    index, value = result.index, builder.final(result.value)
 
     def finish(p: int, j: int, lane: Expr, finished: Expr) -> Stmt:
         if j >= whole:
             return Store("tile", target(p, j, lane), finished)
-        result = stored(const(p), lane + j * micro.lanes, finished)
-        assert result.index is not None
-        return Store(result.buffer, result.index, builder.final(result.value))
+        here = {place[0]: const(p), place[1]: lane + j * micro.lanes, _FINISHED: finished}
+        assert index is not None
+        return Store(result.buffer, substitute(index, here), substitute(value, here))
 
     code = micro_kernel(micro, shape.depth, target, "tile", finish=finish)
     if whole == micro.vectors:
@@ -419,11 +424,14 @@ def _finished(
 
 
 def _in_registers(
-    builder: NestBuilder, stored: Callable[[Expr, Expr, Expr], Output], micro: Micro
+    builder: NestBuilder, result: Output, place: tuple[Expr, Expr], lanes: int
 ) -> bool:
-    """Whether an epilogue is a few operations, on vectors that lie in memory as they are stored."""
-    p, lane = axis("erow", micro.rows), axis("lane", micro.lanes)
-    result = stored(p, lane, accumulator("finished", F32, True))
+    """Whether an epilogue is a few operations, on vectors that lie in memory as they are stored.
+
+    place: row and column of the tile.
+    """
+    p, lane = place[0], axis("lane", lanes)
+    result = _moved(result, place[1], lane)
     assert result.index is not None
     if result.value.dtype != F32 or step(result.index, lane) != 1:
         return False
@@ -519,7 +527,7 @@ def _epilogue(
     column = vector * shape.tile.lanes + j + first
     output = _element(memory, shape, row + p, column, finished)
     if rows == 1:
-        return nest(builder, (j,), (_at(output, p),))
+        return nest(builder, (j,), (_moved(output, p, const(0)),))
     return nest(builder, (p, j), (output,))
 
 
@@ -532,7 +540,7 @@ def _element(memory: Memory, shape: _Shape, row: Expr, column: Expr, finished: E
     return memory.target(product.end, tuple(substitute(i, mapping) for i in product.index), value)
 
 
-def _at(output: Output, p: Expr) -> Output:
-    zero = {p: const(0)}
+def _moved(output: Output, a: Expr, position: Expr) -> Output:
+    here = {a: position}
     assert output.index is not None
-    return Output(output.buffer, substitute(output.index, zero), substitute(output.value, zero))
+    return Output(output.buffer, substitute(output.index, here), substitute(output.value, here))

@@ -201,7 +201,6 @@ def test_every_kind_of_kernel_is_there() -> None:
         "A in place",
         "A packed",
         "A in padded lines",
-        "A in padded lines",
         "groups side by side",
         "once for a batch",
     }
