@@ -17,13 +17,12 @@ from functools import cached_property
 from sol.core.dtypes import F32
 from sol.ir.expr import Expr, apply, axis, const, load, substitute
 from sol.ir.expr import local_value as local
-from sol.ir.loop import For, If, Kernel, Let, Set, Stmt, Store, Var, lanes_pick, scratch_layout
+from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var, lanes_pick
 from sol.kernels.grouped import Along, Grouped, GroupedPacking
 from sol.kernels.operands import ACCUMULATED
-from sol.lower.cluster import Lowered, Memory
+from sol.lower.cluster import Lowered, Memory, lowered_units
 from sol.lower.nest import NestBuilder, Output, nest
 from sol.lower.ranges import extent_of, size_expr
-from sol.lower.units import UNIT, count, with_units
 from sol.plan.inline import Inliner
 from sol.plan.records import Plan
 
@@ -72,33 +71,17 @@ class _Lowering:
         """The whole kernel."""
         source = self.memory.buffers.read("@weights", F32)
         lanes = self.layer.lanes
-        arrays, scratch = scratch_layout(
-            [("panel", F32, self.tile.share * self.slab), ("tile", F32, self.tile.results * lanes)]
-        )
+        arrays = [
+            ("panel", F32, self.tile.share * self.slab),
+            ("tile", F32, self.tile.results * lanes),
+        ]
         body = (*self._packed(), *self._results(source))
-        outer = self._outer()
-        kernel = Kernel(
-            self.memory.buffers.arguments(),
-            UNIT,
-            count(outer),
-            (*arrays, *with_units(outer, body)),
-            scratch,
-        )
-        names = tuple(weights if n == "@weights" else n for n in self.memory.buffers.names)
-        return Lowered(kernel, names)
+        return lowered_units(self.memory, self._outer(), arrays, body, weights)
 
     def _outer(self) -> list[Expr]:
         """Images (and other axes that are neither channel nor place), bands, shares."""
         found = self.layer.spine
-        order = self.plan.orders[found.end.name]
-        places = found.index[2:]
-        rest = [
-            a
-            for a in (found.axes[k] for k in order)
-            if a.op == "axis" and a is not found.channel and a not in places
-        ]
-        rest.sort(key=lambda a: isinstance(extent_of(a), int))  # the symbolic one is outermost
-        return [*rest, *self.bands, self.share]
+        return [*found.outer(self.plan.orders[found.end.name]), *self.bands, self.share]
 
     # ---- inputs
 

@@ -73,6 +73,17 @@ class Spine:
     channel: Expr
     value: Expr
 
+    def outer(self, order: Sequence[int]) -> list[Expr]:
+        """Axes of the end, in this order, that are neither output channel nor place of a
+        convolution; the symbolic one is outermost."""
+        places = self.index[2:]
+        found = [
+            a
+            for a in (self.axes[k] for k in order)
+            if a.op == "axis" and a is not self.channel and a not in places
+        ]
+        return sorted(found, key=lambda a: isinstance(extent_of(a), int))
+
 
 def spine(plan: Plan, cluster: Cluster) -> Spine:
     """The spine of a contraction cluster."""

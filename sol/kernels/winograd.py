@@ -25,16 +25,16 @@ from numpy.typing import NDArray
 from sol.core.dtypes import F32
 from sol.ir.expr import Expr, apply, axis, const, load, substitute, where
 from sol.ir.expr import local_value as local
-from sol.ir.loop import For, If, Kernel, Let, Stmt, Store, scratch_layout
+from sol.ir.loop import For, If, Let, Stmt, Store
 from sol.kernels.micro import Micro, micro_kernel
 from sol.kernels.operands import ACCUMULATED, oriented_channel
 from sol.kernels.pack import columns_in_blocks
 from sol.kernels.transform import Emitter, Transform
 from sol.kernels.winograd_layer import Layer
-from sol.lower.cluster import Lowered, Memory
+from sol.lower.cluster import Lowered, Memory, lowered_units
 from sol.lower.nest import NestBuilder
-from sol.lower.ranges import extent_of, lane_pieces
-from sol.lower.units import UNIT, count, decode, with_units
+from sol.lower.ranges import lane_pieces
+from sol.lower.units import decode
 from sol.lower.vector import lane_cost
 from sol.plan.inline import Inliner
 from sol.plan.records import Plan
@@ -149,34 +149,14 @@ class _Lowering:
         """The whole kernel."""
         source = self.memory.buffers.read("@weights", F32)
         products = self.layer.products
-        arrays, scratch = scratch_layout(
-            [("v", F32, products * self.v_slab), ("m", F32, products * self.m_slab)]
-        )
+        arrays = [("v", F32, products * self.v_slab), ("m", F32, products * self.m_slab)]
         body = (*self._inputs(), *self._products(source), *self._outputs())
-        outer = self._outer()
-        kernel = Kernel(
-            self.memory.buffers.arguments(),
-            UNIT,
-            count(outer),
-            (*arrays, *with_units(outer, body)),
-            scratch,
-        )
-        names = tuple(weights if n == "@weights" else n for n in self.memory.buffers.names)
-        return Lowered(kernel, names)
+        return lowered_units(self.memory, self._outer(), arrays, body, weights)
 
     def _outer(self) -> list[Expr]:
         """Images (and other axes that are neither channel nor place), group, share, block."""
         found = self.layer.spine
-        places = found.index[2:]
-        order = self.plan.orders[found.end.name]
-        rest = [
-            found.axes[k]
-            for k in order
-            if found.axes[k].op == "axis"
-            and found.axes[k] is not found.channel
-            and found.axes[k] not in places
-        ]
-        rest.sort(key=lambda a: isinstance(extent_of(a), int))  # the symbolic one is outermost
+        rest = found.outer(self.plan.orders[found.end.name])
         return [*rest, *([self.group] if self.group is not None else []), self.share, self.block]
 
     def _place(self, tile: Expr) -> list[Expr]:
@@ -192,8 +172,9 @@ class _Lowering:
         tile = axis("tile", self.blocking.tiles)
         taps = [axis(f"tap{k}", s.taps) for k, s in enumerate(self.layer.spatial)]
         chosen = [t if s.taps > 1 else const(0) for t, s in zip(taps, self.layer.spatial)]
-        firsts = [local(f"first{k}", p.dtype) for k, p in enumerate(self._place(tile))]
-        lets = [Let(f"first{k}", p) for k, p in enumerate(self._place(tile))]
+        places = self._place(tile)
+        firsts = [local(f"first{k}", p.dtype) for k, p in enumerate(places)]
+        lets = [Let(f"first{k}", p) for k, p in enumerate(places)]
         base = const(0)
         for tap, along in zip(chosen, self.layer.spatial):
             base = base * along.taps + tap

@@ -95,6 +95,22 @@ class Memory:
         )
 
 
+def lowered_units(
+    memory: Memory,
+    outer: Sequence[Expr],
+    arrays: list[tuple[str, DType, int]],
+    body: tuple[Stmt, ...],
+    weights: str,
+) -> Lowered:
+    """The kernel whose units count `outer` and do `body` with these arrays of scratch memory;
+    `weights` is the buffer that it reads as @weights."""
+    layout, scratch = scratch_layout(arrays)
+    statements = (*layout, *with_units(outer, body))
+    kernel = Kernel(memory.buffers.arguments(), UNIT, count(outer), statements, scratch)
+    names = tuple(weights if n == "@weights" else n for n in memory.buffers.names)
+    return Lowered(kernel, names)
+
+
 def part_group(plan: Plan, name: str) -> Group:
     """The group that copies one part, `name@k`, of a concatenation."""
     whole, part = name.split("@")
