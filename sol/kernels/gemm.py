@@ -17,16 +17,16 @@ from sol.core.device import CpuDevice
 from sol.core.dtypes import F32, DType
 from sol.ir.expr import Expr, apply, axis, const, linear, load, substitute, walk
 from sol.ir.expr import local_value as accumulator
-from sol.ir.loop import For, If, Kernel, Stmt, Store, scratch_layout
+from sol.ir.loop import For, If, Stmt, Store
 from sol.kernels.lines import Lines, choose_lines, find_lines
 from sol.kernels.micro import Micro, in_one_go, micro_kernel
 from sol.kernels.operands import ACCUMULATED, Product, describe
 from sol.kernels.pack import Packing
 from sol.kernels.tiles import _LONGEST_K, Tile, choose_tile
-from sol.lower.cluster import Lowered, Memory
+from sol.lower.cluster import Lowered, Memory, lowered_units
 from sol.lower.nest import NestBuilder, Output, nest
 from sol.lower.ranges import extent_of
-from sol.lower.units import UNIT, count, decode, with_units
+from sol.lower.units import decode
 from sol.lower.vector import lane_cost, step
 from sol.plan.records import Cluster, Plan
 
@@ -119,14 +119,10 @@ def lower_contraction(
         share_axis,
         panel_axis,
     ]
-    arrays, scratch = scratch_layout(_scratch(shape, in_place))
-    statements = (*arrays, *with_units(outer, body))
     packing = replace(product.packing, vectors=tile.vectors) if product.packing else None
     weight = f"{product.weight}/{_signature(packing)}" if packing else product.weight
-    kernel = Kernel(memory.buffers.arguments(), UNIT, count(outer), statements, scratch)
-    names = tuple(weight if n == "@weights" else n for n in memory.buffers.names)
     return Contraction(
-        Lowered(kernel, names),
+        lowered_units(memory, outer, _scratch(shape, in_place), body, weight),
         (weight, product.weight, packing) if packing else None,
         tile,
         "in place" if in_place else "packed" if lines is None else "in padded lines",
