@@ -20,8 +20,8 @@ from sol.ir.expr import local_value as local
 from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var
 from sol.lower.ranges import extent_of, size_expr
 
-_LONG = 640  # products that are added up in one go
-_LONGEST_SUM = 512
+_LONG = 192  # products that are added up in one go
+_LONGEST_SUM = 128  # otherwise: the rounding error of a sum grows with its length
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +61,24 @@ def micro_kernel(
     """Statements that leave the tile in `out` at target(p, j, lane).
 
     Where `resume` holds the tile is added to what is there. A long sum over k is added up in parts
-    the same way: the rounding error of a sum grows with its length. finish: what is done with an
+    the same way. finish: what is done with an
     accumulator instead of storing it; not for long sums.
     """
     lane = axis("lane", tile.lanes)
-    parts = -(-depth // _LONGEST_SUM) if isinstance(depth, int) and not in_one_go(depth) else 1
+    turns = tile.loops[0] if tile.loops else depth  # of the outermost loop
+    parts = 1
+    if isinstance(depth, int) and not in_one_go(depth):
+        assert isinstance(turns, int)
+        parts = min(turns, -(-depth // _LONGEST_SUM))
     if parts == 1:
-        end = depth if isinstance(depth, Expr) else size_expr(depth)
+        end = turns if isinstance(turns, Expr) else size_expr(turns)
         body = _part(tile, lane, const(0), end, target, out, resume, finish)
     else:
-        assert isinstance(depth, int)
         assert finish is None
-        assert not tile.loops
-        part, length = axis("part", parts), -(-depth // parts)
+        assert isinstance(turns, int)
+        part, length = axis("part", parts), -(-turns // parts)
         first = part * length
-        last = apply("min", first + length, const(depth))
+        last = apply("min", first + length, const(turns))
         again = (part > 0) if resume is None else (part > 0) | resume
         part_body = _part(tile, lane, first, last, target, out, again)
         body = (For(part, const(0), const(parts), part_body),)
@@ -92,7 +95,8 @@ def _part(
     resume: Expr | None,
     finish: Finish | None = None,
 ) -> tuple[Stmt, ...]:
-    """One sum over k in [first, last): accumulators from zero, at the end to the tile."""
+    """One sum over [first, last) of the outermost loop: accumulators from zero, at the end to the
+    tile."""
     loops = tuple(axis(f"k{n}", extent) for n, extent in enumerate(tile.loops))
     k = axis("k", 1 << 31)
     if loops:
@@ -110,9 +114,9 @@ def _part(
             product = local(f"a_{p}", F32) * local(f"w_{j}", F32, True)
             step.append(Set(names[p][j], local(names[p][j], F32, True) + product))
     code = tuple(step)
-    for a, extent in reversed(list(zip(loops, tile.loops))):
+    for a, extent in reversed(list(zip(loops, tile.loops))[1:]):
         code = (For(a, const(0), const(extent), code),)
-    body.extend(code if loops else (For(k, first, last, code),))
+    body.append(For(loops[0] if loops else k, first, last, code))
     places = [
         (names[p][j], target(p, j, lane)) for p in range(tile.rows) for j in range(tile.vectors)
     ]

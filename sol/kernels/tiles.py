@@ -3,6 +3,9 @@
 A tile is `rows` x `vectors` accumulators. The choice minimises an estimate of cycles over whole
 tiles and remainders; measurements that it rests on are in docs/performance.md: all tiles that fill
 the registers reach a similar rate, so what counts is how little the edges waste.
+
+How C is cut into units of work is another estimate, of the time until all cores are done with one
+image: equal shares for the cores, against operands that are read again by each unit.
 """
 
 from __future__ import annotations
@@ -13,10 +16,14 @@ from sol.core.device import CpuDevice
 
 _PANEL_BYTES = 160 * 1024  # of packed A per thread: leaves room for weights in a 1 MiB L2 cache
 _LONGEST_K = 2304  # longer reductions are cut at kernel taps, so that a panel stays in the cache
-_UNITS_PER_CORE = 4
-_WEIGHTS = 0.5  # of the L2 cache for a unit's share of W
+_WEIGHTS = 0.6  # of the L2 cache for a unit's share of W
 _LATENCY = 6  # multiply-adds that must be under way to keep the units busy
-_FEWEST_COLUMNS = 64  # a narrower share of columns repeats the packing of A too often
+_PACKED = 3.0  # cycles to pack a vector of A
+_UNIT = 600.0  # cycles to begin a unit
+_FAR = 8.0  # bytes a cycle from beyond the L2 cache
+_NEAR = 32.0  # and from it
+_EXPOSED = 0.5  # of these do not overlap with multiply-adds
+_UNEVEN = 0.2  # of a unit: cores are never equally fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,27 +103,58 @@ def share_of_columns(vectors: int, v: int, depth: int, lanes: int, device: CpuDe
 def choose_tile(
     rows: int, columns: int, depth: int, device: CpuDevice, *, packed: bool, block: int = 0
 ) -> Tile:
-    """The tile for M = rows (of one image), N = columns, K = depth.
+    """The tile for M = rows (of one image), N = columns, K = depth, and the units of work.
 
     packed: whether A is packed into panels. block: columns per block of W where that is given.
     """
     lanes = device.vector_lanes(4)
     vectors = -(-columns // lanes)
     p, v = best_tile(rows, vectors, device, block // lanes)
-    panel = max(p, min(_whole(rows, p), _PANEL_BYTES // (4 * min(depth, _LONGEST_K)) // p * p))
-    want = _UNITS_PER_CORE * device.cores
-    share = vectors
+    most = max(p, min(_whole(rows, p), _PANEL_BYTES // (4 * min(depth, _LONGEST_K)) // p * p))
+    panels = {min(most, _whole(-(-rows // n), p)) for n in _pieces(-(-rows // p))}
+    shares = {_whole(-(-vectors // n), v) for n in _pieces(-(-vectors // v))}
+    tiles = (Tile(p, v, lanes, panel, share) for panel in panels for share in shares)
+    return min(
+        tiles,
+        key=lambda t: (_time(rows, vectors, depth, t, device, packed), -t.panel, -t.columns),
+    )
+
+
+def _pieces(most: int) -> list[int]:
+    """Into how many pieces something may be cut: roughly by factors of 4/3."""
+    found = [1]
+    while found[-1] < most:
+        found.append(min(most, max(found[-1] + 1, found[-1] * 4 // 3)))
+    return found
+
+
+def _time(
+    rows: int, vectors: int, depth: int, tile: Tile, device: CpuDevice, packed: bool
+) -> float:
+    """Cycles until all cores are done with one image."""
+    panels, shares = -(-rows // tile.panel), -(-vectors // tile.columns)
+    units = panels * shares
+    busy = min(units, device.cores)
+    turns = -(-units // device.cores)  # units of the core that has most
+    full, rest = divmod(rows, tile.panel)
+    size = (tile.rows, tile.vectors)
+    steps: float = full * tile_cycles(tile.panel, vectors, size)
+    steps += tile_cycles(rest, vectors, size) if rest else 0
+    unit = steps * depth / units + _UNIT
     if packed:
-        while _whole(rows, panel) // panel < want and panel > 2 * p:
-            panel = max(p, (panel // 2 + p - 1) // p * p)
-    units = -(-rows // panel)
-    if units > 1:  # panel after panel meets the same share of W: it should stay in the L2 cache
-        share = share_of_columns(vectors, v, depth, lanes, device)
-    while (
-        units * -(-vectors // share) < want and share * lanes >= 2 * _FEWEST_COLUMNS and share > v
-    ):
-        share = max(v, (share // 2 + v - 1) // v * v)
-    return Tile(p, v, lanes, panel, share)
+        unit += rows / panels * depth / tile.lanes * _PACKED
+
+    share = 4 * depth * tile.columns * tile.lanes  # bytes of W
+    met = -(-turns // panels)  # shares that one core meets
+    stays = share <= _WEIGHTS * device.l2
+    far = share * (met if stays else turns)
+    near = share * (turns - met) if stays else 0
+    images = 4 * depth * rows  # bytes of A
+    part = images * min(turns, panels) / panels
+    far += part if part <= _WEIGHTS * device.l2 else part * met
+    moved = (far / _FAR + near / _NEAR) * _EXPOSED
+    waiting = unit * _UNEVEN if busy > 1 else 0.0
+    return turns * unit + moved + waiting
 
 
 def _whole(rows: int, p: int) -> int:

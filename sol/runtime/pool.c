@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -27,13 +28,15 @@
 #endif
 #include <unistd.h>
 
-enum { SPIN_NS = 50000, SHORT_SPIN_NS = 2000, STACK_BYTES = 2 << 20 };
+enum { SPIN_NS = 300000, SHORT_SPIN_NS = 2000, STACK_BYTES = 2 << 20 };
 
 typedef struct {
     _Alignas(64) atomic_uint ticket; /* changes when there is a task for this worker */
     atomic_uint sleepers;            /* 1 while it sleeps at its ticket */
     pthread_t handle;
 } worker;
+
+static _Thread_local int self; /* this thread's number in the pool: 0 is the caller */
 
 static struct {
     _Alignas(64) atomic_uint busy;
@@ -44,6 +47,10 @@ static struct {
     int threads;
     sol_task task;
     void *argument;
+#ifdef __linux__
+    cpu_set_t mask;                    /* the CPUs themselves */
+    atomic_int cpu_of[SOL_MAX_THREADS]; /* where a thread was when it last looked */
+#endif
     _Alignas(64) atomic_uint arrived; /* at the barrier */
     _Alignas(64) atomic_uint phase;   /* barriers passed */
     atomic_uint sleepers;             /* threads that sleep at the barrier */
@@ -84,6 +91,45 @@ static void reset_sleeping(void) {
     pthread_cond_init(&sleep_wake, NULL);
 }
 #endif
+
+/* ---- where threads run ----------------------------------------------------------------------- */
+
+/* The workers may run where the caller may run, also after its affinity changed. */
+static void follow_affinity(void) {
+#ifdef __linux__
+    cpu_set_t mask;
+    if (sched_getaffinity(0, sizeof mask, &mask)) return; /* more CPUs than the set can name */
+    pool.cpus = CPU_COUNT(&mask);
+    if (CPU_EQUAL(&mask, &pool.mask)) return;
+    for (int i = 1; i <= pool.created; i++)
+        pthread_setaffinity_np(pool.workers[i].handle, sizeof mask, &mask);
+    pool.mask = mask;
+#else
+    pool.cpus = (int)sysconf(_SC_NPROCESSORS_ONLN);
+#endif
+}
+
+/* Moves a worker away from a CPU where another thread of the task runs. The system may wake both
+ * on the same one, and each then waits for the other while a CPU is idle. Nobody is bound to a CPU:
+ * processes that did that would meet on the same ones. */
+static void keep_apart(void) {
+#ifdef __linux__
+    int cpu = sched_getcpu(), met = 0;
+    atomic_store_explicit(&pool.cpu_of[self], cpu, memory_order_relaxed);
+    if (self == 0 || pool.threads > pool.cpus) return;
+    cpu_set_t others = pool.mask;
+    for (int i = 0; i < pool.threads; i++) {
+        int theirs = atomic_load_explicit(&pool.cpu_of[i], memory_order_relaxed);
+        if (i == self || theirs < 0) continue;
+        met |= theirs == cpu;
+        CPU_CLR(theirs, &others);
+    }
+    if (!met || CPU_COUNT(&others) == 0) return;
+    pthread_setaffinity_np(pthread_self(), sizeof others, &others);
+    pthread_setaffinity_np(pthread_self(), sizeof pool.mask, &pool.mask);
+    atomic_store_explicit(&pool.cpu_of[self], sched_getcpu(), memory_order_relaxed);
+#endif
+}
 
 /* ---- waiting ------------------------------------------------------------------------------- */
 
@@ -145,8 +191,11 @@ static void learn(patience *p, int in_time) {
     }
 }
 
-void sol_pool_barrier(int threads, atomic_llong *counter) {
+void sol_pool_barrier(int threads) {
+    if (threads == 1) return;
     static _Thread_local patience mine;
+    static _Thread_local int slept;
+    if (slept) keep_apart();
     /* Read before arriving: afterwards the next call may be writing. */
     int64_t spin_ns = spin_time(&mine) < pool.spin_ns ? spin_time(&mine) : pool.spin_ns;
     unsigned phase = atomic_load_explicit(&pool.phase, memory_order_relaxed);
@@ -154,9 +203,10 @@ void sol_pool_barrier(int threads, atomic_llong *counter) {
     if (before + 1 < (unsigned)threads) {
         int in_time = wait_change(&pool.phase, phase, &pool.sleepers, spin_ns);
         learn(&mine, in_time);
+        slept = !in_time;
         return;
     }
-    if (counter) atomic_store_explicit(counter, 0, memory_order_relaxed);
+    slept = 0;
     atomic_store_explicit(&pool.arrived, 0, memory_order_relaxed);
     change(&pool.phase, phase + 1, &pool.sleepers);
 }
@@ -188,21 +238,22 @@ static void set_fp_mode(unsigned mode) {
 /* ---- workers ------------------------------------------------------------------------------- */
 
 static void *work(void *argument) {
-    int thread = (int)(intptr_t)argument;
-    worker *self = &pool.workers[thread];
+    self = (int)(intptr_t)argument;
+    worker *mine = &pool.workers[self];
     unsigned ticket = 0;
     int64_t idle_spin_ns = SPIN_NS;
     for (;;) {
         int64_t start = now_ns();
-        wait_change(&self->ticket, ticket, &self->sleepers, idle_spin_ns);
+        wait_change(&mine->ticket, ticket, &mine->sleepers, idle_spin_ns);
         /* Spinning between calls pays only while calls follow each other closely. */
         int close = now_ns() - start < 2 * SPIN_NS;
         idle_spin_ns = close ? pool.spin_ns : idle_spin_ns / 2 + 1;
         ticket++;
         set_fp_mode(pool.fp_mode);
         int threads = pool.threads;
-        pool.task(pool.argument, thread);
-        sol_pool_barrier(threads, NULL);
+        keep_apart();
+        pool.task(pool.argument, self);
+        sol_pool_barrier(threads);
     }
     return NULL;
 }
@@ -232,22 +283,6 @@ static int create_worker(void) {
 #endif
     pool.created = thread;
     return 1;
-}
-
-/* The workers may run where the caller may run, also after its affinity changed. */
-static void follow_affinity(void) {
-#ifdef __linux__
-    static cpu_set_t known;
-    cpu_set_t mask;
-    if (sched_getaffinity(0, sizeof mask, &mask)) return; /* more CPUs than the set can name */
-    pool.cpus = CPU_COUNT(&mask);
-    if (CPU_EQUAL(&mask, &known)) return;
-    for (int i = 1; i <= pool.created; i++)
-        pthread_setaffinity_np(pool.workers[i].handle, sizeof mask, &mask);
-    known = mask;
-#else
-    pool.cpus = (int)sysconf(_SC_NPROCESSORS_ONLN);
-#endif
 }
 
 /* In the child of a fork only the calling thread exists: forget the workers and who waited. */
@@ -281,13 +316,14 @@ void sol_pool_run(int threads, sol_task task, void *argument) {
     pool.threads = threads;
     pool.task = task;
     pool.argument = argument;
+    keep_apart();
     for (int i = 1; i < threads; i++) {
         worker *w = &pool.workers[i];
         change(&w->ticket, atomic_load_explicit(&w->ticket, memory_order_relaxed) + 1,
                &w->sleepers);
     }
     task(argument, 0);
-    sol_pool_barrier(threads, NULL);
+    sol_pool_barrier(threads);
 }
 
 void sol_pool_release(void) {

@@ -1,8 +1,6 @@
 /* The thread pool: one per process, threads created when first needed. Used by run.c only. */
 #ifndef SOL_POOL_H
 #define SOL_POOL_H
-#include <stdatomic.h>
-
 #define SOL_MAX_THREADS 256
 
 typedef void (*sol_task)(void *argument, int thread);
@@ -18,7 +16,7 @@ void sol_pool_run(int threads, sol_task task, void *argument);
 /* Gives the pool back. Not called after a claim that returned 1. */
 void sol_pool_release(void);
 
-/* Waits for all threads of the running task. The last one to come sets *counter (or NULL) to 0. */
-void sol_pool_barrier(int threads, atomic_llong *counter);
+/* Waits for all threads of the running task. */
+void sol_pool_barrier(int threads);
 
 #endif

@@ -68,8 +68,8 @@ SOL_EXPORT int sol_run(const sol_program *program, char *const *tensors, int64_t
 /* Bytes that sol_run needs as arena for passes of `batch` images on `threads` threads. */
 SOL_EXPORT int64_t sol_arena_bytes(const sol_program *program, int64_t batch, int threads);
 
-/* A number that changes when one of a few sampled words (first, last, three between) of one of n
- * tensors does: notices parameters that were written behind the framework's back. */
+/* A number that changes when one of a few sampled words of one of n tensors does (the middle; first
+ * and last, too, above 4 KiB): notices parameters that were written behind the framework's back. */
 SOL_EXPORT uint64_t sol_fingerprint(char *const *pointers, const int64_t *bytes, int32_t n);
 
 #endif

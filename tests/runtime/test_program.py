@@ -334,18 +334,19 @@ def test_another_abi_is_refused() -> None:
 
 
 def test_fingerprints_see_sampled_words() -> None:
-    tensors = [np.zeros(n, np.uint8) for n in (0, 1, 7, 8, 9, 64, 4096)]
+    tensors = [np.zeros(n, np.uint8) for n in (0, 1, 7, 8, 9, 64, 4096, 4097, 10000)]
     pointers = array("Q", [t.ctypes.data for t in tensors])
     sizes = array("q", [t.nbytes for t in tensors])
     before = fingerprint(pointers, sizes)
     assert fingerprint(list(pointers), list(sizes)) == before
     seen = {before}
     for tensor in tensors[1:]:
-        for position in (0, -1):
+        ends = (0, -1) if tensor.nbytes > 4096 else ()
+        for position in (tensor.nbytes // 2, *ends):
             tensor[position] ^= 1
             seen.add(fingerprint(pointers, sizes))
             tensor[position] ^= 1
-    assert len(seen) == 1 + 2 * 6 - 1  # first and last byte of the tensor of one byte are one
+    assert len(seen) == 1 + 6 + 3 * 2
     assert fingerprint(pointers, sizes) == before
 
 
