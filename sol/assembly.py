@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from sol.backends.c import Source, Step, Table, TableBuffer, generate
+from sol.backends.c import Kind, Source, Step, Table, TableBuffer, generate
 from sol.core.device import CpuDevice
 from sol.core.dims import Dim, coefficients, concrete, evaluate
 from sol.core.errors import MemoryBudgetError
@@ -23,18 +23,18 @@ from sol.options import Options
 from sol.plan.batch import images
 from sol.plan.budget import Demand, Way, fit
 from sol.plan.planner import Planned
-from sol.plan.records import Plan
+from sol.plan.records import Buffer, Plan
 from sol.runtime import threads as thread_count
 from sol.steps import Made, lower, weight_bytes
 
 # intermediates of images that are computed together: what stays in a last-level cache
 _GROUP_BYTES = 24 << 20
-_MOST_IMAGES = 16
+_MOST_IMAGES = 64
 
 
 def print_program(planned: Planned, made: Sequence[Made]) -> tuple[tuple[str, ...], Source]:
     """The names of the tensors that a call passes, in order, and the C text."""
-    plan, arena = planned.plan, planned.arena
+    plan, arena, own = planned.plan, planned.arena, planned.own
     packed = {m.packed[0] for m in made if m.packed}
     calls = [call for m in made for call in m.calls]
     used = dict.fromkeys(b for call in calls for b in call.buffers)
@@ -61,28 +61,52 @@ def print_program(planned: Planned, made: Sequence[Made]) -> tuple[tuple[str, ..
             stride = per_image.get(name, 0) * (
                 plan.buffers[name].dtype.bytes if name in plan.buffers else 4
             )
-            rows.append(TableBuffer(external.index(name), coef, constant, stride))
-        else:
-            begin = arena.offsets[name]
-            rows.append(TableBuffer(-1, begin[0] + coef, begin[1] + constant))
+            rows.append(TableBuffer("external", external.index(name), coef, constant, stride))
+            continue
+        kind: Kind = "own" if name in own.offsets else "arena"
+        begin = (own if name in own.offsets else arena).offsets[name]
+        stride = 0 if name in own.offsets else _image_bytes(plan.buffers[name])
+        rows.append(TableBuffer(kind, 0, begin[0] + coef, begin[1] + constant, stride))
     scratch = max((call.kernel.scratch for call in calls), default=0)
     table = Table(
-        tuple(rows), len(external), arena.per_image, arena.constant, scratch, plan.splittable
+        tuple(rows),
+        len(external),
+        _segments(plan, made),
+        (arena.per_image, arena.constant),
+        (own.per_image, own.constant),
+        scratch,
+        plan.splittable,
     )
     steps = [Step(call.kernel, tuple(numbers[a] for a in call.arguments)) for call in calls]
     return tuple(external), generate(steps, table, units([m.use for m in made if m.use]))
 
 
+def _image_bytes(buffer: Buffer) -> int:
+    """Bytes of an image in a buffer of which images are slices; 0 if it has no batch."""
+    return buffer.size.coef * buffer.dtype.bytes if isinstance(buffer.size, Dim) else 0
+
+
+def _segments(plan: Plan, made: Sequence[Made]) -> tuple[tuple[int, int, bool], ...]:
+    """Segments in steps of the program: a cluster may be several of them."""
+    first = [0]
+    for m in made:
+        first.append(first[-1] + len(m.calls))
+    return tuple((first[s.begin], first[s.end], s.apart) for s in plan.segments)
+
+
 def images_at_once(planned: Planned) -> int:
     """Images per pass over the network, 0 if a batch cannot be cut.
 
-    As many as keep the arena in a cache, and enough that streaming the weights once per pass moves
-    no more bytes than the intermediates of the pass do.
+    As many as keep what they share in a cache, and enough that streaming the weights once per pass
+    moves no more bytes than the intermediates of the pass do.
     """
     plan, per_image = planned.plan, planned.arena.per_image
-    if not plan.splittable or not per_image:
+    if not plan.splittable:
         return 0
-    values = [b for b in plan.buffers.values() if b.kind == "arena" and isinstance(b.size, Dim)]
+    if not per_image:
+        return _MOST_IMAGES
+    values = [plan.buffers[name] for name in planned.arena.offsets]
+    values = [b for b in values if isinstance(b.size, Dim)]
     moved = sum(2 * evaluate(b.size, 1) * b.dtype.bytes for b in values)
     wanted = max(_GROUP_BYTES // per_image, -(-weight_bytes(plan.graph) // max(1, moved)))
     return max(2, min(_MOST_IMAGES, wanted))
@@ -125,7 +149,8 @@ def demand(planned: Planned, made: Sequence[Made], threads: int) -> Demand:
     tables = 8 * sum(len(call.arguments) for call in calls)
     used = {b for call in calls for b in call.buffers if b in plan.buffers}
     kept = sum(_kept(plan, b) for b in used if plan.buffers[b].kind == "prepared")
-    return Demand(arena.per_image, arena.constant, tables, kept, threads)
+    own = planned.own.per_image + planned.own.constant
+    return Demand(arena.per_image, arena.constant, own, tables, kept, threads)
 
 
 def _kept(plan: Plan, name: str) -> int:

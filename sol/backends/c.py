@@ -12,6 +12,7 @@ import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sol.backends.clike import print_kernel
 from sol.backends.prelude import prelude
@@ -28,15 +29,18 @@ class Step:
     buffers: tuple[int, ...]
 
 
+Kind = Literal["external", "arena", "own"]
+
+
 @dataclass(frozen=True, slots=True)
 class TableBuffer:
-    """One row of the buffer table:
+    """One row of the buffer table (sol_buffer of sol_runtime.h):
 
-    `external` is the caller's tensor or -1 for the arena; offsets in bytes; bytes per image for
-    batched tensors.
+    `index` is the caller's tensor; offsets in bytes; bytes per image where images are slices.
     """
 
-    external: int
+    kind: Kind
+    index: int = 0
     offset_coef: int = 0
     offset_const: int = 0
     image_stride: int = 0
@@ -44,12 +48,17 @@ class TableBuffer:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What the table of a program holds beside its steps."""
+    """What the table of a program holds beside its steps.
+
+    segments: (first step, step after the last, whether images go apart); arena, own: bytes of
+    intermediates (per image, constant) that images share, and that one image has in a segment.
+    """
 
     buffers: tuple[TableBuffer, ...]
     tensors: int
-    arena_coef: int
-    arena_const: int
+    segments: tuple[tuple[int, int, bool], ...]
+    arena: tuple[int, int]
+    own: tuple[int, int]
     scratch: int
     splittable: bool
 
@@ -106,15 +115,18 @@ def table_unit(steps: Sequence[Step], functions: Sequence[str], table: Table) ->
         work = f"{step.kernel.grain}, {coef}, {const}"
         lines.append(f"    {{{name}, args_{number}, {len(step.buffers)}, {work}}},")
     lines.append("};" if steps else "    {0, 0, 0, 0, 0, 0}};")
+    lines.append("static const sol_segment segments[] = {")
+    lines += [f"    {{{begin}, {end}, {int(apart)}}}," for begin, end, apart in table.segments]
+    lines.append("};" if table.segments else "    {0, 0, 0}};")
     lines.append("static const sol_buffer buffers[] = {")
     for b in table.buffers:
-        kind = "SOL_ARENA" if b.external < 0 else "SOL_EXTERNAL"
-        offset = f"{b.offset_coef}, {b.offset_const}"
-        lines.append(f"    {{{kind}, {max(b.external, 0)}, {offset}, {b.image_stride}}},")
+        place = f"{b.offset_coef}, {b.offset_const}, {b.image_stride}"
+        lines.append(f"    {{SOL_{b.kind.upper()}, {b.index}, {place}}},")
     lines.append("};" if table.buffers else "    {SOL_ARENA, 0, 0, 0, 0}};")
     lines.append(
         f"const sol_program sol_program_table = {{SOL_ABI, {len(steps)}, steps, "
-        f"{len(table.buffers)}, buffers, {table.tensors}, "
-        f"{table.arena_coef}, {table.arena_const}, {table.scratch}, {int(table.splittable)}}};"
+        f"{len(table.segments)}, segments, {len(table.buffers)}, buffers, {table.tensors}, "
+        f"{table.arena[0]}, {table.arena[1]}, {table.own[0]}, {table.own[1]}, "
+        f"{table.scratch}, {int(table.splittable)}}};"
     )
     return "\n".join([*lines, ""])

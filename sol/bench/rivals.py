@@ -27,11 +27,15 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Runner:
-    """A network made ready: `call()` is what is timed, `outputs(result)` are its arrays."""
+    """A network made ready: `call()` is what is timed, `outputs(result)` are its arrays.
+
+    kept: what must live as long, because an engine only knows addresses of it.
+    """
 
     call: Callable[[], Any]
     outputs: Callable[[Any], list[Array]]
     note: str = ""
+    kept: Any = None
 
 
 @dataclass(frozen=True)
@@ -188,7 +192,7 @@ def _openvino(network: Network, setting: Setting) -> Runner:
     def outputs(_: Any) -> list[Array]:
         return [tensor.data.copy() for tensor in request.output_tensors]
 
-    return Runner(request.infer, outputs, note)
+    return Runner(request.infer, outputs, note, kept=inputs)
 
 
 def _onnxruntime(network: Network, setting: Setting) -> Runner:
@@ -235,7 +239,9 @@ def _ncnn(network: Network, setting: Setting) -> Runner:
         return [np.stack([np.array(mat) for mat in mats]) for mats in zip(*result)]
 
     note = "one image after the other" if len(samples) > 1 else ""
-    return Runner(lambda: [_ncnn_run(net, names, sample) for sample in samples], outputs, note)
+    return Runner(
+        lambda: [_ncnn_run(net, names, sample) for sample in samples], outputs, note, kept=narrow
+    )
 
 
 def _ncnn_run(net: Any, names: tuple[Sequence[str], Sequence[str]], inputs: list[Any]) -> list[Any]:

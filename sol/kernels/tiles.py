@@ -147,7 +147,7 @@ def _time(
     share = 4 * depth * tile.columns * tile.lanes  # bytes of W
     met = -(-turns // panels)  # shares that one core meets
     stays = share <= _WEIGHTS * device.l2
-    far = share * (met if stays else turns)
+    far: float = share * (met if stays else turns)
     near = share * (turns - met) if stays else 0
     images = 4 * depth * rows  # bytes of A
     part = images * min(turns, panels) / panels

@@ -162,9 +162,10 @@ class _Bench:
 
     def table(self) -> Table:
         """Every tensor is the caller's: nothing is in the arena but scratch memory."""
-        rows = tuple(TableBuffer(number) for number in range(len(self.arrays)))
+        rows = tuple(TableBuffer("external", number) for number in range(len(self.arrays)))
         scratch = max(step.kernel.scratch for step in self.steps)
-        return Table(rows, len(rows), 0, 0, scratch, False)
+        whole = ((0, len(self.steps), False),)
+        return Table(rows, len(rows), whole, (0, 0), (0, 0), scratch, False)
 
 
 def measure(

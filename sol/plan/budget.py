@@ -25,18 +25,22 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What a network needs in any case, in bytes: intermediates per image and fixed, tables of the
-    runtime, weights kept beside those of layers; and the threads that scratch memory is for."""
+    """What a network needs in any case, in bytes: intermediates of a pass, per image and fixed;
+    those of one image that each thread may have; tables of the runtime for each thread; weights
+    kept beside those of layers; and the threads."""
 
     per_image: int
     constant: int
+    own: int
     tables: int
     kept: int
     threads: int
 
     def intermediates(self, images: int) -> int:
         """For this many images at a time, with tables."""
-        return _up(self.per_image * images + self.constant, _LINE) + _up(self.tables, _LINE)
+        own = min(images, self.threads) * _up(self.own, _LINE)
+        tables = self.threads * _up(self.tables, _LINE)
+        return _up(self.per_image * images + self.constant, _LINE) + own + tables
 
     def scratch(self, ways: Sequence[Way]) -> int:
         """For all threads: what the greediest layer needs."""

@@ -4,14 +4,14 @@ run, where values lie.
     expand composites -> choose what is stored (fuse.py) -> memory order of axes (layout.py) ->
     depth-first groups (group.py)
     -> order clusters -> places and buffers (layout.py) -> may the batch be cut (batch.py)
+    -> what runs image by image (segments.py) -> memory (memory.py)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sol.core.dims import Size
 from sol.ir.graph import Graph, Node
 from sol.plan.attention import takes_attention
 from sol.plan.batch import is_splittable
@@ -23,17 +23,21 @@ from sol.plan.inline import Inliner
 from sol.plan.layout import choose_orders, part_places, place_values
 from sol.plan.memory import Arena, Lifetime, plan_arena
 from sol.plan.prepare import prepare_graph
-from sol.plan.records import Buffer, Cluster, Place, Plan
+from sol.plan.records import Buffer, Cluster, Place, Plan, Segment
 from sol.plan.recurrent import split_recurrent
+from sol.plan.segments import Use, find_segments
 
 
 @dataclass(frozen=True)
 class Planned:
-    """The plan with the groups of its depth-first clusters (by result), and the arena."""
+    """The plan with the groups of its depth-first clusters (by result), the arena of what images
+    of a pass share or what crosses segments, and that of one image in a segment that runs apart.
+    """
 
     plan: Plan
     groups: Mapping[str, Group]
     arena: Arena
+    own: Arena
 
 
 def whole(graph: Graph, node: Node) -> bool:
@@ -57,14 +61,20 @@ def make_plan(graph: Graph, keep: bool = False, lanes: int = 16) -> Planned:
     clusters = _ordered(
         graph, facts, choice, _clusters(graph, facts, choice, groups, places, views)
     )
-    lifetimes = _lifetimes(graph, facts, choice, clusters, places, buffers)
+    uses = _uses(graph, choice, clusters, places)
+    splittable = is_splittable(graph, choice.stored)
+    everything = Segment(0, len(clusters), False)
+    segments = (
+        find_segments(graph, clusters, uses, places, buffers)
+        if splittable and not keep
+        else (everything,)
+    )
+    shared, own = _lifetimes(uses, segments, buffers)
     arena = plan_arena(
-        [replace(item, first=0, last=len(clusters)) for item in lifetimes] if keep else lifetimes
+        [replace(item, first=0, last=len(clusters)) for item in shared] if keep else shared
     )
-    plan = Plan(
-        graph, clusters, places, orders, buffers, choice.stored, is_splittable(graph, choice.stored)
-    )
-    return Planned(plan, groups, arena)
+    plan = Plan(graph, clusters, places, orders, buffers, choice.stored, splittable, segments)
+    return Planned(plan, groups, arena, plan_arena(own))
 
 
 def _groups(
@@ -222,28 +232,46 @@ def reads(
 # ---- memory --------------------------------------------------------------------------------------
 
 
-def _lifetimes(
+def _uses(
     graph: Graph,
-    facts: Facts,
     choice: Choice,
     clusters: tuple[Cluster, ...],
     places: Mapping[str, Place],
-    buffers: Mapping[str, Buffer],
-) -> list[Lifetime]:
+) -> list[Use]:
     inline = Inliner(graph, choice.stored)
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    for step, cluster in enumerate(clusters):
+    found = []
+    for cluster in clusters:
         read, _ = reads(graph, inline, choice, cluster)
-        for name in (*(v.split("@")[0] for v in cluster.values), *read):
-            if name not in places:
-                continue
-            buffer = places[name].buffer
-            if buffers[buffer].kind == "arena":
-                first.setdefault(buffer, step)
-                last[buffer] = step
-    return [Lifetime(name, _bytes(buffers[name]), first[name], last[name]) for name in first]
+        names = {*(v.split("@")[0] for v in cluster.values), *read}
+        static = frozenset(names & graph.static)
+        touched = frozenset(places[n].buffer for n in names - static if n in places)
+        found.append(Use(touched, static))
+    return found
 
 
-def _bytes(buffer: Buffer) -> Size:
-    return buffer.size * buffer.dtype.bytes
+def _lifetimes(
+    uses: Sequence[Use], segments: Sequence[Segment], buffers: Mapping[str, Buffer]
+) -> tuple[list[Lifetime], list[Lifetime]]:
+    """Of what the images of a pass share, and of one image's own in segments that run apart.
+
+    Images are in different places of a segment that runs apart, so what it shares with others
+    lives from its first cluster to its last.
+    """
+    touched: dict[str, list[int]] = {}
+    for step, use in enumerate(uses):
+        for name in sorted(use.buffers):
+            if buffers[name].kind == "arena":
+                touched.setdefault(name, []).append(step)
+    shared, own = [], []
+    for name, steps in touched.items():
+        first, last = steps[0], steps[-1]
+        begin = next(s for s in segments if s.begin <= first < s.end)
+        end = next(s for s in segments if s.begin <= last < s.end)
+        size = buffers[name].size * buffers[name].dtype.bytes
+        if begin is end and begin.apart:
+            own.append(Lifetime(name, size, first, last))
+            continue
+        first = begin.begin if begin.apart else first
+        last = end.end - 1 if end.apart else last
+        shared.append(Lifetime(name, size, first, last))
+    return shared, own

@@ -25,7 +25,7 @@ from sol.ops.registry import OPS, Index, OpDef, Read, Sample, builder, register
 from sol.ops.rules import numbers
 from sol.ops.windows import taps, window_sizes
 from sol.plan.attention import turn_masks
-from sol.plan.facts import rows_per_image
+from sol.plan.facts import FEWEST_ROWS, rows_per_image
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
@@ -35,7 +35,6 @@ _FEW_RESULTS = 4
 _MOST_COLUMNS = 256  # products of a place that are kept in memory
 _DEEP = 16  # channels of inputs that are worth a pass over all products
 _FEWER = 2.5  # times fewer multiply-adds: Winograd's algorithm saves as many
-_FEWEST_ROWS = 8
 _BLOCK = 32  # columns of a block of a packed operand
 
 
@@ -91,7 +90,7 @@ def _results(b: Builder, graph: Graph) -> list[Node]:
 
 def _worth_packing(node: Node) -> bool:
     return (
-        rows_per_image(node.shape[-2:-1]) >= _FEWEST_ROWS
+        rows_per_image(node.shape[-2:-1]) >= FEWEST_ROWS
         and isinstance(node.shape[-1], int)
         and isinstance(node.shape[-2], int)
     )

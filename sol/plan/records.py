@@ -81,11 +81,23 @@ class Cluster:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Clusters [begin, end). apart: a thread takes an image through all of them alone; otherwise
+    all threads run one cluster after the other, on all images of a pass.
+    """
+
+    begin: int
+    end: int
+    apart: bool
+
+
 @dataclass(frozen=True)
 class Plan:
     """Clusters in order, places of all materialised values, buffers;
 
-    `order` is each value's axes from outermost to innermost in memory.
+    `order` is each value's axes from outermost to innermost in memory. segments: how clusters and
+    images are shared out among threads; they follow each other and hold all clusters.
     """
 
     graph: Graph
@@ -95,4 +107,5 @@ class Plan:
     buffers: Mapping[str, Buffer]
     stored: frozenset[str]
     splittable: bool = False
+    segments: tuple[Segment, ...] = ()
     notes: tuple[str, ...] = field(default=())

@@ -22,7 +22,7 @@ def explain(compiled: Compiled, times: Sequence[int] | None = None) -> Explanati
         _cluster(compiled, made, number, spent)
         for number, (made, spent) in enumerate(zip(compiled.steps, seconds))
     ]
-    arena = compiled.planned.arena
+    arena, own = compiled.planned.arena, compiled.planned.own
     notes = (
         ()
         if compiled.planned.plan.splittable
@@ -32,6 +32,7 @@ def explain(compiled: Compiled, times: Sequence[int] | None = None) -> Explanati
         tuple(clusters),
         arena.per_image,
         arena.constant,
+        own.per_image + own.constant,
         compiled.packed_bytes,
         compiled.program.group if compiled.program.splittable else 0,
         notes,

@@ -58,13 +58,17 @@ class Outside:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """All clusters of a program, its memory in bytes, and notes (groups of images, what was not
-    possible); the clusters against the machine's peaks, if that was asked for.
+    """All clusters of a program, its memory in bytes, and notes (what was not possible); the
+    clusters against the machine's peaks, if that was asked for.
+
+    Intermediates: of each of the images at once and fixed, and of an image that a thread computes
+    alone.
     """
 
     clusters: tuple[ClusterReport, ...]
     arena_per_image: int
     arena_fixed: int
+    arena_alone: int
     packed: int
     images_at_once: int
     notes: tuple[str, ...] = ()
@@ -194,11 +198,16 @@ def _memory(parts: Sequence[Explanation]) -> str:
     """Parts run one after the other in one arena; packed weights are there all the time."""
     per_image = max((e.arena_per_image for e in parts), default=0)
     fixed = max((e.arena_fixed for e in parts), default=0)
+    alone = max((e.arena_alone for e in parts), default=0)
     groups = {e.images_at_once for e in parts if e.images_at_once}
     at_once = f", {min(groups)} images at a time" if len(groups) == 1 else ""
-    more = f" and {size(fixed)}" if fixed else ""
+    kinds = [f"{size(alone)} per thread"] if alone else []
+    if per_image or not alone:
+        kinds.append(f"{size(per_image)} per image{at_once}")
+    if fixed:
+        kinds.append(size(fixed))
     packed = size(sum(e.packed for e in parts))
-    return f"intermediates: {size(per_image)} per image{at_once}{more}; packed weights: {packed}"
+    return f"intermediates: {' and '.join(kinds)}; packed weights: {packed}"
 
 
 def outside(operators: Sequence[Outside], width: int = WIDTH) -> Iterator[str]:

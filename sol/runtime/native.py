@@ -20,7 +20,7 @@ from sol.backends.toolchain import build
 from sol.core.device import detect
 from sol.runtime.cache import Cache, cache
 
-ABI = 1
+ABI = 2
 UNITS = ("pool.c", "run.c")
 _FOLDER = Path(__file__).parent
 _lock = threading.Lock()
@@ -33,11 +33,15 @@ class ProgramTable(ctypes.Structure):
         ("abi", ctypes.c_uint32),
         ("n_steps", ctypes.c_int32),
         ("steps", ctypes.c_void_p),
+        ("n_segments", ctypes.c_int32),
+        ("segments", ctypes.c_void_p),
         ("n_buffers", ctypes.c_int32),
         ("buffers", ctypes.c_void_p),
         ("n_tensors", ctypes.c_int32),
         ("arena_coef", ctypes.c_int64),
         ("arena_const", ctypes.c_int64),
+        ("own_coef", ctypes.c_int64),
+        ("own_const", ctypes.c_int64),
         ("scratch", ctypes.c_int64),
         ("splittable", ctypes.c_int32),
     )
@@ -87,7 +91,7 @@ def fingerprint(pointers: Sequence[int], sizes: Sequence[int]) -> int:
     """A number that changes if sampled words of one of the tensors do.
 
     `pointers` are addresses, `sizes` bytes; fastest as array("Q") and array("q"). A change that
-    misses all samples (first, last and three words between, per tensor) is not seen.
+    misses all samples (a word or three of each tensor) is not seen.
     """
     assert len(pointers) == len(sizes)
     return int(runtime().sol_fingerprint(words(pointers), words(sizes), len(sizes)))

@@ -1,11 +1,13 @@
-/* Runs a program: for each group of images, step after step, all threads taking chunks of units.
+/* Runs a program: for each pass, that is a group of images, segment after segment.
  *
+ * In a segment that runs together, all threads take chunks of units of one step after the other.
  * The units of a step are cut into as many shares as there are threads. A thread takes its own share
  * first, so that from step to step it reads what it wrote itself, which is in its own cache, and then
- * helps the others, so that one that was interrupted holds nobody up for long.
+ * helps the others, so that one that was interrupted holds nobody up for long. In a segment that runs
+ * apart, threads share out images in the same way, and nobody waits within the segment.
  *
- * The arena of a call holds, in this order: the intermediates, the resolved pointers of all steps,
- * and one scratch area per thread.
+ * The arena of a call holds, in this order: the intermediates of a pass, those of a segment for each
+ * thread, and for each thread the resolved pointers of all steps, and scratch memory.
  */
 #include "pool.h"
 #include "sol_runtime.h"
@@ -25,10 +27,11 @@ typedef struct {
     const sol_program *program;
     char *const *tensors;
     int64_t batch, group;
-    int64_t first, images; /* of the current group */
+    int64_t first, images; /* of the current pass */
     char *arena;
-    char **pointers; /* the arguments of all steps, one after the other */
-    char *scratch;
+    char *own;     /* for each thread: intermediates of one image in a segment */
+    char *tables;  /* for each thread: the arguments of all steps, one after the other */
+    char *scratch; /* for each thread */
     int threads;
     int64_t *profile_ns;
     counter taken[2][SOL_MAX_THREADS]; /* one row for every other step */
@@ -36,81 +39,104 @@ typedef struct {
 
 static int64_t round_up(int64_t bytes, int64_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-static int64_t linear(int64_t coef, int64_t constant, int64_t batch) {
-    return coef * batch + constant;
+static int64_t linear(int64_t coef, int64_t constant, int64_t images) {
+    return coef * images + constant;
 }
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /* ---- the arena ----------------------------------------------------------------------------- */
 
-static int64_t intermediate_bytes(const sol_program *p, int64_t batch) {
-    return round_up(linear(p->arena_coef, p->arena_const, batch), LINE);
+static int64_t shared_bytes(const sol_program *p, int64_t images) {
+    return round_up(linear(p->arena_coef, p->arena_const, images), LINE);
 }
 
-static int64_t pointer_bytes(const sol_program *p) {
+static int64_t own_bytes(const sol_program *p) {
+    return round_up(linear(p->own_coef, p->own_const, 1), LINE);
+}
+
+static int64_t table_bytes(const sol_program *p) {
     int64_t n = 0;
     for (int i = 0; i < p->n_steps; i++) n += p->steps[i].n_args;
     return round_up(n * (int64_t)sizeof(char *), LINE);
 }
 
-int64_t sol_arena_bytes(const sol_program *p, int64_t batch, int threads) {
-    int64_t fixed = intermediate_bytes(p, batch) + pointer_bytes(p);
-    return fixed + PAGE + threads * round_up(p->scratch, PAGE);
+int64_t sol_arena_bytes(const sol_program *p, int64_t images, int threads) {
+    int64_t fixed = shared_bytes(p, images) + least(images, threads) * own_bytes(p);
+    return fixed + PAGE + threads * (table_bytes(p) + round_up(p->scratch, PAGE));
 }
 
 static char *align_pointer(char *pointer, uintptr_t unit) {
     return pointer + (unit - (uintptr_t)pointer % unit) % unit;
 }
 
-/* ---- one group of images ------------------------------------------------------------------- */
+/* ---- arguments ----------------------------------------------------------------------------- */
 
-static char *resolve(const call *c, const sol_buffer *b) {
-    int64_t offset = linear(b->offset_coef, b->offset_const, c->images);
-    if (b->kind == SOL_ARENA) return c->arena + offset;
-    char *tensor = c->tensors[b->index];
-    return tensor ? tensor + offset + b->image_stride * c->first : NULL;
-}
-
-static void begin_group(call *c, int64_t first) {
-    int64_t left = c->batch - first;
-    c->first = first;
-    c->images = left < c->group ? left : c->group;
-    char **out = c->pointers;
-    for (int i = 0; i < c->program->n_steps; i++) {
-        const sol_step *s = &c->program->steps[i];
-        for (int k = 0; k < s->n_args; k++) *out++ = resolve(c, &c->program->buffers[s->args[k]]);
+/* What some images, counted from the first of the pass, need: the part of a buffer with them. */
+static char *resolve(const call *c, const sol_buffer *b, int64_t first, int64_t images, char *own) {
+    if (b->kind == SOL_OWN) return own + linear(b->offset_coef, b->offset_const, images);
+    if (b->kind == SOL_ARENA) {
+        int64_t offset = linear(b->offset_coef, b->offset_const, c->images);
+        return c->arena + offset + b->image_stride * first;
     }
+    char *tensor = c->tensors[b->index];
+    int64_t offset = linear(b->offset_coef, b->offset_const, images);
+    return tensor ? tensor + offset + b->image_stride * (c->first + first) : NULL;
 }
+
+static char **resolve_segment(const call *c, const sol_segment *s, int64_t first, int64_t images,
+                              char *own, int thread) {
+    const sol_program *p = c->program;
+    char **table = (char **)(void *)(c->tables + thread * table_bytes(p)), **out = table;
+    for (int i = s->begin; i < s->end; i++)
+        for (int k = 0; k < p->steps[i].n_args; k++)
+            *out++ = resolve(c, &p->buffers[p->steps[i].args[k]], first, images, own);
+    return table;
+}
+
+static char *scratch_of(const call *c, int thread) {
+    return c->scratch + thread * round_up(c->program->scratch, PAGE);
+}
+
+/* ---- together ------------------------------------------------------------------------------ */
 
 /* Takes chunks of one thread's share until nothing is left of it. */
-static void take_share(const call *c, const sol_step *s, char *const *buffers, char *scratch,
+static void take_share(const sol_step *s, char *const *buffers, int64_t images, char *scratch,
                        int64_t begin, int64_t end, atomic_llong *taken) {
     int64_t chunk = (end - begin + CHUNKS_PER_SHARE - 1) / CHUNKS_PER_SHARE;
     if (chunk < s->grain) chunk = s->grain;
     for (;;) {
         int64_t first = begin + atomic_fetch_add_explicit(taken, chunk, memory_order_relaxed);
         if (first >= end) return;
-        s->kernel(buffers, c->images, first, end - first < chunk ? end : first + chunk, scratch);
+        s->kernel(buffers, images, first, end - first < chunk ? end : first + chunk, scratch);
     }
 }
 
-static void take_units(call *c, const sol_step *s, char *const *buffers, int thread, int row) {
-    char *scratch = c->scratch + thread * round_up(c->program->scratch, PAGE);
-    int64_t units = linear(s->units_coef, s->units_const, c->images);
+static void take_units(call *c, const sol_step *s, char *const *buffers, int64_t images, int thread,
+                       int row) {
+    char *scratch = scratch_of(c, thread);
+    int64_t units = linear(s->units_coef, s->units_const, images);
     if (units < 1) return;
     if (c->threads == 1) {
-        s->kernel(buffers, c->images, 0, units, scratch);
+        s->kernel(buffers, images, 0, units, scratch);
         return;
     }
     int64_t grains = s->grain > 1 ? (units + s->grain - 1) / s->grain : units;
-    int shares = grains < c->threads ? (int)grains : c->threads;
+    int shares = (int)least(grains, c->threads);
     for (int k = 0; k < shares; k++) {
         int whose = (thread + k) % shares;
-        take_share(c, s, buffers, scratch, units * whose / shares, units * (whose + 1) / shares,
-                   &c->taken[row][whose].units);
+        take_share(s, buffers, images, scratch, units * whose / shares,
+                   units * (whose + 1) / shares, &c->taken[row][whose].units);
     }
 }
 
-/* ---- one call ------------------------------------------------------------------------------ */
+/* Waits for all threads; the row of counters for what follows. */
+static int meet(call *c, int thread, int row) {
+    /* The counter of the next step: nobody has looked at it since the last barrier. */
+    atomic_store_explicit(&c->taken[!row][thread].units, 0, memory_order_relaxed);
+    sol_pool_barrier(c->threads);
+    return !row;
+}
 
 static int64_t now_ns(void) {
     struct timespec t;
@@ -118,29 +144,74 @@ static int64_t now_ns(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* What every thread does. */
-static void run_steps(void *argument, int thread) {
-    call *c = argument;
+static int run_together(call *c, const sol_segment *s, int64_t first, int64_t images, int thread,
+                        int row) {
     const sol_program *p = c->program;
     int64_t *profile = thread == 0 ? c->profile_ns : NULL;
+    char **buffers = resolve_segment(c, s, first, images, c->own, thread);
+    for (int i = s->begin; i < s->end; i++) {
+        int64_t start = profile ? now_ns() : 0;
+        /* Nobody begins before the clock was read, else a step could end before its start. */
+        if (c->profile_ns) sol_pool_barrier(c->threads);
+        take_units(c, &p->steps[i], buffers, images, thread, row);
+        row = meet(c, thread, row);
+        if (profile) profile[i] += now_ns() - start;
+        buffers += p->steps[i].n_args;
+    }
+    return row;
+}
+
+/* ---- apart --------------------------------------------------------------------------------- */
+
+static void run_image(call *c, const sol_segment *s, int64_t image, int thread) {
+    const sol_program *p = c->program;
+    int64_t *profile = thread == 0 ? c->profile_ns : NULL;
+    char **buffers = resolve_segment(c, s, image, 1, c->own + thread * own_bytes(p), thread);
+    for (int i = s->begin; i < s->end; i++) {
+        int64_t start = profile ? now_ns() : 0;
+        const sol_step *step = &p->steps[i];
+        int64_t units = linear(step->units_coef, step->units_const, 1);
+        if (units > 0) step->kernel(buffers, 1, 0, units, scratch_of(c, thread));
+        if (profile) profile[i] += now_ns() - start;
+        buffers += step->n_args;
+    }
+}
+
+/* As many images for each thread; the rest together. */
+static int run_apart(call *c, const sol_segment *s, int thread, int row) {
+    int64_t rest = c->images % c->threads, each = c->images / c->threads;
+    for (int k = 0; k < c->threads && each; k++) {
+        int whose = (thread + k) % c->threads;
+        atomic_llong *taken = &c->taken[row][whose].units;
+        for (;;) {
+            int64_t image = atomic_fetch_add_explicit(taken, 1, memory_order_relaxed);
+            if (image >= each) break;
+            run_image(c, s, whose * each + image, thread);
+        }
+    }
+    if (each) row = meet(c, thread, row);
+    return rest ? run_together(c, s, c->images - rest, rest, thread, row) : row;
+}
+
+/* ---- one call ------------------------------------------------------------------------------ */
+
+/* What every thread does. */
+static void run_passes(void *argument, int thread) {
+    call *c = argument;
+    const sol_program *p = c->program;
     int row = 0; /* of counters */
     for (int64_t first = 0; first < c->batch; first += c->group) {
-        if (first > 0) {
-            if (thread == 0) begin_group(c, first);
+        if (first > 0) { /* nobody reads these between the last barrier and this one */
+            if (thread == 0) {
+                c->first = first;
+                c->images = least(c->group, c->batch - first);
+            }
             sol_pool_barrier(c->threads);
         }
-        char **buffers = c->pointers;
-        for (int i = 0; i < p->n_steps; i++) {
-            int64_t start = profile ? now_ns() : 0;
-            /* Nobody begins before the clock was read, else a step could end before its start. */
-            if (c->profile_ns) sol_pool_barrier(c->threads);
-            take_units(c, &p->steps[i], buffers, thread, row);
-            /* The counter of the next step: nobody has looked at it since the last barrier. */
-            row = !row;
-            atomic_store_explicit(&c->taken[row][thread].units, 0, memory_order_relaxed);
-            sol_pool_barrier(c->threads);
-            if (profile) profile[i] += now_ns() - start;
-            buffers += p->steps[i].n_args;
+        for (int i = 0; i < p->n_segments; i++) {
+            const sol_segment *s = &p->segments[i];
+            row = s->apart ? run_apart(c, s, thread, row)
+                           : run_together(c, s, 0, c->images, thread, row);
         }
     }
 }
@@ -158,17 +229,19 @@ int sol_run(const sol_program *program, char *const *tensors, int64_t batch, int
     c.batch = batch;
     c.group = group;
     c.threads = sol_pool_claim(threads);
+    c.first = 0;
+    c.images = group;
     c.arena = arena;
-    c.pointers = (char **)(void *)(arena + intermediate_bytes(program, group));
-    c.scratch = align_pointer((char *)c.pointers + pointer_bytes(program), PAGE);
+    c.own = arena + shared_bytes(program, group);
+    c.tables = c.own + least(group, threads) * own_bytes(program);
+    c.scratch = align_pointer(c.tables + threads * table_bytes(program), PAGE);
     c.profile_ns = profile_ns;
     for (int i = 0; i < c.threads; i++) atomic_init(&c.taken[0][i].units, 0);
-    begin_group(&c, 0);
     if (c.threads == 1) {
-        run_steps(&c, 0);
+        run_passes(&c, 0);
         return SOL_OK;
     }
-    sol_pool_run(c.threads, run_steps, &c);
+    sol_pool_run(c.threads, run_passes, &c);
     sol_pool_release();
     return SOL_OK;
 }

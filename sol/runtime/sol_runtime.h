@@ -1,14 +1,15 @@
 /* Sol's runtime ABI: what a generated program hands to the runtime, and what the runtime offers.
  *
  * A program is one constant table, `sol_program_table`: steps that run one after the other, each of
- * them a kernel over `units` independent pieces of work, and buffers that the steps read and write.
+ * them a kernel over `units` independent pieces of work, segments of steps, and buffers that the
+ * steps read and write.
  * Generated sources contain this text; nothing in it needs more than <stdint.h>.
  */
 #ifndef SOL_RUNTIME_H
 #define SOL_RUNTIME_H
 #include <stdint.h>
 
-#define SOL_ABI 1u
+#define SOL_ABI 2u
 #define SOL_EXPORT __attribute__((visibility("default")))
 
 /* Computes the units [begin, end) of one step. `buffers` stand in the order of the step's args,
@@ -25,23 +26,34 @@ typedef struct {
     int64_t units_coef, units_const; /* units = units_coef * batch + units_const */
 } sol_step;
 
-enum { SOL_EXTERNAL = 0, SOL_ARENA = 1 };
+/* Steps [begin, end). In a segment that runs `apart` each thread takes an image through all steps
+ * alone, as soon as there is an image for each thread; otherwise all threads meet after each step. */
+typedef struct {
+    int32_t begin, end;
+    int32_t apart;
+} sol_segment;
+
+/* Memory of the caller; of a pass, shared by all its images; of one run through a segment. */
+enum { SOL_EXTERNAL = 0, SOL_ARENA = 1, SOL_OWN = 2 };
 
 typedef struct {
-    int32_t kind;                      /* SOL_EXTERNAL or SOL_ARENA */
+    int32_t kind;                      /* SOL_EXTERNAL, SOL_ARENA or SOL_OWN */
     int32_t index;                     /* SOL_EXTERNAL: which of the caller's tensors */
-    int64_t offset_coef, offset_const; /* bytes = offset_coef * batch + offset_const */
-    int64_t image_stride;              /* SOL_EXTERNAL: bytes per image, 0 if it has no batch */
+    int64_t offset_coef, offset_const; /* bytes = offset_coef * images + offset_const */
+    int64_t image_stride;              /* bytes per image, 0 if it has no batch; not for SOL_OWN */
 } sol_buffer;
 
 typedef struct {
     uint32_t abi; /* SOL_ABI */
     int32_t n_steps;
     const sol_step *steps;
+    int32_t n_segments; /* that follow each other and hold all steps */
+    const sol_segment *segments;
     int32_t n_buffers;
     const sol_buffer *buffers;
     int32_t n_tensors;
-    int64_t arena_coef, arena_const; /* bytes of intermediates = arena_coef * batch + arena_const */
+    int64_t arena_coef, arena_const; /* bytes of SOL_ARENA = arena_coef * images + arena_const */
+    int64_t own_coef, own_const;     /* and of SOL_OWN */
     int64_t scratch;                 /* bytes of scratch per thread */
     int32_t splittable;              /* images are independent: the batch may be run in groups */
 } sol_program;
@@ -55,7 +67,7 @@ enum { SOL_OK = 0, SOL_WRONG_ABI = 1, SOL_WRONG_ARGUMENT = 2 };
  *
  * tensors     n_tensors pointers
  * group       images per pass: with 0 < group < batch a splittable program runs several times over
- *             parts of the batch, so that intermediates are as large as a group, not the batch
+ *             parts of the batch, so that SOL_ARENA is as large as a group needs, not the batch
  * arena       sol_arena_bytes(program, group or batch, threads) bytes, aligned to 64 or more
  * profile_ns  n_steps counters to which each step's nanoseconds are added, or NULL
  *

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.sample_program import PROGRAM, build_library
+from tests.runtime.sample_program import PROGRAMS, build_library
 
 
-@pytest.fixture(scope="session")
-def library() -> Path:
-    """The compiled program of sample_program.py."""
-    return build_library(PROGRAM)
+@pytest.fixture(scope="session", params=PROGRAMS)
+def library(request: pytest.FixtureRequest) -> Path:
+    """The compiled programs of sample_program.py: one after the other."""
+    return build_library(PROGRAMS[request.param])

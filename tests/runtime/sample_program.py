@@ -5,6 +5,8 @@
     s[n] = sum over image n of y            one unit per image
 
 x and y are (B, 64), w and s have one float, or one per image; t is at byte 256 + 0*B of the arena.
+All steps run together in PROGRAM; in the others of PROGRAMS some run apart, with t in memory of the
+thread, or in the arena between two segments.
 """
 
 from __future__ import annotations
@@ -53,16 +55,28 @@ static const sol_step steps[] = {
     {reverse, reverse_args, 2, 2, 4, 0},
     {sum, sum_args, 2, 1, 1, 0},
 };
+static const sol_segment segments[] = {{0, 3, 0}};
 static const sol_buffer buffers[] = {
     {SOL_EXTERNAL, 0, 0, 0, 256}, {SOL_EXTERNAL, 1, 0, 0, 0}, {SOL_ARENA, 0, 0, 256, 0},
     {SOL_EXTERNAL, 2, 0, 0, 256}, {SOL_EXTERNAL, 3, 0, 0, 4},
 };
 const sol_program sol_program_table = {
-    .abi = SOL_ABI, .n_steps = 3, .steps = steps, .n_buffers = 5, .buffers = buffers,
+    .abi = SOL_ABI, .n_steps = 3, .steps = steps, .n_segments = 1,
+    .segments = segments, .n_buffers = 5, .buffers = buffers,
     .n_tensors = 4, .arena_coef = 256, .arena_const = 256, .scratch = 100, .splittable = 1,
 };
 """
 PROGRAM = abi_header() + KERNELS + TABLE
+_OWN = ".own_coef = 256, .own_const = 256"
+PROGRAMS = {
+    "together": PROGRAM,
+    "apart": PROGRAM.replace("{{0, 3, 0}}", "{{0, 3, 1}}")
+    .replace("{SOL_ARENA, 0, 0, 256, 0}", "{SOL_OWN, 0, 0, 256, 0}")
+    .replace(".arena_coef = 256, .arena_const = 256", _OWN),
+    "mixed": PROGRAM.replace("{{0, 3, 0}}", "{{0, 1, 1}, {1, 2, 0}, {2, 3, 1}}")
+    .replace("{SOL_ARENA, 0, 0, 256, 0}", "{SOL_ARENA, 0, 0, 256, 256}")
+    .replace(".n_segments = 1", ".n_segments = 3"),
+}
 Floats = NDArray[np.float32]
 
 

@@ -12,7 +12,7 @@ from sol.backends import compilers
 from sol.backends.compilers import Compiler, probe
 from sol.backends.toolchain import FLAGS, abi_header
 from sol.runtime.native import ABI, UNITS, ProgramTable, runtime, source
-from tests.runtime.sample_program import PROGRAM, build_library
+from tests.runtime.sample_program import PROGRAMS, build_library
 
 CLEAN = ("-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion")
 
@@ -71,11 +71,13 @@ def test_no_compiler_warns(
         assert run.returncode == 0, run.stderr
 
 
-def link_stress(command: tuple[str, ...], flags: tuple[str, ...], folder: Path) -> Path:
+def link_stress(
+    command: tuple[str, ...], flags: tuple[str, ...], folder: Path, segments: str
+) -> Path:
     """An executable of runtime, program and stress.c, or skip: sanitizers are optional."""
     units = {name: source(name) for name in UNITS}
     stress = (Path(__file__).parent / "stress.c").read_text()
-    units["stress.c"] = PROGRAM + stress
+    units["stress.c"] = PROGRAMS[segments] + stress
     for name, text in units.items():
         (folder / name).write_text(text)
     common = [flag for flag in FLAGS if flag not in ("-O3", "-fvisibility=hidden")]
@@ -95,9 +97,12 @@ def link_stress(command: tuple[str, ...], flags: tuple[str, ...], folder: Path) 
 @pytest.mark.parametrize("kind", ["gcc", "clang"])
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
 @pytest.mark.parametrize("extra", [(), ("-DSOL_NO_FUTEX",)], ids=["futex", "condition"])
-def test_sanitizers(kind: str, sanitizer: str, extra: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("segments", ["mixed", "apart"])
+def test_sanitizers(
+    kind: str, sanitizer: str, extra: tuple[str, ...], segments: str, tmp_path: Path
+) -> None:
     flags = (f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", *extra)
-    program = link_stress(command_of(kind), flags, tmp_path)
+    program = link_stress(command_of(kind), flags, tmp_path, segments)
     run = subprocess.run([program], capture_output=True, text=True, timeout=300, check=False)
     if "unexpected memory mapping" in run.stderr:
         pytest.skip("this kernel places memory where the thread sanitizer cannot be")

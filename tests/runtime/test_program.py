@@ -17,7 +17,7 @@ from sol.core.errors import CacheError, InputError, MemoryBudgetError
 from sol.runtime.arena import Arena, ArenaPool, arenas
 from sol.runtime.native import fingerprint
 from sol.runtime.program import Program
-from tests.runtime.sample_program import PROGRAM, build_library, make_call
+from tests.runtime.sample_program import PROGRAM, PROGRAMS, build_library, make_call
 
 PAGE = 4096
 
@@ -254,13 +254,22 @@ def test_ten_thousand_calls_take_no_memory(program: Program) -> None:
     call.check()
 
 
-def test_arena_bytes(library: Path) -> None:
+def test_arena_bytes() -> None:
+    library = build_library(PROGRAM)
     whole, grouped = Program(library), Program(library, group=4)
-    tables = 64  # seven pointers
-    scratch = 3 * PAGE + PAGE  # one page for each of three threads, one to align them
+    tables = 3 * 64  # seven pointers for each of three threads
+    scratch = 3 * PAGE + PAGE  # one page for each thread, one to align them
     assert whole.arena_bytes(100, 3) == 256 + 256 * 100 + tables + scratch
     assert grouped.arena_bytes(100, 3) == 256 + 256 * 4 + tables + scratch
     assert grouped.arena_bytes(2, 3) == whole.arena_bytes(2, 3)
+
+
+def test_arena_bytes_of_images_apart() -> None:
+    """As many images as there are threads, at most, whatever the batch."""
+    program = Program(build_library(PROGRAMS["apart"]))
+    for images, threads, alone in ((1, 3, 1), (2, 3, 2), (100, 3, 3), (100, 1, 1)):
+        fixed = threads * (64 + PAGE) + PAGE
+        assert program.arena_bytes(images, threads) == alone * 512 + fixed
 
 
 def test_a_program_that_cannot_be_split_keeps_its_batch_together() -> None:
