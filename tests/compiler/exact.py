@@ -66,9 +66,13 @@ class Exact:
         rows = []
         for name, shift in arguments:
             coef, constant = coefficients(shift)
-            rows.append(TableBuffer(self.tensors.index(name), coef, constant, 0))
+            rows.append(TableBuffer("external", self.tensors.index(name), coef, constant))
         scratch = max((c.kernel.scratch for c in self.calls), default=0)
-        table = Table(tuple(rows), len(self.tensors), 0, 0, scratch, False)
+        together = ((0, len(self.calls), False),)
+        nothing = (0, 0)  # there is neither an arena nor memory of one image
+        table = Table(
+            tuple(rows), len(self.tensors), together, nothing, nothing, scratch, splittable=False
+        )
         numbers = {a: k for k, a in enumerate(arguments)}
         steps = [Step(c.kernel, tuple(numbers[a] for a in c.arguments)) for c in self.calls]
         main = abi_header() + (Path(__file__).parent / "exact.c").read_text()

@@ -82,9 +82,10 @@ def used(fast: Any, x: torch.Tensor, net: nn.Module) -> int:
     return int(memory.total)
 
 
-def smallest(net: nn.Module, size: Any, **options: Any) -> int:
+def smallest(net: nn.Module, size: Any, memory: int = 1, **options: Any) -> int:
+    """What a refusal says; of a network in parts, the figure of the first part without a way."""
     with pytest.raises(MemoryBudgetError, match="is too little") as refused:
-        optimize(net, size, memory=1, **options)
+        optimize(net, size, memory=memory, **options)
     found = re.search(r"a call needs (\d+) bytes at least", str(refused.value))
     assert found is not None
     return int(found[1])
@@ -105,7 +106,8 @@ def test_any_budget_is_kept(threads: int) -> None:
         for batch in (1, 7, 20):  # whatever the batch is
             fast(torch.randn(batch, *X[1:]))
             assert arenas.bytes <= fast.sol.memory.arena
-    assert len(seen) > 2
+    # one thread computes one image alone, so fewer of them at a time save it nothing
+    assert len(seen) > (2 if threads > 1 else 1)
     assert used(fast, x, net) == least
 
 
@@ -154,8 +156,12 @@ def test_parts_share_a_budget() -> None:
     for budget in (most, most - 1, int(0.8 * most), int(0.5 * most)):
         fast: Any = optimize(net, X, memory=budget, threads=2)
         assert used(fast, x, net) <= budget
+    first = smallest(net, X, threads=2)
+    second = smallest(net, X, memory=first, threads=2)
+    assert first < second < most // 2
+    # enough for each of the parts, if the other one kept no weights
     with pytest.raises(MemoryBudgetError, match="other parts"):
-        optimize(net, X, memory=most // 4, threads=2)
+        optimize(net, X, memory=second, threads=2)
 
 
 def test_figures_are_known_before_parameters() -> None:

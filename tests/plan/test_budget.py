@@ -7,7 +7,7 @@ import pytest
 from sol.plan.budget import Demand, Fit, Way, fit
 
 PAGE = 4096
-DEMAND = Demand(per_image=10 * PAGE, constant=0, tables=0, kept=PAGE, threads=2)
+DEMAND = Demand(per_image=10 * PAGE, constant=0, own=0, tables=0, kept=PAGE, threads=2)
 # the preferred way of a layer keeps four times as much as the plain one
 LARGE = (Way(40 * PAGE, 4 * PAGE), Way(10 * PAGE, PAGE))
 SMALL = (Way(8 * PAGE, PAGE), Way(2 * PAGE, PAGE))
@@ -22,6 +22,18 @@ def test_the_total_is_arena_and_weights() -> None:
     ways = (SMALL[0], LARGE[0])
     assert DEMAND.total(ways, 4) == PAGE * (4 * 10 + 1 + 2 * 4 + 1 + 48)
     assert DEMAND.total((), 1) == PAGE * (10 + 1 + 1)
+
+
+def test_each_thread_has_memory_for_an_image_alone_if_there_is_one_for_it() -> None:
+    demand = Demand(per_image=64, constant=0, own=PAGE, tables=0, kept=0, threads=3)
+    own = [demand.intermediates(images) - 64 * images for images in (1, 2, 3, 4, 100)]
+    assert own == [PAGE, 2 * PAGE, 3 * PAGE, 3 * PAGE, 3 * PAGE]
+
+
+def test_what_threads_have_for_themselves_begins_at_lines_of_the_cache() -> None:
+    demand = Demand(per_image=1, constant=2, own=65, tables=8, kept=0, threads=2)
+    assert demand.intermediates(1) == 64 + 128 + 2 * 64
+    assert demand.intermediates(5) == 64 + 2 * 128 + 2 * 64
 
 
 def test_nothing_changes_within_the_budget() -> None:
@@ -56,7 +68,7 @@ def test_layers_with_one_way_are_left_alone() -> None:
 
 def test_a_layer_given_up_in_vain_is_taken_back() -> None:
     """The scratch of the second layer stays the largest until it is given up, too."""
-    demand = Demand(0, 0, 0, 0, 1)
+    demand = Demand(0, 0, 0, 0, 0, 1)
     layers = ((Way(0, 10 * PAGE), Way(0, PAGE)), (Way(8 * PAGE, PAGE), Way(0, PAGE)))
     assert fit(demand, layers, 1, 3 * PAGE).chosen == (1, 1)
     greedy = ((Way(4 * PAGE, 0), Way(PAGE, 0)), (Way(9 * PAGE, 0), Way(PAGE, 0)))

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sol.core.dims import B, concrete, evaluate
+from sol.core.dims import B, coefficients, concrete, evaluate
 from sol.ir.check import verify
 from sol.ops.registry import infer
 from sol.ops.shuffle import phases
@@ -112,31 +113,63 @@ def _inputs(plan: Planned, name: str) -> tuple[str, ...]:
 
 # ---- memory --------------------------------------------------------------------------------------
 
-Owners = dict[str, NDArray[np.int64]]
+Owners = NDArray[np.int64]
 
 
-def memory(plan: Planned) -> Owners:
-    """The arena and the results, byte for byte: who wrote it last."""
-    found = {"arena": np.full(plan.arena.bytes(_BATCH), -1, np.int64)}
-    for buffer in plan.plan.buffers.values():
-        if buffer.kind == "output":
-            size = evaluate(buffer.size, _BATCH) * buffer.dtype.bytes
-            found[buffer.name] = np.full(size, -1, np.int64)
-    return found
+@dataclass
+class Memory:
+    """The arena, what one run through a segment has for itself, and the results: for each byte who
+    wrote it last."""
+
+    plan: Planned
+    blocks: dict[str, Owners]
+
+    @staticmethod
+    def of(plan: Planned) -> Memory:
+        """Of a pass of _BATCH images, when nobody has written anything."""
+        sizes = {"": plan.arena.bytes(_BATCH)}
+        for buffer in plan.plan.buffers.values():
+            if buffer.kind == "output":
+                sizes[buffer.name] = evaluate(buffer.size, _BATCH) * buffer.dtype.bytes
+        return Memory(plan, {name: np.full(size, -1, np.int64) for name, size in sizes.items()})
+
+    def begin(self, images: int) -> None:
+        """Memory of a run through a segment, in which another one may have been before."""
+        self.blocks["own"] = np.full(self.plan.own.bytes(images), -1, np.int64)
+
+    def view(self, place: Place, run: Run) -> Owners:
+        """The owners of a value's elements (of their first bytes), as steps see them in a run."""
+        flat, begin = self._start(place.buffer, run)
+        size = place.dtype.bytes
+        begin += evaluate(place.offset, run.images) * size
+        strides = tuple(evaluate(s, run.images) * size * flat.itemsize for s in place.strides)
+        shape = concrete(place.shape, run.images)
+        last = begin + sum((n - 1) * s // flat.itemsize for n, s in zip(shape, strides)) + size
+        assert 0 <= begin < last <= len(flat)
+        return np.lib.stride_tricks.as_strided(flat[begin:], shape, strides)
+
+    def _start(self, name: str, run: Run) -> tuple[Owners, int]:
+        """The block of a buffer, and where it begins for the images of a run (run.c, `resolve`)."""
+        size, bytes_each = self.plan.plan.buffers[name].size, self.plan.plan.buffers[name].dtype
+        image = coefficients(size)[0] * bytes_each.bytes
+        if name in self.blocks:
+            return self.blocks[name], image * run.first
+        if name in self.plan.own.offsets:
+            per_image, constant = self.plan.own.offsets[name]
+            return self.blocks["own"], per_image * run.images + constant
+        per_image, constant = self.plan.arena.offsets[name]
+        return self.blocks[""], per_image * _BATCH + constant + image * run.first
 
 
-def bytes_of(plan: Planned, owners: Owners, place: Place) -> NDArray[np.int64]:
-    """A view of the owners of a value's elements (of their first bytes)."""
-    size, begin = place.dtype.bytes, evaluate(place.offset, _BATCH) * place.dtype.bytes
-    flat = owners.get(place.buffer, owners["arena"])
-    if place.buffer not in owners:
-        per_image, constant = plan.arena.offsets[place.buffer]
-        begin += per_image * _BATCH + constant
-    strides = tuple(evaluate(s, _BATCH) * size * flat.itemsize for s in place.strides)
-    shape = concrete(place.shape, _BATCH)
-    last = begin + sum((n - 1) * s // flat.itemsize for n, s in zip(shape, strides)) + size
-    assert 0 <= begin < last <= len(flat)
-    return np.lib.stride_tricks.as_strided(flat[begin:], shape, strides)
+@dataclass(frozen=True)
+class Run:
+    """Through a segment, with the images [first, first + images) of a pass."""
+
+    first: int
+    images: int
+
+
+_ALL = Run(0, _BATCH)
 
 
 def is_ours(plan: Planned, name: str) -> bool:
@@ -146,32 +179,47 @@ def is_ours(plan: Planned, name: str) -> bool:
 
 
 def run(plan: Planned) -> None:
-    """Run the plan on owners: whoever reads a value must find that nobody else has written it."""
-    owners, numbers = memory(plan), {n.name: k for k, n in enumerate(plan.plan.graph)}
-    for cluster in plan.plan.clusters:
-        read = {n for n in read_by(plan, cluster) if is_ours(plan, n)}
-        check(plan, owners, read, f"before {cluster}")
-        for value in cluster.values:
-            name, _, part = value.partition("@")
-            if is_ours(plan, name):
-                target = bytes_of(plan, owners, plan.plan.places[name])
-                target = _part(plan, target, name, int(part)) if part else target
-                target[...] = numbers[name]
-        # other threads may still be reading when one writes
-        check(plan, owners, read, f"while it is read by {cluster}")
-    check(plan, owners, set(plan.plan.graph.outputs), "at the end")
+    """Run the plan on owners: whoever reads a value must find that nobody else has written it.
+
+    In a segment that runs apart, one image is through before another begins, and the rest runs
+    together: so what images share must not be used for anything else meanwhile.
+    """
+    memory = Memory.of(plan)
+    for segment in plan.plan.segments:
+        for part in (Run(0, 1), Run(1, _BATCH - 1)) if segment.apart else (_ALL,):
+            memory.begin(part.images)
+            for cluster in plan.plan.clusters[segment.begin : segment.end]:
+                execute(memory, cluster, part)
+    check(memory, _ALL, set(plan.plan.graph.outputs), "at the end")
 
 
-def check(plan: Planned, owners: Owners, names: set[str], when: str) -> None:
+def execute(memory: Memory, cluster: Cluster, run: Run) -> None:
+    """Write what a cluster makes, and look at what it reads before and afterwards."""
+    plan = memory.plan
+    numbers = {n.name: k for k, n in enumerate(plan.plan.graph)}
+    read = {n for n in read_by(plan, cluster) if is_ours(plan, n)}
+    check(memory, run, read, f"before {cluster}")
+    for value in cluster.values:
+        name, _, part = value.partition("@")
+        if is_ours(plan, name):
+            target = memory.view(plan.plan.places[name], run)
+            target = _part(plan, target, name, int(part), run.images) if part else target
+            target[...] = numbers[name]
+    # other threads may still be reading when one writes
+    check(memory, run, read, f"while it is read by {cluster}")
+
+
+def check(memory: Memory, run: Run, names: set[str], when: str) -> None:
     """Whether these values, or the parts that they consist of, are in their places."""
+    plan = memory.plan
     numbers = {n.name: k for k, n in enumerate(plan.plan.graph)}
     for name in names:
         allowed = [numbers[n] for n in parts_of(plan, name)]
-        found = bytes_of(plan, owners, plan.plan.places[name])
+        found = memory.view(plan.plan.places[name], run)
         assert np.isin(found, allowed).all(), f"{name} is gone {when}"
 
 
-def _part(plan: Planned, whole: NDArray[np.int64], name: str, part: int) -> NDArray[np.int64]:
+def _part(plan: Planned, whole: Owners, name: str, part: int, images: int) -> Owners:
     node = plan.plan.graph[name]
     if node.op == "interleave":
         cut = [slice(None)] * whole.ndim
@@ -179,7 +227,7 @@ def _part(plan: Planned, whole: NDArray[np.int64], name: str, part: int) -> NDAr
             cut[axis] = slice(at, None, step)
         return whole[tuple(cut)]
     axis = node["axis"]
-    sizes = [concrete(plan.plan.graph[i].shape, _BATCH)[axis] for i in node.inputs]
+    sizes = [concrete(plan.plan.graph[i].shape, images)[axis] for i in node.inputs]
     start = sum(sizes[:part])
     return whole[(slice(None),) * axis + (slice(start, start + sizes[part]),)]
 
@@ -192,23 +240,27 @@ def test_values_are_in_memory_as_long_as_they_are_read() -> None:
 def test_kept_values_share_no_memory() -> None:
     for plan in random_plans(20, keep=True):
         run(plan)
-        owners = memory(plan)
+        memory = Memory.of(plan)
         whole = [b.name for b in plan.plan.buffers.values() if b.kind == "arena"]
         for k, name in enumerate(n for n in whole if n in plan.arena.offsets):
-            found = bytes_of(plan, owners, plan.plan.places[name])
+            found = memory.view(plan.plan.places[name], _ALL)
             assert (found == -1).all(), name
             found[...] = k
 
 
 def test_memory_of_a_chain_does_not_grow() -> None:
-    def arena(layers: int) -> int:
+    def memory(layers: int, keep: bool = False) -> tuple[int, int]:
+        """Of an image of a pass, and of one that is computed alone."""
         net = Net()
         x = net.images(channels=16)
         for _ in range(layers):
             x = net("relu", net.conv(x, channels=16))
-        return planned(net.graph(x)).arena.bytes(1)
+        plan = planned(net.graph(x), keep)
+        return plan.arena.bytes(1), plan.own.bytes(1)
 
-    assert 0 < arena(3) == arena(12)
+    shared, own = memory(12)
+    assert shared == 0 < own == memory(3)[1]
+    assert memory(12, keep=True) == (11 * own // 2, 0)  # of eleven convolutions, not of two
 
 
 # ---- what is not obvious -------------------------------------------------------------------------
@@ -236,7 +288,7 @@ def test_a_concatenation_as_a_result_is_written_in_place() -> None:
     whole = net("concat", net("exp", x), net("tanh", x), axis=1)
     plan = planned(net.graph(whole))
     assert {plan.plan.places[n].buffer for n in ("exp", "tanh")} == {whole.name}
-    assert plan.arena.bytes(4) == 0
+    assert plan.arena.bytes(4) == plan.own.bytes(1) == 0
     run(plan)
 
 
@@ -254,7 +306,7 @@ def test_an_empty_network() -> None:
     net.images()
     plan = planned(net.graph())
     assert plan.plan.clusters == ()
-    assert plan.arena.bytes(2) == 0
+    assert plan.arena.bytes(2) == plan.own.bytes(1) == 0
 
 
 @pytest.mark.parametrize("shape", [(B,), (2, B), (B * 3, 2)])

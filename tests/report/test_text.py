@@ -30,8 +30,10 @@ def cluster(
     return ClusterReport(number, kind, layers, ("linear", "relu"), why or LONG, 2048, seconds)
 
 
-def explanation(*clusters: ClusterReport) -> Explanation:
-    return Explanation(clusters, 1 << 20, 0, 3 << 20, 4)
+def explanation(
+    *clusters: ClusterReport, per_image: int = 1 << 20, fixed: int = 0, alone: int = 0
+) -> Explanation:
+    return Explanation(clusters, per_image, fixed, alone, 3 << 20, 4)
 
 
 SORT = Outside("PyTorch", "aten.sort.default", "blocks.1", "Sol has no row for it")
@@ -71,6 +73,22 @@ def test_summary() -> None:
     assert found[1] == memory
     assert next(summary([explanation(cluster(0))])) == "1 cluster: 1 dfp"
     assert next(summary([explanation()])) == "0 clusters: nothing to compute"
+
+
+def test_memory_of_intermediates() -> None:
+    """Of images that pass together, of one that a thread computes alone, and what is fixed."""
+
+    def line(**sizes: int) -> str:
+        text = list(summary([explanation(cluster(0), **sizes)]))[1]
+        return text.removeprefix("intermediates: ").removesuffix("; packed weights: 3.0 MiB")
+
+    shared = "1.0 MiB per image, 4 images at a time"
+    assert line(alone=2048) == f"2.0 KiB per thread and {shared}"
+    assert line(alone=2048, per_image=0) == "2.0 KiB per thread"
+    assert line(alone=2048, fixed=512) == f"2.0 KiB per thread and {shared} and 512 B"
+    assert line(per_image=0) == "0 B per image, 4 images at a time"
+    parts = [explanation(alone=2048, per_image=0), explanation(alone=1024)]
+    assert list(summary(parts))[1].startswith(f"intermediates: 2.0 KiB per thread and {shared}")
 
 
 def test_what_stays_in_the_framework() -> None:
