@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sol.core.dims import Dim, evaluate
-from sol.ir.graph import Graph
+from sol.ir.graph import Graph, Node, types_of
 from sol.plan.facts import FEWEST_ROWS, rows_per_image
 from sol.plan.records import Buffer, Cluster, Place, Segment
 
@@ -46,9 +46,13 @@ def find_segments(
     if not clusters:
         return ()
     values: dict[str, list[Place]] = {}
-    for place in places.values():
+    unordered = set()
+    in_order = _in_order(graph)
+    for name, place in places.items():
         values.setdefault(place.buffer, []).append(place)
-    sliced = {b for b, found in values.items() if _in_slices(buffers[b], found)}
+        if name not in in_order:
+            unordered.add(place.buffer)
+    sliced = {b for b, found in values.items() if _in_slices(buffers[b], found)} - unordered
     crossing = _crossing(uses, buffers)
     heavy = sum(_static_bytes(graph, {n.name for n in graph.parameters})) > _LAST_CACHE // 2
     weight = _FROM_MEMORY if heavy else _FROM_LAST
@@ -60,8 +64,37 @@ def find_segments(
     return _joined(_shortest(costs, switch))
 
 
+def _in_order(graph: Graph) -> set[str]:
+    """Values with their images one after the other: element i of the axis that counts them, of c
+    elements per image, is of image i // c.
+
+    So are [B, T, C] -> [B * T, C] and what is computed from it, but neither [T, B, C] -> [T * B, C]
+    nor a repetition [B, C] -> [2 * B, C], of which element i is of image i % B.
+    """
+    found: set[str] = set()
+    for node in graph:
+        shapes = [t.shape for t in types_of(node)]
+        alone = all(s.coef == 1 for shape in shapes for s in shape if isinstance(s, Dim))
+        first = all(shape and isinstance(shape[0], Dim) for shape in shapes)
+        if alone or (first and all(_keeps_order(node, graph[i], found) for i in node.inputs)):
+            found.add(node.name)
+    return found
+
+
+def _keeps_order(node: Node, source: Node, in_order: set[str]) -> bool:
+    """Whether images that stand in order in an operand, if there are any, do so in the result."""
+    shapes = [t.shape for t in types_of(source)]
+    if not any(isinstance(s, Dim) for shape in shapes for s in shape):
+        return True
+    if source.name not in in_order or not all(s and isinstance(s[0], Dim) for s in shapes):
+        return False
+    return node.op == "reshape" or shapes[0][0] == types_of(node)[0].shape[0]
+
+
 def _in_slices(buffer: Buffer, places: Sequence[Place]) -> bool:
-    """Whether each image's part of a buffer is one slice, laid out alike for every batch."""
+    """Whether each image's part of a buffer is one slice, laid out alike for every batch, if images
+    are in order.
+    """
     if not isinstance(buffer.size, Dim) or buffer.size.const < 0:
         return False
     for place in places:
