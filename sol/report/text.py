@@ -200,7 +200,7 @@ def _memory(parts: Sequence[Explanation]) -> str:
     fixed = max((e.arena_fixed for e in parts), default=0)
     alone = max((e.arena_alone for e in parts), default=0)
     groups = {e.images_at_once for e in parts if e.images_at_once}
-    at_once = f", {min(groups)} images at a time" if len(groups) == 1 else ""
+    at_once = f", {min(groups)} images at a time" if per_image and len(groups) == 1 else ""
     kinds = [f"{size(alone)} per thread"] if alone else []
     if per_image or not alone:
         kinds.append(f"{size(per_image)} per image{at_once}")

@@ -86,7 +86,7 @@ def test_memory_of_intermediates() -> None:
     assert line(alone=2048) == f"2.0 KiB per thread and {shared}"
     assert line(alone=2048, per_image=0) == "2.0 KiB per thread"
     assert line(alone=2048, fixed=512) == f"2.0 KiB per thread and {shared} and 512 B"
-    assert line(per_image=0) == "0 B per image, 4 images at a time"
+    assert line(per_image=0) == "0 B per image"
     parts = [explanation(alone=2048, per_image=0), explanation(alone=1024)]
     assert list(summary(parts))[1].startswith(f"intermediates: 2.0 KiB per thread and {shared}")
 
