@@ -22,6 +22,7 @@ from sol.kernels.grouped import choose_grouped
 from sol.kernels.grouped_kernel import lower_grouped
 from sol.kernels.methods import Direct, Method, methods, name_of
 from sol.kernels.recurrent import lower_scan
+from sol.kernels.stage import lower_stage
 from sol.kernels.thin import is_thin, lower_thin
 from sol.kernels.winograd import lower_winograd
 from sol.libraries.base import Packed, Use
@@ -141,6 +142,8 @@ def _lower_cluster(
     planned: Planned, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...]
 ) -> Made:
     plan = planned.plan
+    if cluster.kind == "stage":
+        return _stage(planned, cluster, device, widths)
     if cluster.kind == "attention":
         attention = lower_attention(plan, cluster, device, widths)
         return Made(cluster, (attention.lowered,), None, attention.why)
@@ -152,6 +155,17 @@ def _lower_cluster(
     return Made(
         cluster, (lower_group(plan, group, widths),), None, f"{len(group.members)} nests per patch"
     )
+
+
+def _stage(planned: Planned, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...]) -> Made:
+    stage = planned.stages[cluster.values[-1]]
+    made = lower_stage(planned.plan, stage, cluster.root, device, widths)
+    tile = made.tile
+    why = (
+        f"depth-first in bands of {stage.band} lines, {stage.share} channels, "
+        f"tile {tile.rows}x{tile.vectors * tile.lanes}"
+    )
+    return Made(cluster, (made.lowered,), made.packed, why)
 
 
 def use_libraries(

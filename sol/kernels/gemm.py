@@ -53,7 +53,7 @@ class Contraction:
 
 
 @dataclass
-class _Shape:
+class Shape:
     """Numbers of one contraction that all its parts use."""
 
     product: Product
@@ -79,8 +79,8 @@ def lower_contraction(
     product = describe(plan, cluster, lanes)
     memory = Memory(plan)
     builder = NestBuilder(memory.access(), widths)
-    rows, depth = _volume(product.rows), _volume(product.k)
-    direct = _row_pitch(memory, product)
+    rows, depth = volume(product.rows), volume(product.k)
+    direct = row_pitch(memory, product)
     in_place = direct is not None and (
         direct % _CONFLICT != 0 or product.columns <= _IN_PLACE_COLUMNS
     )
@@ -91,17 +91,17 @@ def lower_contraction(
         rows, product.columns, depth, device, packed=not in_place, block=product.w_block
     )
     if lines is not None and tile.lines:
-        product, rows = lines.product, _volume(lines.product.rows)
+        product, rows = lines.product, volume(lines.product.rows)
     else:
         lines = None
     cut = not in_place and depth > _LONGEST_K and len(product.k) > 1
-    blocks = _volume(product.k[:1]) if cut else 1
+    blocks = volume(product.k[:1]) if cut else 1
     block = depth // blocks
     panels = -(-rows // tile.panel)
     vectors = -(-product.columns // lanes)
     shares = -(-vectors // tile.columns)
     panel_axis, share_axis = axis("panel", panels), axis("share", shares)
-    shape = _Shape(
+    shape = Shape(
         product,
         tile,
         rows,
@@ -120,7 +120,7 @@ def lower_contraction(
         panel_axis,
     ]
     packing = replace(product.packing, vectors=tile.vectors) if product.packing else None
-    weight = f"{product.weight}/{_signature(packing)}" if packing else product.weight
+    weight = f"{product.weight}/{signature(packing)}" if packing else product.weight
     return Contraction(
         lowered_units(memory, outer, _scratch(shape, in_place), body, weight),
         (weight, product.weight, packing) if packing else None,
@@ -129,13 +129,14 @@ def lower_contraction(
     )
 
 
-def _signature(packing: Packing | None) -> str:
-    assert packing is not None
+def signature(packing: Packing) -> str:
+    """Names the layout of a packed weight."""
     order = "".join(map(str, packing.k_order))
     return f"{packing.kind}{order}x{packing.vectors}x{packing.lanes}g{packing.groups}"
 
 
-def _volume(axes: tuple[Expr, ...]) -> int:
+def volume(axes: tuple[Expr, ...]) -> int:
+    """Number of elements of axes that do not depend on the batch."""
     total = 1
     for a in axes:
         extent = extent_of(a)
@@ -144,14 +145,14 @@ def _volume(axes: tuple[Expr, ...]) -> int:
     return total
 
 
-def _row_pitch(memory: Memory, product: Product) -> int | None:
+def row_pitch(memory: Memory, product: Product) -> int | None:
     """Distance of A's rows in memory, if rows and k are read along constant steps;
 
     None if A must be packed.
     """
     if product.a.op != "load" or sum(extent_of(a) != 1 for a in product.k) > 1:
         return None
-    row = axis("row", _volume(product.rows))
+    row = axis("row", volume(product.rows))
     flat = memory.flat(substitute(product.a, decode(row, product.rows))).args[0]
     _, terms = linear(flat)
     if any(
@@ -162,10 +163,10 @@ def _row_pitch(memory: Memory, product: Product) -> int | None:
     if inner and terms.get(inner[0]) != 1:
         return None
     pitch = terms.get(row, 0)
-    return pitch if isinstance(pitch, int) and (pitch > 0 or _volume(product.rows) == 1) else None
+    return pitch if isinstance(pitch, int) and (pitch > 0 or volume(product.rows) == 1) else None
 
 
-def _scratch(shape: _Shape, in_place: bool) -> list[tuple[str, DType, int]]:
+def _scratch(shape: Shape, in_place: bool) -> list[tuple[str, DType, int]]:
     tile = shape.tile
     out = (
         tile.panel * tile.columns * tile.lanes
@@ -180,18 +181,18 @@ def _scratch(shape: _Shape, in_place: bool) -> list[tuple[str, DType, int]]:
     return arrays
 
 
-def _unit(memory: Memory, builder: NestBuilder, shape: _Shape, in_place: bool) -> tuple[Stmt, ...]:
+def _unit(memory: Memory, builder: NestBuilder, shape: Shape, in_place: bool) -> tuple[Stmt, ...]:
     """Everything for one panel of rows and one share of columns."""
     tile, rows = shape.tile, shape.total_rows
     present = apply("min", const(tile.panel), const(rows) - shape.row0)
     block = axis("kblock", shape.blocks)
-    source = _weights(memory, shape.product)
+    source = weights_name(memory, shape.product)
     body: list[Stmt] = []
     if shape.lines is not None:
         body.extend(shape.lines.copy(builder, tile.panel, shape.row0))
     elif not in_place:
         body.extend(_pack(builder, shape, present, block))
-    code = _columns(memory, builder, shape, present, block, source, in_place)
+    code = column_blocks(memory, builder, shape, present, block, source, in_place)
     if shape.lines is None or shape.lines.flat:
         body.extend(code)
     else:  # a line at a time: what different columns store lies side by side
@@ -200,14 +201,14 @@ def _unit(memory: Memory, builder: NestBuilder, shape: _Shape, in_place: bool) -
     return (For(block, const(0), const(shape.blocks), tuple(body)),)
 
 
-def _weights(memory: Memory, product: Product) -> str:
+def weights_name(memory: Memory, product: Product) -> str:
     """The kernel's name for the packed W."""
     if product.packing is not None:
         return memory.buffers.read("@weights", F32)
     return memory.buffers.read(memory.plan.places[product.weight].buffer, F32)
 
 
-def _pack(builder: NestBuilder, shape: _Shape, present: Expr, block: Expr) -> tuple[Stmt, ...]:
+def _pack(builder: NestBuilder, shape: Shape, present: Expr, block: Expr) -> tuple[Stmt, ...]:
     """Copy rows of A, with all its index maps and prologues, into the panel."""
     product = shape.product
     row = axis("prow", shape.tile.panel)
@@ -219,7 +220,7 @@ def _pack(builder: NestBuilder, shape: _Shape, present: Expr, block: Expr) -> tu
     position = row * shape.pitch
     step = shape.depth
     for a in inner:
-        step //= _volume((a,))
+        step //= volume((a,))
         position = position + a * step
     value = substitute(product.a, mapping)
     code = nest(
@@ -236,10 +237,10 @@ def _pack(builder: NestBuilder, shape: _Shape, present: Expr, block: Expr) -> tu
     return (For(row, const(0), present, code),)
 
 
-def _columns(
+def column_blocks(
     memory: Memory,
     builder: NestBuilder,
-    shape: _Shape,
+    shape: Shape,
     present: Expr,
     block: Expr,
     source: str,
@@ -303,7 +304,7 @@ def _when(condition: Expr, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
 def _rows(
     memory: Memory,
     builder: NestBuilder,
-    shape: _Shape,
+    shape: Shape,
     present: Expr,
     block: Expr,
     source: str,
@@ -344,7 +345,7 @@ def _rows(
 def _tile(
     memory: Memory,
     builder: NestBuilder,
-    shape: _Shape,
+    shape: Shape,
     block: Expr,
     source: str,
     in_place: bool,
@@ -379,7 +380,7 @@ def _tile(
 def _finished(
     memory: Memory,
     builder: NestBuilder,
-    shape: _Shape,
+    shape: Shape,
     micro: Micro,
     row: Expr,
     vector: Expr,
@@ -440,14 +441,14 @@ def _in_registers(
     return not any(x.op in ("floordiv", "mod") and p in walk(x) for i in indices for x in walk(i))
 
 
-def _width(shape: _Shape, vectors: int, end: int) -> int:
+def _width(shape: Shape, vectors: int, end: int) -> int:
     """Columns of a block of so many vectors, which ends at column `end` if that is not 0."""
     lanes = shape.tile.lanes
     return end - (-(-end // lanes) - vectors) * lanes if end else vectors * lanes
 
 
 def _target(
-    shape: _Shape, row: Expr, vector: Expr, vectors: int
+    shape: Shape, row: Expr, vector: Expr, vectors: int
 ) -> Callable[[int | Expr, int, Expr], Expr]:
     """Where accumulators of (row of the tile, vector, lane) are kept:
 
@@ -463,7 +464,7 @@ def _target(
 
 
 def _reader_of_a(
-    memory: Memory, shape: _Shape, row: Expr, in_place: bool
+    memory: Memory, shape: Shape, row: Expr, in_place: bool
 ) -> tuple[str, Callable[[int, Expr], Expr]]:
     product, lines = shape.product, shape.lines
     if lines is not None:
@@ -482,7 +483,7 @@ def _reader_of_a(
 
 
 def _weight_index(
-    memory: Memory, shape: _Shape, block: Expr, vector: Expr, vectors: int
+    memory: Memory, shape: Shape, block: Expr, vector: Expr, vectors: int
 ) -> Callable[[Expr, int, Expr], Expr]:
     lanes, product = shape.tile.lanes, shape.product
     if product.packing is None:
@@ -506,7 +507,7 @@ def _weight_index(
 def _epilogue(
     memory: Memory,
     builder: NestBuilder,
-    shape: _Shape,
+    shape: Shape,
     size: tuple[int, int],
     row: Expr,
     vector: Expr,
@@ -527,7 +528,7 @@ def _epilogue(
     return nest(builder, (p, j), (output,))
 
 
-def _element(memory: Memory, shape: _Shape, row: Expr, column: Expr, finished: Expr) -> Output:
+def _element(memory: Memory, shape: Shape, row: Expr, column: Expr, finished: Expr) -> Output:
     """The cluster's result where the product's element is `finished`; row: within the panel."""
     product = shape.product
     mapping = decode(shape.row0 + row, product.rows)

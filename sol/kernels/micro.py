@@ -20,8 +20,7 @@ from sol.ir.expr import local_value as local
 from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var
 from sol.lower.ranges import extent_of, size_expr
 
-_LONG = 192  # products that are added up in one go
-_LONGEST_SUM = 128  # otherwise: the rounding error of a sum grows with its length
+_LONGEST_SUM = 128  # products added up in one go: rounding errors grow with the length
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,8 @@ class Micro:
     """One tile.
 
     a(p, k) and w(k, j, lane) give the linear indices of A in buffer `a_name` and W in `w_name`.
-    loops: extents that k is nested loops of, outer to inner (none: one loop).
+    loops: extents that k is nested loops of, outer to inner (none: one loop). longest: products
+    that are added up in one go, about.
     """
 
     rows: int
@@ -40,14 +40,15 @@ class Micro:
     a: Callable[[int, Expr], Expr]
     w: Callable[[Expr, int, Expr], Expr]
     loops: tuple[int, ...] = ()
+    longest: int = _LONGEST_SUM
 
 
 Finish = Callable[[int, int, Expr, Expr], Stmt]  # of row, vector, lane and the accumulator
 
 
-def in_one_go(depth: int) -> bool:
+def in_one_go(depth: int, longest: int = _LONGEST_SUM) -> bool:
     """Whether a sum of this length is not added up in parts."""
-    return depth <= _LONG
+    return depth <= longest * 3 // 2
 
 
 def micro_kernel(
@@ -67,9 +68,9 @@ def micro_kernel(
     lane = axis("lane", tile.lanes)
     turns = tile.loops[0] if tile.loops else depth  # of the outermost loop
     parts = 1
-    if isinstance(depth, int) and not in_one_go(depth):
+    if isinstance(depth, int) and not in_one_go(depth, tile.longest):
         assert isinstance(turns, int)
-        parts = min(turns, -(-depth // _LONGEST_SUM))
+        parts = min(turns, -(-depth // tile.longest))
     if parts == 1:
         end = turns if isinstance(turns, Expr) else size_expr(turns)
         body = _part(tile, lane, const(0), end, target, out, resume, finish)

@@ -39,6 +39,8 @@ from sol.lower.vector import lane_cost
 from sol.plan.inline import Inliner
 from sol.plan.records import Plan
 
+_LONGEST_SUM = 64  # products added up in one go: the transform of results multiplies their errors
+
 Array = NDArray[Any]
 
 
@@ -308,7 +310,8 @@ class _Lowering:
         def target(p: int, j: int, lane: Expr) -> Expr:
             return x * self.m_slab + (row + p) * self.m_pitch + column + j * lanes + lane
 
-        return micro_kernel(Micro(rows, vectors, lanes, "v", source, a, w), depth, target, "m")
+        tile = Micro(rows, vectors, lanes, "v", source, a, w, longest=_LONGEST_SUM)
+        return micro_kernel(tile, depth, target, "m")
 
     # ---- outputs
 

@@ -98,9 +98,7 @@ def _with_outer(
     private = frozenset(
         n
         for n in members
-        if n != sink
-        and n not in graph.outputs
-        and _readers(graph, facts, choice, n) <= set(members)
+        if n != sink and n not in graph.outputs and readers(graph, facts, choice, n) <= set(members)
     )
     return Group(members, outer, indices, private)
 
@@ -128,12 +126,12 @@ def _may_join(
         return False
     if name in graph.outputs and node.op == "input":
         return False
-    outside = _readers(graph, facts, choice, name) - set(members)
+    outside = readers(graph, facts, choice, name) - set(members)
     # a reader before the sink might be on another path to it: the group would need its own result
     return all(facts.position[r] > sink for r in outside)
 
 
-def _readers(graph: Graph, facts: Facts, choice: Choice, name: str) -> set[str]:
+def readers(graph: Graph, facts: Facts, choice: Choice, name: str) -> set[str]:
     """Stored values whose computation reads `name`, looking through inlined ones."""
     found: set[str] = set()
     seen = set()

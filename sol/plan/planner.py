@@ -2,9 +2,9 @@
 run, where values lie.
 
     expand composites -> choose what is stored (fuse.py) -> memory order of axes (layout.py) ->
-    depth-first groups (group.py)
-    -> order clusters -> places and buffers (layout.py) -> may the batch be cut (batch.py)
-    -> what runs image by image (segments.py) -> memory (memory.py)
+    depth-first groups (group.py) and stages (stages.py) -> order clusters -> places and buffers
+    (layout.py) -> may the batch be cut (batch.py) -> what runs image by image (segments.py) ->
+    memory (memory.py)
 """
 
 from __future__ import annotations
@@ -26,16 +26,19 @@ from sol.plan.prepare import prepare_graph
 from sol.plan.records import Buffer, Cluster, Place, Plan, Segment
 from sol.plan.recurrent import split_recurrent
 from sol.plan.segments import Use, find_segments
+from sol.plan.stages import Stage, find_stages
 
 
 @dataclass(frozen=True)
 class Planned:
-    """The plan with the groups of its depth-first clusters (by result), the arena of what images
-    of a pass share or what crosses segments, and that of one image in a segment that runs apart.
+    """The plan with the groups of its depth-first clusters and its stages (by result), the arena of
+    what images of a pass share or what crosses segments, and that of one image in a segment that
+    runs apart.
     """
 
     plan: Plan
     groups: Mapping[str, Group]
+    stages: Mapping[str, Stage]
     arena: Arena
     own: Arena
 
@@ -56,10 +59,12 @@ def make_plan(graph: Graph, keep: bool = False, lanes: int = 16) -> Planned:
     choice = choose(graph, facts)
     orders = choose_orders(graph, facts, choice)
     groups = _groups(graph, facts, choice, orders)
-    private = frozenset(n for g in groups.values() for n in g.private)
+    stages = {} if keep else find_stages(graph, facts, choice, orders, groups, lanes)
+    hidden = frozenset(s.hidden for s in stages.values())
+    private = frozenset(n for g in groups.values() for n in g.private) | hidden
     places, buffers, views = place_values(graph, facts, choice, orders, private)
     clusters = _ordered(
-        graph, facts, choice, _clusters(graph, facts, choice, groups, places, views)
+        graph, facts, choice, _clusters(graph, facts, choice, groups, stages, places, views)
     )
     uses = _uses(graph, choice, clusters, places)
     splittable = is_splittable(graph, choice.stored)
@@ -74,7 +79,7 @@ def make_plan(graph: Graph, keep: bool = False, lanes: int = 16) -> Planned:
         [replace(item, first=0, last=len(clusters)) for item in shared] if keep else shared
     )
     plan = Plan(graph, clusters, places, orders, buffers, choice.stored, splittable, segments)
-    return Planned(plan, groups, arena, plan_arena(own))
+    return Planned(plan, groups, stages, arena, plan_arena(own))
 
 
 def _groups(
@@ -104,16 +109,22 @@ def _clusters(
     facts: Facts,
     choice: Choice,
     groups: Mapping[str, Group],
+    stages: Mapping[str, Stage],
     places: Mapping[str, Place],
     views: set[str],
 ) -> list[Cluster]:
     clusters = []
+    hidden = {s.hidden for s in stages.values()}
     for name in sorted(choice.stored, key=lambda n: facts.position[n]):
         node = graph[name]
-        if name in choice.roots:
+        if name in hidden:
+            continue
+        if name in stages:
+            clusters.append(_stage(graph, choice, stages[name]))
+        elif name in choice.roots:
             root = choice.roots[name]
-            hidden = chain_between(graph, root, name)
-            clusters.append(Cluster("contraction", (name,), root, layers=(*hidden, name)))
+            chain = chain_between(graph, root, name)
+            clusters.append(Cluster("contraction", (name,), root, layers=(*chain, name)))
         elif name in groups:
             group = groups[name]
             clusters.append(
@@ -126,6 +137,13 @@ def _clusters(
         elif facts.whole(node):
             clusters.append(Cluster("attention", (name,), name, layers=(name,)))
     return clusters
+
+
+def _stage(graph: Graph, choice: Choice, stage: Stage) -> Cluster:
+    hidden, sink = stage.hidden, stage.sink
+    root = choice.roots[hidden]
+    layers = (*chain_between(graph, root, hidden), hidden, sink)
+    return Cluster("stage", (hidden, sink), root, frozenset((hidden,)), layers=layers)
 
 
 def _recurrent(graph: Graph, first: Node) -> Cluster:

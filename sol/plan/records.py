@@ -58,7 +58,7 @@ class Buffer:
     size: Size
 
 
-ClusterKind = Literal["dfp", "contraction", "attention", "recurrent", "library"]
+ClusterKind = Literal["dfp", "contraction", "stage", "attention", "recurrent", "library"]
 
 
 @dataclass(frozen=True, slots=True)
