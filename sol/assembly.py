@@ -63,9 +63,11 @@ def print_program(planned: Planned, made: Sequence[Made]) -> tuple[tuple[str, ..
             )
             rows.append(TableBuffer("external", external.index(name), coef, constant, stride))
             continue
-        kind: Kind = "own" if name in own.offsets else "arena"
-        begin = (own if name in own.offsets else arena).offsets[name]
-        stride = 0 if name in own.offsets else _image_bytes(plan.buffers[name])
+        kind: Kind
+        if name in own.offsets:
+            kind, begin, stride = "own", own.offsets[name], 0
+        else:
+            kind, begin, stride = "arena", arena.offsets[name], _image_bytes(plan.buffers[name])
         rows.append(TableBuffer(kind, 0, begin[0] + coef, begin[1] + constant, stride))
     scratch = max((call.kernel.scratch for call in calls), default=0)
     table = Table(

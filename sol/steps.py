@@ -23,11 +23,12 @@ from sol.kernels.grouped_kernel import lower_grouped
 from sol.kernels.methods import Direct, Method, methods, name_of
 from sol.kernels.recurrent import lower_scan
 from sol.kernels.stage import lower_stage
-from sol.kernels.thin import is_thin, lower_thin
+from sol.kernels.thin import lower_thin
 from sol.kernels.winograd import lower_winograd
 from sol.libraries.base import Packed, Use
 from sol.lower.cluster import Lowered, lower_group, part_group
 from sol.options import DEFAULTS, Options
+from sol.plan.facts import is_thin
 from sol.plan.planner import Planned
 from sol.plan.records import Cluster, Plan
 from sol.runtime import threads as thread_count
@@ -108,7 +109,7 @@ def _contraction(
     precision: str,
     cached: bool,
 ) -> Made:
-    if is_thin(plan, cluster):
+    if is_thin(plan.graph[cluster.root]):
         thin, shape = lower_thin(plan, cluster, device, widths)
         why = f"tile {shape.rows}x{shape.columns}, weights as they are, once for a batch"
         return Made(cluster, (thin,), None, why)

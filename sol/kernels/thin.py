@@ -22,7 +22,6 @@ from sol.lower.cluster import Lowered, Memory
 from sol.lower.nest import NestBuilder
 from sol.lower.ranges import extent_of, lane_pieces, size_expr
 from sol.lower.units import UNIT, count, decode, with_units
-from sol.plan.facts import FEWEST_ROWS, rows_per_image
 from sol.plan.inline import Inliner
 from sol.plan.records import Cluster, Plan
 
@@ -37,12 +36,6 @@ class ThinTile:
     rows: int
     columns: int
     lanes: int
-
-
-def is_thin(plan: Plan, cluster: Cluster) -> bool:
-    """Whether the kernel takes a contraction cluster: a linear layer with few rows per image."""
-    root = plan.graph[cluster.root]
-    return root.op == "linear" and rows_per_image(root.shape[:-1]) < FEWEST_ROWS
 
 
 def lower_thin(

@@ -180,6 +180,12 @@ def rows_per_image(leading: Shape) -> int:
     return total
 
 
+def is_thin(root: Node) -> bool:
+    """Whether a contraction is a linear layer with few rows per image, whose weights are read as
+    they are, once for all images at hand."""
+    return root.op == "linear" and rows_per_image(root.shape[:-1]) < FEWEST_ROWS
+
+
 def is_depthwise(graph: Graph, node: Node) -> bool:
     """Whether a convolution has one input channel per group, so that it is a window reduction."""
     weight = graph[node.inputs[1]]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from sol.core.dims import Dim, evaluate
 from sol.ir.graph import Graph, Node, types_of
-from sol.plan.facts import FEWEST_ROWS, rows_per_image
+from sol.plan.facts import is_thin
 from sol.plan.records import Buffer, Cluster, Place, Segment
 
 _IMAGES = 16  # of a pass
@@ -134,10 +134,8 @@ def _costs(
         scan = graph[cluster.root]
         steps = evaluate(graph[scan.inputs[0]].shape[1 if scan["batch_first"] else 0], 1)
         weights, share = weights * steps, weights * steps / _IMAGES
-    elif cluster.kind == "contraction":
-        root = graph[cluster.root]
-        if root.op == "linear" and rows_per_image(root.shape[:-1]) < FEWEST_ROWS:
-            share = weights / _IMAGES
+    elif cluster.kind == "contraction" and is_thin(graph[cluster.root]):
+        share = weights / _IMAGES
     apart = activations * (_FROM_OWN if activations <= _OWN_CACHE else _FROM_LAST)
     return apart + weights, _moved(activations) + _BARRIER + share
 
