@@ -33,6 +33,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("compiler",),
     ("tune",),
     ("deploy", "report"),
+    ("arrays",),
     ("pytorch", "tensorflow", "onnx", "mxnet", "cntk"),
     ("bench",),
     ("cli",),

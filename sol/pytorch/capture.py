@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from sol.core.errors import UnsupportedError
+from sol.ir.same import same
 from sol.pytorch.inputs import signature_of
 from sol.pytorch.replica import replica
 from sol.pytorch.segments import cut
-from sol.pytorch.single import holds_for_one, same
+from sol.pytorch.single import holds_for_one
 from sol.pytorch.steps import Captured
 from sol.pytorch.trace import Signature, describe, trace
 
@@ -83,7 +84,7 @@ def _takes_one(model: nn.Module, call: Callable[..., Any], captured: Captured) -
         return False
     try:
         single = cut(trace(model, call, signature.of_one()), signature.of_one())
-        return same(captured.graph, single.graph)
+        return same(captured.graph.at_batch(1), single.graph)
     except Exception:  # then one image is captured by itself when it comes
         return False
 

@@ -16,7 +16,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from sol.ir.graph import Graph
 from sol.pytorch.effects import unchanged
 from sol.pytorch.trace import Signature, Tensor
 from sol.pytorch.tree import unflatten
@@ -114,32 +113,3 @@ def _make_fake(model: nn.Module, mode: FakeTensorMode) -> None:
 def _example(tensor: Tensor, batch: int) -> torch.Tensor:
     shape = (batch, *tensor.shape[1:]) if tensor.batched else tensor.shape
     return torch.empty(shape, dtype=tensor.dtype)
-
-
-# ---- comparing graphs
-
-
-def same(symbolic: Graph, single: Graph) -> bool:
-    """Whether a graph for any batch is, at one image, the graph that was traced for one image.
-
-    Reshaping and broadcasting to the shape that is there already count as nothing.
-    """
-    numbers: dict[Any, int] = {}
-    return _meaning(symbolic.at_batch(1), numbers) == _meaning(single, numbers)
-
-
-def _meaning(graph: Graph, numbers: dict[Any, int]) -> list[int]:
-    """A number for each result; equal ones are computed in the same way from the same inputs.
-
-    `numbers` has those that are given out, for one and the other graph.
-    """
-    known: dict[str, int] = {}
-    for node in graph:
-        inputs = graph.inputs_of(node)
-        if node.op in ("expand", "reshape") and node.shape == inputs[0].shape:
-            known[node.name] = known[node.inputs[0]]
-            continue
-        name = node.name if node.op == "input" else ""
-        key = (node.op, name, node.attrs, node.type, tuple(known[i] for i in node.inputs))
-        known[node.name] = numbers.setdefault(key, len(numbers))
-    return [known[o] for o in graph.outputs]

@@ -1,0 +1,1 @@
+"""Networks that are called with arrays: what frontends for files and such frameworks share."""
