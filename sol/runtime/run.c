@@ -20,7 +20,7 @@
 enum { LINE = 64, PAGE = 4096, CHUNKS_PER_SHARE = 4 };
 
 typedef struct {
-    _Alignas(LINE) atomic_llong units; /* of a thread's share that somebody has taken */
+    _Alignas(LINE) atomic_llong chunks; /* of a thread's share that somebody has taken */
 } counter;
 
 typedef struct {
@@ -100,40 +100,68 @@ static char *scratch_of(const call *c, int thread) {
 
 /* ---- together ------------------------------------------------------------------------------ */
 
-/* Takes chunks of one thread's share until nothing is left of it. */
-static void take_share(const sol_step *s, char *const *buffers, int64_t images, char *scratch,
-                       int64_t begin, int64_t end, atomic_llong *taken) {
-    int64_t chunk = (end - begin + CHUNKS_PER_SHARE - 1) / CHUNKS_PER_SHARE;
-    if (chunk < s->grain) chunk = s->grain;
-    for (;;) {
-        int64_t first = begin + atomic_fetch_add_explicit(taken, chunk, memory_order_relaxed);
-        if (first >= end) return;
-        s->kernel(buffers, images, first, end - first < chunk ? end : first + chunk, scratch);
+/* Some units, cut into chunks. */
+typedef struct {
+    int64_t begin, end, size, chunks;
+} share;
+
+static share share_of(const sol_step *s, int64_t begin, int64_t end) {
+    int64_t size = (end - begin + CHUNKS_PER_SHARE - 1) / CHUNKS_PER_SHARE;
+    if (size < s->grain) size = s->grain;
+    if (size < 1) size = 1;
+    return (share){begin, end, size, (end - begin + size - 1) / size};
+}
+
+/* Every other step goes through its units backwards: what the step before wrote or read last is in
+ * the cache still, and is what this one reads first. */
+static void run_chunk(const sol_step *s, char *const *buffers, int64_t images, char *scratch,
+                      const share *all, int64_t number, int backwards) {
+    int64_t place = backwards ? all->chunks - 1 - number : number;
+    int64_t first = all->begin + place * all->size;
+    s->kernel(buffers, images, first, least(first + all->size, all->end), scratch);
+}
+
+/* All units, by this thread alone. */
+static void run_alone(const sol_step *s, char *const *buffers, int64_t images, char *scratch,
+                      int backwards) {
+    int64_t units = linear(s->units_coef, s->units_const, images);
+    if (units < 1) return;
+    if (!backwards) {
+        s->kernel(buffers, images, 0, units, scratch);
+        return;
     }
+    share all = share_of(s, 0, units);
+    for (int64_t k = 0; k < all.chunks; k++)
+        run_chunk(s, buffers, images, scratch, &all, k, backwards);
 }
 
 static void take_units(call *c, const sol_step *s, char *const *buffers, int64_t images, int thread,
                        int row) {
     char *scratch = scratch_of(c, thread);
-    int64_t units = linear(s->units_coef, s->units_const, images);
-    if (units < 1) return;
     if (c->threads == 1) {
-        s->kernel(buffers, images, 0, units, scratch);
+        run_alone(s, buffers, images, scratch, row);
         return;
     }
+    int64_t units = linear(s->units_coef, s->units_const, images);
+    if (units < 1) return;
     int64_t grains = s->grain > 1 ? (units + s->grain - 1) / s->grain : units;
     int shares = (int)least(grains, c->threads);
-    for (int k = 0; k < shares; k++) {
+    for (int k = 0; k < shares; k++) { /* its own, then those of others */
         int whose = (thread + k) % shares;
-        take_share(s, buffers, images, scratch, units * whose / shares,
-                   units * (whose + 1) / shares, &c->taken[row][whose].units);
+        share all = share_of(s, units * whose / shares, units * (whose + 1) / shares);
+        atomic_llong *taken = &c->taken[row][whose].chunks;
+        for (;;) {
+            int64_t number = atomic_fetch_add_explicit(taken, 1, memory_order_relaxed);
+            if (number >= all.chunks) break;
+            run_chunk(s, buffers, images, scratch, &all, number, row);
+        }
     }
 }
 
 /* Waits for all threads; the row of counters for what follows. */
 static int meet(call *c, int thread, int row) {
     /* The counter of the next step: nobody has looked at it since the last barrier. */
-    atomic_store_explicit(&c->taken[!row][thread].units, 0, memory_order_relaxed);
+    atomic_store_explicit(&c->taken[!row][thread].chunks, 0, memory_order_relaxed);
     sol_pool_barrier(c->threads);
     return !row;
 }
@@ -170,8 +198,7 @@ static void run_image(call *c, const sol_segment *s, int64_t image, int thread) 
     for (int i = s->begin; i < s->end; i++) {
         int64_t start = profile ? now_ns() : 0;
         const sol_step *step = &p->steps[i];
-        int64_t units = linear(step->units_coef, step->units_const, 1);
-        if (units > 0) step->kernel(buffers, 1, 0, units, scratch_of(c, thread));
+        run_alone(step, buffers, 1, scratch_of(c, thread), (i - s->begin) % 2);
         if (profile) profile[i] += now_ns() - start;
         buffers += step->n_args;
     }
@@ -182,7 +209,7 @@ static int run_apart(call *c, const sol_segment *s, int thread, int row) {
     int64_t rest = c->images % c->threads, each = c->images / c->threads;
     for (int k = 0; k < c->threads && each; k++) {
         int whose = (thread + k) % c->threads;
-        atomic_llong *taken = &c->taken[row][whose].units;
+        atomic_llong *taken = &c->taken[row][whose].chunks;
         for (;;) {
             int64_t image = atomic_fetch_add_explicit(taken, 1, memory_order_relaxed);
             if (image >= each) break;
@@ -216,6 +243,20 @@ static void run_passes(void *argument, int thread) {
     }
 }
 
+/* How many threads can have something to do at a time. */
+static int useful_threads(const sol_program *p, int64_t images, int threads) {
+    int64_t most = 1;
+    for (int i = 0; i < p->n_segments; i++)
+        if (p->segments[i].apart) most = images > most ? images : most;
+    for (int i = 0; i < p->n_steps && most < threads; i++) {
+        const sol_step *s = &p->steps[i];
+        int64_t units = linear(s->units_coef, s->units_const, images);
+        int64_t grains = s->grain > 1 ? (units + s->grain - 1) / s->grain : units;
+        most = grains > most ? grains : most;
+    }
+    return (int)least(most, threads);
+}
+
 int sol_run(const sol_program *program, char *const *tensors, int64_t batch, int64_t group,
             char *arena, int threads, int64_t *profile_ns) {
     if (program->abi != SOL_ABI) return SOL_WRONG_ABI;
@@ -228,7 +269,7 @@ int sol_run(const sol_program *program, char *const *tensors, int64_t batch, int
     c.tensors = tensors;
     c.batch = batch;
     c.group = group;
-    c.threads = sol_pool_claim(threads);
+    c.threads = sol_pool_claim(useful_threads(program, group, threads));
     c.first = 0;
     c.images = group;
     c.arena = arena;
@@ -236,7 +277,7 @@ int sol_run(const sol_program *program, char *const *tensors, int64_t batch, int
     c.tables = c.own + least(group, threads) * own_bytes(program);
     c.scratch = align_pointer(c.tables + threads * table_bytes(program), PAGE);
     c.profile_ns = profile_ns;
-    for (int i = 0; i < c.threads; i++) atomic_init(&c.taken[0][i].units, 0);
+    for (int i = 0; i < c.threads; i++) atomic_init(&c.taken[0][i].chunks, 0);
     if (c.threads == 1) {
         run_passes(&c, 0);
         return SOL_OK;
