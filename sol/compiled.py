@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,26 @@ from sol.plan.memory import Arena
 from sol.plan.planner import Planned
 from sol.plan.records import Place
 from sol.runtime import threads as thread_count
-from sol.runtime.arena import whole_pages
+from sol.runtime.arena import Shelf, whole_pages
 from sol.runtime.program import Program
 from sol.steps import Made
 
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Addresses of all tensors, and the weights among them, which live as long as this does."""
+
+    pointers: array[int]
+    weights: tuple[Array, ...]
+
+    def call(self, inputs: Sequence[int], outputs: Sequence[int]) -> array[int]:
+        """The addresses, with those of the tensors of a call."""
+        pointers = array("Q", self.pointers)
+        pointers[: len(inputs)] = array("Q", inputs)
+        pointers[len(inputs) : len(inputs) + len(outputs)] = array("Q", outputs)
+        return pointers
 
 
 class Compiled:
@@ -50,10 +66,9 @@ class Compiled:
         plan = planned.plan.graph
         self._inputs = [n.name for n in plan.inputs]
         self._outputs = plan.outputs
-        self._weights: list[Array] = []
-        self._own: dict[int, int] = {}  # bytes of memory that weights keep beside parameters
+        self._own = 0  # bytes of memory that weights keep beside parameters
         self._budget = options.budget
-        self._pointers = array("Q", bytes(8 * len(tensors)))
+        self._prepared = _Prepared(array("Q", bytes(8 * len(tensors))), ())
 
     def prepare(self, parameters: Mapping[str, Array]) -> None:
         """Take the parameters (arrays that share the framework's memory, by key):
@@ -65,7 +80,8 @@ class Compiled:
         wanted = [packings[t][1] if t in packings else t for t in self.tensors[self._offset :]]
         given = {n.name: parameters[n["key"]] for n in graph.parameters}
         values = evaluate_nodes(graph, list(dict.fromkeys(wanted)), given)
-        self._weights = []
+        shared = {id(_root(v)) for v in given.values()}
+        pointers, shelf, weights, own = array("Q", self._prepared.pointers), Shelf(), [], 0
         for position, (name, source) in enumerate(zip(self.tensors[self._offset :], wanted)):
             value = np.asarray(values[source])
             value = (
@@ -73,11 +89,12 @@ class Compiled:
                 if name in packings
                 else np.ascontiguousarray(value.transpose(self.planned.plan.orders[name]))
             )
-            self._weights.append(value)
-            self._pointers[self._offset + position] = value.ctypes.data
-        shared = {id(_root(v)) for v in given.values()}
-        roots = (_root(w) for w in self._weights)
-        self._own = {id(r): r.nbytes for r in roots if id(r) not in shared}
+            if id(_root(value)) not in shared:
+                own += value.nbytes
+                value = shelf.keep(value)
+            weights.append(value)
+            pointers[self._offset + position] = value.ctypes.data
+        self._prepared, self._own = _Prepared(pointers, tuple(weights)), own
 
     @property
     def _offset(self) -> int:
@@ -93,13 +110,8 @@ class Compiled:
         """
         if self._budget is not None:
             self._check_budget(batch, threads)
-        return self.program.run(self._pointers_of(inputs, outputs), batch, threads)
-
-    def _pointers_of(self, inputs: Sequence[int], outputs: Sequence[int]) -> array[int]:
-        pointers = array("Q", self._pointers)
-        pointers[: len(inputs)] = array("Q", inputs)
-        pointers[len(inputs) : len(inputs) + len(outputs)] = array("Q", outputs)
-        return pointers
+        prepared = self._prepared  # another thread may prepare meanwhile: these weights stay
+        return self.program.run(prepared.call(inputs, outputs), batch, threads)
 
     def profile(
         self,
@@ -110,14 +122,15 @@ class Compiled:
         rounds: int = 5,
     ) -> tuple[int, ...]:
         """Nanoseconds of each step: the least of some rounds."""
-        pointers = self._pointers_of(inputs, outputs)
+        prepared = self._prepared
+        pointers = prepared.call(inputs, outputs)
         times = [self.program.run(pointers, batch, threads, profile=True) for _ in range(rounds)]
         return tuple(min(each) for each in zip(*times))
 
     @property
     def packed_bytes(self) -> int:
         """Bytes of weights that Sol keeps beside the framework's: packed or computed from them."""
-        return sum(self._own.values())
+        return self._own
 
     @property
     def reserved(self) -> tuple[int, int]:
@@ -156,9 +169,8 @@ class Compiled:
         ]
         memory = np.zeros(self.program.arena_bytes(batch, threads) + 4096, np.uint8)
         start = -memory.ctypes.data % 4096
-        pointers = array("Q", self._pointers)
-        for k, tensor in enumerate((*inputs, *outputs)):
-            pointers[k] = tensor.ctypes.data
+        prepared = self._prepared
+        pointers = prepared.call(*([t.ctypes.data for t in ts] for ts in (inputs, outputs)))
         self.program.run_in(pointers, batch, threads, memory.ctypes.data + start)
         results = dict(zip(self._outputs, outputs))
         found: dict[str, Array] = {}

@@ -1,4 +1,5 @@
 """Memory for the intermediates of calls: one arena per call at a time, kept for the next call.
+And a `Shelf`: memory for what stays as long as a program does.
 
 Programs share the arenas of a pool, because nothing in an arena outlives a call: a process with ten
 programs keeps as much memory as its largest needs, not the sum. An arena that is too small is
@@ -9,10 +10,16 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sol.core.errors import MemoryBudgetError
 
 _HUGE_PAGE = 2 * 2**20
+_LINE = 64  # bytes of a cache line, and of the widest vector
+_FIRST_BOARD, _LARGEST_BOARD = 2**18, 2**25
 
 
 def whole_pages(size: int) -> int:
@@ -44,6 +51,40 @@ class Arena:
     def close(self) -> None:
         """Give the memory back."""
         self._memory.close()
+
+
+class Shelf:
+    """Memory for arrays that stay, packed weights for example.
+
+    Each begins at a cache line, else every vector of it would be read from two. They lie close
+    together and, where there is enough of them, in huge pages: a network streams through all of its
+    weights in each call, and a processor knows the places of some thousand pages at most.
+    """
+
+    def __init__(self) -> None:
+        self._board = np.empty(0, np.uint8)
+        self._used = 0
+        self._next = _FIRST_BOARD
+
+    def keep(self, array: NDArray[Any]) -> NDArray[Any]:
+        """A contiguous copy of an array."""
+        if self._used + array.nbytes > self._board.nbytes:
+            self._board = _board(max(self._next, array.nbytes))
+            self._next = min(2 * self._next, _LARGEST_BOARD)
+            self._used = 0
+        place = self._board[self._used : self._used + array.nbytes]
+        kept = place.view(array.dtype).reshape(array.shape)
+        kept[...] = array
+        self._used += -(-array.nbytes // _LINE) * _LINE
+        return kept
+
+
+def _board(size: int) -> NDArray[np.uint8]:
+    """Memory of its own pages; it goes back to the system with the last array on it."""
+    memory = mmap.mmap(-1, whole_pages(size), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= _HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.uint8)
 
 
 class ArenaPool:
