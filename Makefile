@@ -13,7 +13,7 @@ PIP   := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet -
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types check docs bench suite dev constraints clean
+.PHONY: help demo test lint format types check docs bench suite table dev constraints clean
 
 help: ## show this
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ bench: $(STAMP)-bench ## Sol against its rivals: make bench BENCH_ARGS="vgg16 --
 
 suite: $(STAMP)-bench ## a named set of networks: make suite SUITE=vision
 	@$(VENV)/bin/python benchmarks/run.py $(SUITE)
+
+table: $(STAMP)-bench ## measure what is missing in docs/benchmarks.md (hours, on a machine that does nothing else)
+	@$(VENV)/bin/python benchmarks/table.py
 
 dev: $(STAMP)-bench $(STAMP)-test ## everything in one environment
 
