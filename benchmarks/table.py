@@ -124,8 +124,7 @@ def page(data: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_HEAD = " ".join(
-    """# Benchmarks
+_HEAD = """# Benchmarks
 
 Written by `make table`, which measures what is missing here
 ([benchmarks/table.py](../benchmarks/table.py)); how is told in
@@ -134,8 +133,7 @@ over the fastest call of Sol, all measured in turn in one run, in float32 and wi
 Above 1, Sol is faster. *Best rival* is the ratio to the fastest of them. *Error* is the largest
 difference to float64 over the largest output, of Sol and of PyTorch. *MiB* is the peak memory of a
 call above the process before it, of Sol and of the best rival. *Set-up* is seconds from the model
-to its first result, in a first process and in another one.""".split("\n")
-).replace("Benchmarks  ", "Benchmarks\n\n")
+to its first result, in a first process and in another one."""
 _MEMORY = (
     "The result and, for PyTorch, what it computes in between; the input and the weights were "
     "there before. *Share* is Sol's over PyTorch's."
