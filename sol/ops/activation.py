@@ -15,6 +15,7 @@ import numpy as np
 from sol.core.dtypes import promote
 from sol.ir.expr import Expr, apply, where
 from sol.ir.graph import Node, TensorType
+from sol.ops.gradients import elementwise as gradient_of
 from sol.ops.pointwise import NUMBERS, Scalar, pointwise
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import need, need_kind
@@ -184,5 +185,6 @@ register(
         ),
         compute=_compute_prelu,
         reference=_reference_prelu,
+        gradient=gradient_of.prelu,
     )
 )

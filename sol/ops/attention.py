@@ -10,6 +10,7 @@ import numpy as np
 from sol.core.dims import Shape
 from sol.core.dtypes import I64
 from sol.ir.graph import Builder, Node, TensorType
+from sol.ops.gradients.parts import Gradients, reshaped, summed_to
 from sol.ops.registry import OpDef, Sample, register
 from sol.ops.rules import broadcasts_to, need, need_kind, need_number, need_positive, show_shape
 from sol.ops.sampling import boolean, f32
@@ -76,20 +77,27 @@ def _split_heads(graph: Builder, x: Node, groups: int) -> Node:
 
 def _plain(graph: Builder, node: Node, q: Node, k: Node, v: Node, mask: Node | None) -> Node:
     """softmax(scale q kᵀ + mask) v."""
-    rank = k.tensor.rank
-    turned = graph.add("permute", k, axes=(*range(rank - 2), rank - 1, rank - 2))
+    return graph.add("matmul", _weights(graph, node, q, k, mask), v)
+
+
+def _weights(graph: Builder, node: Node, q: Node, k: Node, mask: Node | None) -> Node:
+    """softmax(scale q kᵀ + mask)."""
     scaled = graph.add("mul", q, graph.constant(float(node["scale"]), q.dtype))
-    scores = graph.add("matmul", scaled, turned)
+    scores = graph.add("matmul", scaled, _turned(graph, k))
     if node["causal"]:
         scores = _forbid(graph, _causal(graph, scores), scores)
     if mask is None:
-        weights = graph.add("softmax", scores, axis=scores.tensor.rank - 1)
-        return graph.add("matmul", weights, v)
+        return graph.add("softmax", scores, axis=scores.tensor.rank - 1)
     if mask.dtype.kind == "bool":
         scores = _forbid(graph, mask, scores)
     else:
         scores = graph.add("add", scores, mask)
-    return graph.add("matmul", _softmax_or_zero(graph, scores), v)
+    return _softmax_or_zero(graph, scores)
+
+
+def _turned(graph: Builder, x: Node) -> Node:
+    rank = x.tensor.rank
+    return graph.add("permute", x, axes=(*range(rank - 2), rank - 1, rank - 2))
 
 
 def _causal(graph: Builder, scores: Node) -> Node:
@@ -113,6 +121,48 @@ def _softmax_or_zero(graph: Builder, scores: Node) -> Node:
     powers = graph.add("exp", graph.add("sub", scores, graph.add("where", nothing, zero, top)))
     scale = graph.add("reciprocal", graph.add("sum", powers, **along))
     return graph.add("mul", powers, graph.add("where", nothing, zero, scale))
+
+
+# ---- gradient ------------------------------------------------------------------------------------
+
+
+def _gradient(
+    graph: Builder, node: Node, dy: Node, q: Node, k: Node, v: Node, *mask: Node
+) -> Gradients:
+    """The weights are computed again: P = softmax(scale q kᵀ + mask).
+
+    dv = Pᵀ dy, dS = P (dy vᵀ - Σ P dy vᵀ), dq = scale dS k, dk = scale dSᵀ q, dmask = dS.
+    """
+    groups = node["groups"]
+    given = (q, k, v)
+    split = [_split_heads(graph, m, groups) if m.tensor.rank > 2 else m for m in mask]
+    if groups > 1:
+        q, dy = (_split_heads(graph, x, groups) for x in (q, dy))
+        k, v = (graph.add("reshape", x, shape=(*x.shape[:-2], 1, *x.shape[-2:])) for x in (k, v))
+    used = split[0] if groups > 1 and split else mask[0] if mask else None
+    weights = _weights(graph, node, q, k, used)
+    by_weights = graph.add("matmul", dy, _turned(graph, v))
+    along: dict[str, Any] = {"axes": (weights.tensor.rank - 1,), "keepdims": True}
+    total = graph.add("sum", graph.add("mul", weights, by_weights), **along)
+    by_scores = graph.add("mul", weights, graph.add("sub", by_weights, total))
+    scaled = graph.add("mul", by_scores, graph.constant(float(node["scale"]), q.dtype))
+    found = (
+        graph.add("matmul", scaled, k),
+        graph.add("matmul", _turned(graph, scaled), q),
+        graph.add("matmul", _turned(graph, weights), dy),
+    )
+    back = [_shaped_as(graph, d, x, like) for d, x, like in zip(found, given, (q, k, v))]
+    if not mask:
+        return back
+    by_mask = None
+    if mask[0].dtype.kind == "float":
+        assert used is not None
+        by_mask = reshaped(graph, summed_to(graph, by_scores, used.shape), mask[0].shape)
+    return *back, by_mask
+
+
+def _shaped_as(graph: Builder, change: Node, x: Node, like: Node) -> Node:
+    return reshaped(graph, summed_to(graph, change, like.shape), x.shape)
 
 
 # ---- in NumPy ------------------------------------------------------------------------------------
@@ -166,5 +216,6 @@ register(
         ),
         expand=_expand_attention,
         reference=_reference_attention,
+        gradient=_gradient,
     )
 )

@@ -15,6 +15,7 @@ from sol.core.dims import Size
 from sol.core.dtypes import promote
 from sol.ir.expr import Expr, apply, const, where
 from sol.ir.graph import Node, TensorType
+from sol.ops.gradients import contract as gradient_of
 from sol.ops.maps import all_of, axes_of, inside, over, read_broadcast
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import (
@@ -147,6 +148,7 @@ register(
         ),
         compute=_compute_conv,
         reference=_reference_conv,
+        gradient=gradient_of.conv,
     )
 )
 
@@ -262,6 +264,7 @@ register(
         ),
         compute=_compute_conv_transpose,
         reference=_reference_conv_transpose,
+        gradient=gradient_of.conv_transpose,
     )
 )
 
@@ -335,6 +338,7 @@ register(
         ),
         compute=_compute_linear,
         reference=_reference_linear,
+        gradient=gradient_of.linear,
     )
 )
 register(
@@ -352,5 +356,6 @@ register(
         ),
         compute=_compute_matmul,
         reference=lambda node, a, b: np.matmul(a, b),
+        gradient=gradient_of.matmul,
     )
 )

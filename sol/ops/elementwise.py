@@ -12,6 +12,7 @@ from typing import Literal
 from sol.core.dtypes import BOOL, F32, I32, I64, DType, promote
 from sol.ir.expr import Expr, apply, cast, const, where
 from sol.ir.graph import Node, TensorType
+from sol.ops.gradients import elementwise as gradient_of
 from sol.ops.pointwise import ANY, NUMBERS, ResultRule, Scalar, declare, pointwise
 from sol.ops.registry import Sample
 from sol.ops.rules import broadcast, need_kind
@@ -224,6 +225,7 @@ declare(
         Sample((u8(2, 3, 5),), {"dtype": F32}, 0, 255),
         Sample((f32(7),), {"dtype": F32}),
     ),
+    gradient=gradient_of.cast,
 )
 
 

@@ -15,6 +15,7 @@ from sol.core.dims import Size
 from sol.core.dtypes import I64, promote
 from sol.ir.expr import Expr, apply, at_least, cast, const, where
 from sol.ir.graph import Node, TensorType
+from sol.ops.gradients import move as gradient_of
 from sol.ops.maps import from_data, inside, read_broadcast, size
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import (
@@ -118,6 +119,7 @@ register(
         ),
         compute=_compute_gather,
         reference=_reference_gather,
+        gradient=gradient_of.gather,
     )
 )
 register(
@@ -135,6 +137,7 @@ register(
         ),
         compute=_compute_take,
         reference=lambda node, x, index: np.take(x, index, node["axis"]),
+        gradient=gradient_of.take,
     )
 )
 register(
@@ -154,6 +157,7 @@ register(
         ),
         compute=_compute_index,
         reference=_reference_index,
+        gradient=gradient_of.index,
     )
 )
 
@@ -233,6 +237,7 @@ register(
         ),
         compute=_compute_slice_assign,
         reference=_reference_slice_assign,
+        gradient=gradient_of.slice_assign,
     )
 )
 register(
@@ -248,6 +253,7 @@ register(
         ),
         compute=_compute_select_assign,
         reference=_reference_select_assign,
+        gradient=gradient_of.select_assign,
     )
 )
 register(
@@ -262,5 +268,6 @@ register(
             Sample((i64(),), {"classes": 1}, 0, 1),
         ),
         compute=_compute_one_hot,
+        why="its result is whole numbers",
     )
 )

@@ -15,6 +15,7 @@ from sol.core.dims import Shape, Size, concrete, product
 from sol.core.dtypes import promote
 from sol.ir.expr import Expr, cast, const, where
 from sol.ir.graph import Node, TensorType
+from sol.ops.gradients import move as gradient_of
 from sol.ops.maps import read_broadcast, reshape_index, size
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import (
@@ -93,6 +94,7 @@ register(
         ),
         compute=_compute_reshape,
         reference=lambda node, x: x.reshape(concrete(node.shape, 1)),
+        gradient=gradient_of.reshape,
     )
 )
 register(
@@ -109,6 +111,7 @@ register(
         ),
         compute=_compute_permute,
         reference=lambda node, x: x.transpose(node["axes"]),
+        gradient=gradient_of.permute,
     )
 )
 register(
@@ -125,6 +128,7 @@ register(
         ),
         compute=_compute_expand,
         reference=lambda node, x: np.broadcast_to(x, concrete(node.shape, 1)),
+        gradient=gradient_of.expand,
     )
 )
 
@@ -235,6 +239,7 @@ register(
         ),
         compute=_compute_slice,
         reference=_reference_slice,
+        gradient=gradient_of.slice_,
     )
 )
 register(
@@ -253,6 +258,7 @@ register(
         ),
         compute=_compute_concat,
         reference=lambda node, *arrays: np.concatenate(arrays, node["axis"]),
+        gradient=gradient_of.concat,
     )
 )
 register(
@@ -268,6 +274,7 @@ register(
         ),
         compute=_compute_flip,
         reference=lambda node, x: np.flip(x, node["axes"]),
+        gradient=gradient_of.flip,
     )
 )
 register(
@@ -284,6 +291,7 @@ register(
         ),
         compute=_compute_roll,
         reference=lambda node, x: np.roll(x, node["shifts"], node["axes"]),
+        gradient=gradient_of.roll,
     )
 )
 register(
@@ -301,5 +309,6 @@ register(
         ),
         compute=_compute_repeat,
         reference=lambda node, x: np.tile(x, node["repeats"]),
+        gradient=gradient_of.repeat,
     )
 )

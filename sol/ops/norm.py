@@ -14,6 +14,7 @@ import numpy as np
 from sol.core.dims import Shape
 from sol.ir.expr import Expr, apply, const, where
 from sol.ir.graph import Builder, Node, TensorType
+from sol.ops.gradients import norm as gradient_of
 from sol.ops.maps import axes_of, inside, over
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import (
@@ -92,6 +93,7 @@ register(
         ),
         expand=_expand_batch_norm,
         reference=_reference_batch_norm,
+        gradient=gradient_of.batch_norm,
     )
 )
 
@@ -172,6 +174,7 @@ register(
         ),
         expand=_expand_layer_norm,
         reference=_reference_layer_norm,
+        gradient=gradient_of.layer_norm,
     )
 )
 
@@ -208,6 +211,7 @@ register(
         ),
         expand=_expand_rms_norm,
         reference=_reference_rms_norm,
+        gradient=gradient_of.rms_norm,
     )
 )
 
@@ -273,6 +277,7 @@ register(
         ),
         expand=_expand_group_norm,
         reference=_reference_group_norm,
+        gradient=gradient_of.group_norm,
     )
 )
 
@@ -325,6 +330,7 @@ register(
         samples=_SOFTMAX,
         expand=_expand_softmax,
         reference=_reference_softmax,
+        gradient=gradient_of.softmax,
     )
 )
 register(
@@ -336,6 +342,7 @@ register(
         samples=_SOFTMAX,
         expand=_expand_log_softmax,
         reference=_reference_log_softmax,
+        gradient=gradient_of.log_softmax,
     )
 )
 
@@ -385,5 +392,6 @@ register(
         ),
         compute=_compute_response_norm,
         reference=_reference_response_norm,
+        gradient=gradient_of.local_response_norm,
     )
 )

@@ -9,6 +9,7 @@ import numpy as np
 from sol.core.errors import UnsupportedError
 from sol.ir.expr import Expr, apply, const, where
 from sol.ir.graph import Node, TensorType
+from sol.ops.gradients import move as gradient_of
 from sol.ops.maps import all_of, clamp, inside
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import need, need_length, need_number, of
@@ -120,6 +121,7 @@ register(
         ),
         compute=_compute_pad,
         reference=_reference_pad,
+        gradient=gradient_of.pad,
     )
 )
 
@@ -155,6 +157,7 @@ register(
         samples=_TRIANGLES,
         compute=_compute_tril,
         reference=lambda node, x: np.tril(x, node["diagonal"]),
+        gradient=gradient_of.triangle,
     )
 )
 register(
@@ -166,5 +169,6 @@ register(
         samples=_TRIANGLES,
         compute=_compute_triu,
         reference=lambda node, x: np.triu(x, node["diagonal"]),
+        gradient=gradient_of.triangle,
     )
 )

@@ -16,6 +16,7 @@ from sol.core.dims import concrete
 from sol.core.dtypes import BOOL, F32, DType, promote
 from sol.ir.expr import Expr, cast, load
 from sol.ir.graph import Node, TensorType
+from sol.ops.gradients.elementwise import elementwise
 from sol.ops.interpret import Scope, dtype_of, interpret
 from sol.ops.maps import read_broadcast
 from sol.ops.registry import Index, OpDef, Read, Sample, register
@@ -51,7 +52,9 @@ def pointwise(
         return TensorType(broadcast(name, *(x.shape for x in types)), _result(result, types))
 
     infer.__signature__ = signature(inputs, attrs)  # type: ignore[attr-defined]
-    return declare(name, doc, infer, _lifted(scalar), samples)
+    truth = result == "bool" or "float" not in kinds
+    why = "its result is no floating-point number" if truth else ""
+    return declare(name, doc, infer, _lifted(scalar), samples, why=why)
 
 
 def declare(
@@ -60,8 +63,11 @@ def declare(
     infer: Callable[..., TensorType],
     scalar: Scalar,
     samples: Sequence[Sample],
+    *,
+    gradient: Callable[..., Any] = elementwise,
+    why: str = "",
 ) -> OpDef:
-    """Register an element-wise operator with a type rule of its own."""
+    """Register an element-wise operator with a type rule of its own; `why` it has no gradient."""
     return register(
         OpDef(
             name,
@@ -72,6 +78,8 @@ def declare(
             compute=computed(scalar),
             reference=referenced(scalar),
             scalar=scalar,
+            gradient=None if why else gradient,
+            why=why,
         )
     )
 

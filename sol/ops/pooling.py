@@ -15,6 +15,7 @@ from sol.core.dims import Size
 from sol.core.dtypes import DType
 from sol.ir.expr import Expr, apply, cast, const, where
 from sol.ir.graph import Node, TensorType
+from sol.ops.gradients import window as gradient_of
 from sol.ops.maps import all_of, axes_of, inside, over, size
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import need, need_kind, need_positive, need_rank, numbers, of
@@ -182,6 +183,7 @@ register(
         ),
         compute=_compute_max_pool,
         reference=_reference_max_pool,
+        gradient=gradient_of.max_pool,
     )
 )
 _AVERAGE = ("kernel", "stride", "padding", "ceil", "count_include_pad", "divisor")
@@ -207,6 +209,7 @@ register(
         ),
         compute=_compute_avg_pool,
         reference=_reference_avg_pool,
+        gradient=gradient_of.avg_pool,
     )
 )
 
@@ -289,6 +292,7 @@ register(
         samples=tuple(Sample((x,), {"size": o}) for x, o in _ADAPTIVE),
         compute=_compute_adaptive_avg_pool,
         reference=_reference_adaptive(np.mean),
+        gradient=gradient_of.adaptive_avg_pool,
     )
 )
 register(
@@ -301,5 +305,6 @@ register(
         samples=tuple(Sample((x,), {"size": o}) for x, o in _ADAPTIVE),
         compute=_compute_adaptive_max_pool,
         reference=_reference_adaptive(np.max),
+        gradient=gradient_of.adaptive_max_pool,
     )
 )

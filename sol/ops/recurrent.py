@@ -149,6 +149,7 @@ register(
         "`h = σ(o) tanh(c)`; the results are the sequence of h, the last h and the last c.",
         samples=_samples(4, 2),
         reference=_reference,
+        why="the steps of time are not kept",
     )
 )
 register(
@@ -160,6 +161,7 @@ register(
         "b_hn))`, `h = (1 - z) n + z h`; the results are the sequence of h and the last h.",
         samples=_samples(3, 1),
         reference=_reference,
+        why="the steps of time are not kept",
     )
 )
 register(
@@ -174,6 +176,7 @@ register(
             *_samples(1, 1, nonlinearity="relu")[2:],
         ),
         reference=_reference,
+        why="the steps of time are not kept",
     )
 )
 
@@ -191,5 +194,6 @@ register(
         _infer_item,
         "Result number `index` of a node with several results.",
         reference=lambda node, x: x[node["index"]],
+        why="operators with several results have none",
     )
 )

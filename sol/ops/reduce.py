@@ -15,6 +15,7 @@ from sol.core.dims import product
 from sol.core.dtypes import BOOL, I64, DType
 from sol.ir.expr import Expr, ReduceKind, cast, const, where
 from sol.ir.graph import Builder, Node, TensorType
+from sol.ops.gradients import reduce as gradient_of
 from sol.ops.maps import axes_of, over, size
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import need, need_axes, need_axis, need_kind, of, reduced
@@ -109,22 +110,25 @@ def _samples(kinds: tuple[str, ...], low: float, high: float) -> tuple[Sample, .
     return floats + (others if "int" in kinds else ()) + (bools if "bool" in kinds else ())
 
 
-_Row = tuple[str, str, Result, tuple[str, ...], Callable[..., Expr], Callable[..., Any]]
+_Row = tuple[str, str, Result, tuple[str, ...], Callable[..., Expr], Callable[..., Any], Any]
 _ALL = ("float", "int", "bool")
 
 _REDUCTIONS: tuple[_Row, ...] = (
-    ("sum", "y = Σ x", "sum", _ALL, _reduction("sum"), _over(np.sum)),
-    ("prod", "y = Π x", "sum", _ALL, _reduction("prod"), _over(np.prod)),
-    ("mean", "y = Σ x / count", "same", ("float",), _compute_mean, _over(np.mean)),
+    ("sum", "y = Σ x", "sum", _ALL, _reduction("sum"), _over(np.sum),
+     gradient_of.sum_),
+    ("prod", "y = Π x", "sum", _ALL, _reduction("prod"), _over(np.prod),
+     gradient_of.prod),
+    ("mean", "y = Σ x / count", "same", ("float",), _compute_mean, _over(np.mean),
+     gradient_of.mean),
     ("max_reduce", "y = the largest x; NaN if one is NaN", "same", _ALL,
-     _reduction("max"), _test(np.max)),
+     _reduction("max"), _test(np.max), gradient_of.extreme),
     ("min_reduce", "y = the smallest x; NaN if one is NaN", "same", _ALL,
-     _reduction("min"), _test(np.min)),
-    ("any", "y = one x is not 0", "bool", _ALL, _reduction("any"), _test(np.any)),
-    ("all", "y = no x is 0", "bool", _ALL, _reduction("all"), _test(np.all)),
+     _reduction("min"), _test(np.min), gradient_of.extreme),
+    ("any", "y = one x is not 0", "bool", _ALL, _reduction("any"), _test(np.any), None),
+    ("all", "y = no x is 0", "bool", _ALL, _reduction("all"), _test(np.all), None),
 )  # fmt: skip
 
-for _name, _doc, _rule, _kinds, _compute, _reference in _REDUCTIONS:
+for _name, _doc, _rule, _kinds, _compute, _reference, _gradient in _REDUCTIONS:
     register(
         OpDef(
             _name,
@@ -134,6 +138,8 @@ for _name, _doc, _rule, _kinds, _compute, _reference in _REDUCTIONS:
             samples=_samples(_kinds, -2, 2) if _name != "prod" else _samples(_kinds, 0.5, 1.5),
             compute=_compute,
             reference=_reference,
+            gradient=_gradient,
+            why="" if _gradient else "its result is no floating-point number",
         )
     )
 
@@ -166,6 +172,7 @@ register(
         ),
         compute=_compute_cumsum,
         reference=lambda node, x: np.cumsum(x, node["axis"], node.dtype.numpy),
+        gradient=gradient_of.cumsum,
     )
 )
 
@@ -216,5 +223,6 @@ for _name, _extreme, _function in (
             ),
             expand=_expand_place(_extreme),
             reference=_reference_place(_function),
+            why="places are whole numbers",
         )
     )

@@ -12,6 +12,7 @@ from sol.core.dtypes import F32, I64, DType
 from sol.core.errors import UnsupportedError
 from sol.ir.expr import Expr, apply, cast, const, where
 from sol.ir.graph import Node, TensorType
+from sol.ops.gradients import window as gradient_of
 from sol.ops.maps import all_of, clamp, inside
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import (
@@ -175,6 +176,7 @@ register(
             Sample((f32(1, 2, 1, 1),), _resized((3, 2), "linear")),
         ),
         compute=_compute_interpolate,
+        gradient=gradient_of.interpolate,
     )
 )
 
@@ -302,5 +304,6 @@ register(
             )
         ),
         compute=_compute_grid_sample,
+        why="the framework has a kernel for it, Sol does not yet",
     )
 )

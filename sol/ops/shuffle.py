@@ -11,6 +11,7 @@ import numpy as np
 from sol.core.dims import concrete
 from sol.ir.expr import Expr, apply, const, where
 from sol.ir.graph import Node, TensorType
+from sol.ops.gradients import move as gradient_of
 from sol.ops.maps import all_of, inside
 from sol.ops.registry import Index, OpDef, Read, Sample, register
 from sol.ops.rules import (
@@ -95,6 +96,7 @@ register(
             Sample((f32(1, 2, 3, 5),), {"factor": 1}),
         ),
         compute=_compute_pixel_shuffle,
+        gradient=gradient_of.pixel_shuffle,
     )
 )
 register(
@@ -108,6 +110,7 @@ register(
             Sample((f32(1, 9, 3),), {"factor": 3}),
         ),
         compute=_compute_pixel_unshuffle,
+        gradient=gradient_of.pixel_unshuffle,
     )
 )
 register(
@@ -122,6 +125,7 @@ register(
             Sample((f32(2, 5),), {"groups": 5}),
         ),
         compute=_compute_channel_shuffle,
+        gradient=gradient_of.channel_shuffle,
     )
 )
 
@@ -198,6 +202,7 @@ register(
         ),
         compute=_compute_interleave,
         reference=_reference_interleave,
+        gradient=gradient_of.interleave,
     )
 )
 
@@ -270,6 +275,7 @@ register(
             Sample((f32(5),), {"axis": 0, "size": 5, "step": 9}),
         ),
         compute=_compute_unfold,
+        gradient=gradient_of.unfold,
     )
 )
 register(
@@ -285,5 +291,6 @@ register(
         ),
         compute=_compute_im2col,
         reference=_reference_im2col,
+        gradient=gradient_of.im2col,
     )
 )

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from sol.core.dims import Shape, concrete
+from sol.core.dims import Shape, Size, concrete
 from sol.core.dtypes import BOOL, F32, I32, I64, DType
 from sol.core.errors import UnsupportedError
-from sol.ir.expr import Expr, cast, const
+from sol.ir.expr import Expr, cast, const, from_linear
 from sol.ir.graph import Literal, Node, TensorType
 from sol.ops.registry import Index, OpDef, Sample, register
 from sol.ops.rules import need_axis
+
+_NOTHING = "it reads nothing"
 
 
 def _infer_input() -> TensorType:
@@ -42,6 +44,10 @@ def _infer_full(*, shape: Shape, value: float, dtype: DType) -> TensorType:
     return TensorType(tuple(shape), dtype)
 
 
+def _infer_extent(*, size: Size, dtype: DType) -> TensorType:
+    return TensorType((), dtype)
+
+
 def _compute_constant(node: Node, index: Index) -> Expr:
     """A constant without axes is a number in the code; the others are memory."""
     value: Literal = node["value"]
@@ -55,6 +61,10 @@ def _compute_iota(node: Node, index: Index) -> Expr:
 
 def _compute_full(node: Node, index: Index) -> Expr:
     return const(node["value"], node.dtype)
+
+
+def _compute_extent(node: Node, index: Index) -> Expr:
+    return cast(from_linear(node["size"], {}), node.dtype)
 
 
 def _reference_constant(node: Node) -> Any:
@@ -74,13 +84,18 @@ def _reference_full(node: Node) -> Any:
     return np.full(concrete(node.shape, 1), node["value"], node.dtype.numpy)
 
 
-register(OpDef("input", "source", _infer_input, "An input of the network, in calling order."))
+register(
+    OpDef(
+        "input", "source", _infer_input, "An input of the network, in calling order.", why=_NOTHING
+    )
+)
 register(
     OpDef(
         "parameter",
         "source",
         _infer_parameter,
         "A parameter or buffer. The framework owns its memory and names it `key`.",
+        why=_NOTHING,
     )
 )
 register(
@@ -96,6 +111,7 @@ register(
         ),
         compute=_compute_constant,
         reference=_reference_constant,
+        why=_NOTHING,
     )
 )
 register(
@@ -111,6 +127,7 @@ register(
         ),
         compute=_compute_iota,
         reference=_reference_iota,
+        why=_NOTHING,
     )
 )
 register(
@@ -126,5 +143,20 @@ register(
         ),
         compute=_compute_full,
         reference=_reference_full,
+        why=_NOTHING,
+    )
+)
+register(
+    OpDef(
+        "extent",
+        "source",
+        _infer_extent,
+        "The number `size`, which may depend on the batch.",
+        samples=(
+            Sample((), {"size": 7, "dtype": F32}),
+            Sample((), {"size": 24, "dtype": I64}),
+        ),
+        compute=_compute_extent,
+        why=_NOTHING,
     )
 )

@@ -9,6 +9,7 @@ import numpy as np
 
 from sol.core.dims import product
 from sol.ir.graph import Builder, Node, TensorType
+from sol.ops.gradients import reduce as gradient_of
 from sol.ops.registry import OpDef, Sample, register
 from sol.ops.rules import need_axes, need_kind, need_number, of, reduced
 from sol.ops.sampling import f32
@@ -59,6 +60,7 @@ register(
         ),
         expand=_expand_var,
         reference=_reference_var,
+        gradient=gradient_of.var,
     )
 )
 
@@ -113,6 +115,7 @@ register(
         ),
         expand=_expand_norm,
         reference=_reference_norm,
+        gradient=gradient_of.norm,
     )
 )
 
@@ -151,5 +154,6 @@ register(
         ),
         expand=_expand_logsumexp,
         reference=_reference_logsumexp,
+        gradient=gradient_of.logsumexp,
     )
 )

@@ -9,8 +9,9 @@ import inspect
 
 from sol.ops.registry import OPS, OpDef
 
-# broadcasts along axis 1, not from the last axis as all others do
-_UNLIKE_OTHERS = frozenset({"prelu"})
+# prelu broadcasts along axis 1, not from the last axis as all others do; a derivative has as many
+# operands as what it is of
+_UNLIKE_OTHERS = frozenset({"prelu", "derivative"})
 
 
 def _inputs(entry: OpDef) -> int:

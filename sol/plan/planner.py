@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sol.ir.graph import Graph, Node
+from sol.passes.expand import expand_composites
 from sol.plan.attention import takes_attention
 from sol.plan.batch import is_splittable
-from sol.plan.expand import expand_composites
 from sol.plan.facts import JOINS, Facts
 from sol.plan.fuse import Choice, chain_between, choose
 from sol.plan.group import Group, grow

@@ -19,7 +19,7 @@ from sol.ir.expr import Expr, apply, load, size_bounds, walk
 from sol.ir.graph import Graph, Node, types_of
 from sol.ops.cells import CELLS
 from sol.ops.registry import OPS, builder
-from sol.plan.expand import expand_composites
+from sol.passes.expand import expand_composites
 from sol.plan.facts import operations
 from sol.plan.inline import Inliner, axes_for
 from sol.plan.records import Cluster, Plan

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -179,6 +180,93 @@ def slice_assign(a: Attrs, x: Tensor, value: Tensor) -> Tensor:
     return torch.slice_scatter(x, value, a["axis"], a["start"], a["stop"], a["step"])
 
 
+def derivative(a: Attrs, dy: Tensor, *operands: Tensor) -> Tensor:
+    if a["of"] == "tanh":  # of the result
+        return dy * (1 - operands[0] ** 2)
+    given = [x.detach().expand_as(dy).clone().requires_grad_() for x in operands]
+    y = MEANING[a["of"]](dict(a["given"]), *given)
+    (found,) = torch.autograd.grad(y.sum(), given[a["wrt"]])
+    return dy * found
+
+
+def conv_weight_gradient(a: Attrs, x: Tensor, dy: Tensor) -> Tensor:
+    results = (dy.shape[1], x.shape[1] // a["groups"], *a["kernel"])
+    w = torch.zeros(results, dtype=x.dtype, requires_grad=True)
+    (found,) = torch.autograd.grad(conv(a, x, w), w, dy)
+    return found
+
+
+def fold(a: Attrs, x: Tensor) -> Tensor:
+    """By putting every element where it belongs."""
+    axis, extent = a["axis"], a["extent"]
+    y = torch.zeros([extent if k == axis else n for k, n in enumerate(x.shape[:-1])])
+    for i in range(x.shape[axis]):
+        for k in range(x.shape[-1]):
+            place = i * a["step"] + k * a["dilation"] - a["low"]
+            if 0 <= place < extent:
+                y.select(axis, place).add_(x.select(axis, i)[..., k])
+    return y
+
+
+def spread(a: Attrs, x: Tensor, place: Tensor | None = None) -> Tensor:
+    """A transposed convolution of each channel by ones; or of what has this place, by one 1."""
+    rank, channels, count = len(a["kernel"]), x.shape[1], math.prod(a["kernel"])
+    run = getattr(nn, f"conv_transpose{rank}d")
+    total = torch.zeros(*x.shape[:2], *a["size"])
+    for k in range(count):
+        window = torch.zeros(count)
+        window[k] = 1
+        weight = window.reshape(1, 1, *a["kernel"]).expand(channels, 1, *a["kernel"])
+        chosen = x if place is None else torch.where(place == k, x, 0)
+        more = (a["stride"], 0, 0, channels, a["dilation"])
+        full = nn.pad(run(chosen, weight, None, *more), [0, 50] * rank)
+        for axis, (p, n) in enumerate(zip(a["padding"], a["size"]), 2):
+            full = full.narrow(axis, p, n)
+        total = total + full
+    return total
+
+
+def max_pool_index(a: Attrs, x: Tensor, y: Tensor) -> Tensor:
+    """Window by window."""
+    found = torch.full(y.shape, math.prod(a["kernel"]))
+    for at in np.ndindex(*y.shape):
+        for number, tap in enumerate(np.ndindex(*a["kernel"])):
+            place = [
+                i * s + k * d - p
+                for i, k, s, p, d in zip(at[2:], tap, a["stride"], a["padding"], a["dilation"])
+            ]
+            inside = all(0 <= p < n for p, n in zip(place, x.shape[2:]))
+            if inside and x[(*at[:2], *place)] == y[at]:
+                found[at] = number
+                break
+    return found.to(torch.uint8)
+
+
+def scatter_add(a: Attrs, i: Tensor, x: Tensor) -> Tensor:
+    rows = x.reshape(-1, *x.shape[i.ndim :])
+    y = torch.zeros(a["extent"], *rows.shape[1:])
+    return y.index_add(0, i.reshape(-1) % a["extent"], rows)
+
+
+def gather_add(a: Attrs, i: Tensor, x: Tensor) -> Tensor:
+    return torch.zeros(a["shape"]).scatter_add(a["axis"], i % a["shape"][a["axis"]], x)
+
+
+def random(a: Attrs, seed: Tensor) -> Tensor:
+    """The same hash in Python's whole numbers."""
+
+    def mixed(x: int) -> int:
+        for _ in range(2):
+            x = (x ^ x >> 16) * 0x45D9F3B % 2**32
+        return x ^ x >> 16
+
+    first = mixed((int(seed) + a["stream"] * 0x9E3779B1) % 2**32)
+    second = mixed(int(seed) >> 32 ^ first)
+    count = math.prod(a["shape"])
+    numbers = [mixed((n + first) % 2**32 ^ second) // 256 / 2**24 for n in range(count)]
+    return torch.tensor(numbers).reshape(a["shape"])
+
+
 MEANING: dict[str, Meaning] = {
     **by_name(
         "neg", "abs", "sign", "exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "rsqrt",
@@ -268,6 +356,18 @@ MEANING: dict[str, Meaning] = {
     "conv_transpose": conv_transpose,
     "linear": lambda a, *t: nn.linear(*t),
     "attention": attention,
+    "derivative": derivative,
+    "detach": lambda a, x: x.detach(),
+    "linear_weight_gradient": lambda a, x, dy: dy.flatten(0, -2).T @ x.flatten(0, -2)
+    if x.ndim > 1 else dy[:, None] * x[None],
+    "conv_weight_gradient": conv_weight_gradient,
+    "fold": fold,
+    "spread": spread,
+    "max_pool_index": max_pool_index,
+    "scatter_add": scatter_add,
+    "gather_add": gather_add,
+    "random": random,
+    "extent": lambda a: torch.tensor(a["size"], dtype=dtype(a["dtype"])),
     "lstm": recurrent("lstm", 2),
     "gru": recurrent("gru", 1),
     "rnn": recurrent("rnn", 1),
@@ -320,6 +420,7 @@ BINARY = [
     pytest.param(entry, MEANING[entry.name], id=entry.name)
     for entry in (OPS[name] for name in OPS if name in PUBLIC)
     if entry.kind == "elementwise"
+    and entry.name != "derivative"
     and len(entry.samples[0].inputs) == 2
     and entry.samples[0].inputs[0].dtype == F32
 ]

@@ -1,0 +1,124 @@
+"""Gradients of a network, as a graph: `differentiate(graph, wanted)`.
+
+The gradient of every node stands in its operator's entry; this is the chain rule. Composite
+operators without a gradient of their own are expanded first, where one is needed. What comes out is
+one graph of the forward and the backward computation, which partition.py cuts in two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from sol.core.errors import UnsupportedError
+from sol.ir.graph import Builder, Graph, Node, types_of
+from sol.ops.registry import OPS, builder
+from sol.passes.duplicates import dead
+from sol.passes.expand import expand_composites
+
+
+@dataclass(frozen=True)
+class Joint:
+    """A network and its gradients in one graph.
+
+    Its inputs are the network's, then one for the gradient of each of its results that has one; its
+    results are the network's, then the gradients. seeds: for each result the input of its gradient,
+    or ""; gradients: for each wanted value the name of its gradient, or "" if no result depends on
+    it.
+    """
+
+    graph: Graph
+    results: tuple[str, ...]
+    seeds: tuple[str, ...]
+    wanted: tuple[str, ...]
+    gradients: tuple[str, ...]
+
+
+def differentiate(graph: Graph, wanted: Sequence[str]) -> Joint:
+    """The graph of a network and of the gradients of its `wanted` inputs and parameters, for any
+    gradients of its results.
+
+    Raises UnsupportedError for an operator without a gradient between a wanted value and a result.
+    """
+    graph = _expanded(graph, wanted)
+    needs = depending(graph, wanted)
+    b = builder()
+    for node in graph:
+        b.append(node)
+    changes: dict[str, Node] = {}
+    seeds = tuple(_seed(b, graph[o], changes) if o in needs else "" for o in graph.outputs)
+    for node in reversed(graph.nodes):
+        if node.name in changes and node.name not in wanted and node.inputs:
+            _pull(b, graph, node, changes, needs)
+    found = [changes.get(name) for name in wanted]
+    gradients = tuple("" if g is None else g.name for g in found)
+    results = (*(graph[o] for o in graph.outputs), *(g for g in found if g is not None))
+    return Joint(dead(b.finish(results)), graph.outputs, seeds, tuple(wanted), gradients)
+
+
+def _may_stay(needs: frozenset[str], graph: Graph, node: Node) -> bool:
+    return node.name not in needs or OPS[node.op].gradient is not None
+
+
+def depending(graph: Graph, wanted: Collection[str]) -> frozenset[str]:
+    """The floating-point values through which a change of a wanted one reaches others."""
+    found = set(wanted)
+    for node in graph:
+        real = any(t.dtype.kind == "float" for t in types_of(node))
+        if real and node.op != "detach" and not found.isdisjoint(node.inputs):
+            found.add(node.name)
+    return frozenset(found)
+
+
+def without_gradient(graph: Graph, wanted: Collection[str]) -> dict[str, str]:
+    """The nodes that keep gradients from wanted values, and why."""
+    needs = depending(graph, wanted)
+    return {
+        n.name: OPS[n.op].why
+        for n in graph
+        if n.name in needs and n.inputs and not OPS[n.op].gradient and not OPS[n.op].expand
+    }
+
+
+def _expanded(graph: Graph, wanted: Collection[str]) -> Graph:
+    """Without composite operators that need a gradient and have none of their own."""
+    while True:
+        needs = depending(graph, wanted)
+        after = expand_composites(graph, partial(_may_stay, needs))
+        if len(after) == len(graph):
+            return after
+        graph = after
+
+
+def _seed(b: Builder, result: Node, changes: dict[str, Node]) -> str:
+    """An input for the gradient of a result; a value that is two results has two."""
+    seed = b.input(f"d_{result.name}", result.tensor)
+    _add(b, changes, result.name, seed)
+    return seed.name
+
+
+def _add(b: Builder, changes: dict[str, Node], name: str, change: Node) -> None:
+    before = changes.get(name)
+    changes[name] = change if before is None else b.add("add", before, change)
+
+
+def _pull(
+    b: Builder, graph: Graph, node: Node, changes: dict[str, Node], needs: frozenset[str]
+) -> None:
+    """The chain rule for one node."""
+    gradient = OPS[node.op].gradient
+    if gradient is None:
+        where = f" ({node.origin})" if node.origin else ""
+        raise UnsupportedError(
+            node.op, f"no gradient{where}: {OPS[node.op].why}", do="train it in the framework"
+        )
+    inputs = graph.inputs_of(node)
+    b.origin = node.origin
+    found = gradient(b, node, changes[node.name], *inputs)
+    b.origin = ""
+    for source, change in zip(inputs, found, strict=True):
+        if change is None or source.name not in needs:
+            continue
+        assert change.type == source.type, f"{node.op}: {change.type} for {source.type}"
+        _add(b, changes, source.name, change)
