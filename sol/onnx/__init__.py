@@ -1,0 +1,6 @@
+"""ONNX: `optimize(path)` makes a session that computes a model by Sol."""
+
+from sol.onnx.optimize import optimize
+from sol.onnx.session import Session
+
+__all__ = ["Session", "optimize"]

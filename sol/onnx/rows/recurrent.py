@@ -1,0 +1,99 @@
+"""Rows of recurrent layers: ONNX orders gates, directions and axes in another way than Sol."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sol.core.dims import Dim
+from sol.core.dtypes import F32
+from sol.ir.graph import Node
+from sol.onnx.rows.table import row
+from sol.onnx.values import Call, Results
+
+# where Sol's gates stand among ONNX's: LSTM has i, o, f, c, GRU has z, r, h
+_ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
+_USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+
+
+@row("LSTM", "GRU", "RNN")
+def recurrent(c: Call) -> Results:
+    """A layer in one or two directions, with usual activations."""
+    direction = c.attr("direction", "forward")
+    both = direction == "bidirectional"
+    runs = 1 + both
+    kind = _check(c, runs)
+    x = c.x(0)
+    if c.attr("layout", 0):
+        x = c.permute(x, (1, 0, 2))
+    time, batch, _ = x.shape
+    if isinstance(time, Dim):
+        c.refuse("a number of steps that depends on the batch size B")
+    hidden = c.shape(2)[2]
+    assert isinstance(hidden, int)
+    _check_lengths(c, time)
+    weights = [w for run in range(runs) for w in _weights(c, run, hidden)]
+    states = [_state(c, n, (runs, batch, hidden)) for n in ((5, 6) if c.op == "LSTM" else (5,))]
+    x = c.add("flip", x, axes=(0,)) if direction == "reverse" else x
+    extra = {"nonlinearity": kind} if c.op == "RNN" else {}
+    layer = c.add(
+        c.op.lower(), x, *states, *weights, layers=1, bidirectional=both, bias=c.has(3),
+        batch_first=False, **extra,
+    )  # fmt: skip
+    y, *last = (c.add("item", layer, index=n) for n in range(1 + len(states)))
+    y = c.add("flip", y, axes=(0,)) if direction == "reverse" else y
+    y = c.permute(c.reshape(y, (time, batch, runs, hidden)), (0, 2, 1, 3))
+    if c.attr("layout", 0):
+        y = c.permute(y, (2, 0, 1, 3))
+        last = [c.permute(s, (1, 0, 2)) for s in last]
+    return (y, *last)
+
+
+def _check(c: Call, runs: int) -> str:
+    """Refuse what Sol's layers do not have; the nonlinearity of an RNN."""
+    usual = _USUAL[c.op] * runs
+    activations = [a.decode() if isinstance(a, bytes) else a for a in c.attr("activations", usual)]
+    if c.attr("clip") is not None or c.attr("input_forget", 0) or c.has(7):
+        c.refuse("with clipping, coupled gates or peepholes")
+    if c.op == "GRU" and not c.attr("linear_before_reset", 0):
+        c.refuse("the reset gate before the product: linear_before_reset=0")
+    if c.op == "RNN" and activations == ["Relu"] * runs:
+        return "relu"
+    if activations != usual:
+        c.refuse(f"with the activations {', '.join(activations)}")
+    return "tanh"
+
+
+def _check_lengths(c: Call, time: int) -> None:
+    if not c.has(4):
+        return
+    lengths = c.known(4)
+    if lengths is None or not (np.asarray(lengths) == time).all():
+        c.refuse("sequences of different lengths")
+
+
+def _weights(c: Call, run: int, hidden: int) -> list[Node]:
+    """w_ih, w_hh, and the two biases of a direction, with the gates in Sol's order."""
+    found = [_gates(c, _row_of(c, c.x(n), run), hidden) for n in (1, 2)]
+    if c.has(3):
+        both = _row_of(c, c.x(3), run)
+        half = len(_ORDER[c.op]) * hidden
+        found += [_gates(c, c.slice(both, 0, n * half, (n + 1) * half), hidden) for n in (0, 1)]
+    return found
+
+
+def _row_of(c: Call, x: Node, run: int) -> Node:
+    return c.reshape(c.slice(x, 0, run, run + 1), x.shape[1:])
+
+
+def _gates(c: Call, x: Node, hidden: int) -> Node:
+    order = _ORDER[c.op]
+    if len(order) == 1:
+        return x
+    return c.add("concat", *(c.slice(x, 0, g * hidden, (g + 1) * hidden) for g in order), axis=0)
+
+
+def _state(c: Call, place: int, shape: tuple[object, ...]) -> Node:
+    if not c.has(place):
+        return c.add("full", shape=shape, value=0.0, dtype=F32)
+    state = c.x(place)
+    return c.permute(state, (1, 0, 2)) if c.attr("layout", 0) else state

@@ -1,0 +1,119 @@
+"""What `sol.onnx.optimize` hands back: a session as users of ONNX Runtime know it, and a function.
+
+session.run(None, {"input": x})[0]     names of outputs, or None for all
+session(x), session(input=x)           inputs in order, or by name
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sol.arrays.captured import Array, Host
+from sol.arrays.network import Entry
+from sol.core.errors import InputError
+from sol.onnx.model import Port
+from sol.onnx.networks import Networks
+from sol.onnx.reference import Comparison, compare
+from sol.report.text import WIDTH
+
+
+class Session:
+    """A model by Sol. Calls may come from many threads."""
+
+    def __init__(self, networks: Networks) -> None:
+        self._networks = networks
+        self._model = networks.model
+
+    def __repr__(self) -> str:
+        return f"<{self._model.name} by Sol>"
+
+    def get_inputs(self) -> list[Port]:
+        """Inputs with `name`, `shape` and `type`."""
+        return list(self._model.inputs)
+
+    def get_outputs(self) -> list[Port]:
+        """Outputs with `name`, `shape` and `type`."""
+        return list(self._model.outputs)
+
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        run_options: Any = None,
+    ) -> list[Array]:
+        """The outputs of these names, or all. Raises InputError for what does not fit."""
+        del run_options
+        known = [p.name for p in self._model.outputs]
+        names = known if output_names is None else list(output_names)
+        unknown = [n for n in names if n not in known]
+        if unknown:
+            raise InputError(
+                f"no output is called {', '.join(map(str, unknown))}", expected=", ".join(known)
+            )
+        found = self._networks(input_feed)
+        return [found[name] for name in names]
+
+    def __call__(self, *arrays: Any, **named: Any) -> Any:
+        """The one output, or a tuple of all. Inputs in the order of the model, or by name."""
+        names = [p.name for p in self._model.inputs]
+        if len(arrays) > len(names):
+            raise InputError(
+                f"{len(arrays)} inputs", expected=f"{len(names)}: {', '.join(names) or 'none'}"
+            )
+        given = dict(zip(names, arrays))
+        twice = [name for name in named if name in given]
+        if twice:
+            raise InputError(f"{', '.join(twice)} is given twice", expected="each input once")
+        found = self._networks({**given, **named})
+        results = tuple(found[p.name] for p in self._model.outputs)
+        return results[0] if len(results) == 1 else results
+
+    def prepare(self, input_feed: Mapping[str, Any]) -> None:
+        """Compile what calls like this one need, without running it."""
+        self._networks.prepare(input_feed)
+
+    def explain(self, roofline: bool = False, width: int = WIDTH) -> str:
+        """Every cluster: layers, how they are computed and why, time; what NumPy computes, and
+        why. Runs programs a few times on numbers of their own."""
+        return self._networks.explain(roofline, width)
+
+    def check(self, input_feed: Mapping[str, Any]) -> Comparison:
+        """How far the results for these inputs are from the same network in float64."""
+        return compare(self._networks, input_feed)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All programs that were made."""
+        return tuple(e for n in self._networks.networks for e in n.entries)
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """What NumPy computes in these programs, and why."""
+        steps = (s for e in self.entries for s in e.program.captured.steps)
+        return tuple(str(s.outside) for s in steps if isinstance(s, Host))
+
+
+def example(session: Session, batch: int = 1, seed: int = 0) -> dict[str, Array]:
+    """Numbers for the inputs of a model: normal ones, and 0 where they may be indices. Raises
+    InputError if a size that is not the batch is open."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for given in session._networks.inputs:
+        sizes = [
+            batch if k == 0 and not isinstance(s, int) else s for k, s in enumerate(given.shape)
+        ]
+        shape = tuple(s for s in sizes if isinstance(s, int))
+        if len(shape) < len(sizes):
+            raise InputError(
+                f"the sizes of {given} are open",
+                expected="a model in which only the batch is open",
+                do="call it with arrays from Python",
+            )
+        if given.dtype.kind == "float":
+            found[given.name] = rng.standard_normal(shape).astype(given.dtype.numpy)
+        else:
+            found[given.name] = np.zeros(shape, given.dtype.numpy)
+    return found
