@@ -240,6 +240,8 @@ def cast(x: Expr, dtype: DType) -> Expr:
         return x
     if x.op == "const" and not (isinstance(x.value, float) and not math.isfinite(x.value)):
         return const(x.value, dtype)
+    if x.op == "where" and all(branch.op == "const" for branch in x.args[1:]):
+        return where(x.args[0], *(cast(branch, dtype) for branch in x.args[1:]))
     return _intern("cast", (x,), None, dtype)
 
 
