@@ -7,7 +7,8 @@ channels c by a block of results o, with all taps: it goes through the images li
 the part of x and of dy that it needs to scratch memory (where padding and any layout are taken care
 of), and adds the products of these lines to its block of dw, which stays in the L2 cache. Each line
 is copied once for all taps. Lanes run over channels, as dw lies in memory, and the register tile's
-rows over results; the other way round where there are few channels.
+rows over results; the other way round where there are few channels. Where each group has one
+channel (a depthwise convolution) the sums of a tap are a vector of channels, and no tile is needed.
 
 The order of additions does not depend on threads. In: the plan and a cluster of
 `conv_weight_gradient` or `linear_weight_gradient`. Out: its kernel.
@@ -22,7 +23,8 @@ from sol.core.device import CpuDevice
 from sol.core.dims import Dim, Size
 from sol.core.dtypes import F32
 from sol.ir.expr import Expr, apply, axis, const, load, where
-from sol.ir.loop import For, If, Stmt
+from sol.ir.expr import local_value as local
+from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var
 from sol.kernels.micro import Micro, micro_kernel
 from sol.kernels.tiles import best_tile, tile_cycles
 from sol.lower.cluster import Lowered, Memory, lowered_units
@@ -30,6 +32,7 @@ from sol.lower.nest import NestBuilder, Output, nest
 from sol.lower.ranges import size_expr
 from sol.lower.units import decode
 from sol.ops.maps import all_of, inside
+from sol.plan.facts import is_depthwise_gradient
 from sol.plan.inline import Inliner
 from sol.plan.records import Cluster, Plan
 
@@ -40,6 +43,7 @@ _PACKED = 3.0  # cycles to copy a vector
 _ADDED = 3.0  # cycles to add a vector to dw
 _FAR = 8.0  # bytes a cycle from beyond the L2 cache
 _EXPOSED = 0.5  # of these do not overlap with multiply-adds
+_SUMS = 12  # vectors of sums of a depthwise layer that are under way
 _GAP = 16  # floats between rows in scratch memory that else would share sets of the L1 cache
 
 
@@ -92,6 +96,7 @@ class Layer:
     groups: int
     channels: int
     results: int
+    depthwise: bool = False  # result k belongs to channel k
 
     @property
     def taps(self) -> int:
@@ -104,7 +109,9 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Blocking:
-    """How a layer is cut. turned: lanes run over results. down, vectors: what a unit has of the
+    """How a layer is cut.
+
+    turned: lanes run over results (over both if depthwise). down, vectors: what a unit has of the
     other operand, and vectors of this one; rows x columns: its register tile. lines, line: lines of
     a band and places of a line that are at hand.
     """
@@ -117,6 +124,7 @@ class Blocking:
     lanes: int
     lines: int
     line: int
+    depthwise: bool = False
 
     @property
     def width(self) -> int:
@@ -131,7 +139,7 @@ class Blocking:
     @property
     def results(self) -> int:
         """Results of a unit."""
-        return self.width if self.turned else self.down
+        return self.width if self.turned or self.depthwise else self.down
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +164,8 @@ def lower_weight_gradient(
     layer = describe(plan, cluster)
     blocking = choose_blocking(layer, device)
     memory = Memory(plan)
-    kernel = _Kernel(layer, blocking, memory, NestBuilder(memory.access(), widths))
+    make = _Depthwise if layer.depthwise else _Kernel
+    kernel = make(layer, blocking, memory, NestBuilder(memory.access(), widths))
     return WeightGradient(kernel.lowered(), blocking)
 
 
@@ -181,7 +190,8 @@ def describe(plan: Plan, cluster: Cluster) -> Layer:
             _int(x.shape[-1]),
             _int(dy.shape[-1]),
         )
-    groups = node["groups"]
+    depthwise = is_depthwise_gradient(node)
+    groups = 1 if depthwise else node["groups"]
     channels, results = _int(x.shape[1]) // groups, _int(dy.shape[1]) // groups
     padding = [before for before, _ in node["padding"]]
     window = zip(node["kernel"], node["stride"], node["dilation"], padding)
@@ -192,12 +202,13 @@ def describe(plan: Plan, cluster: Cluster) -> Layer:
         node.name,
         lambda image, g, c, at: inline.element(x.name, (*image, g * channels + c, *at)),
         lambda image, g, o, at: inline.element(dy.name, (*image, g * results + o, *at)),
-        lambda o, c, taps: (o, c, *taps),
+        lambda o, c, taps: (o, const(0) if depthwise else c, *taps),
         (x.shape[0],),
         spans,
         groups,
         channels,
         results,
+        depthwise,
     )
 
 
@@ -213,6 +224,11 @@ def choose_blocking(layer: Layer, device: CpuDevice) -> Blocking:
     """The blocks that seem fastest: few copies of lines, enough units for all cores."""
     lanes = device.vector_lanes(4)
     lines, line = _places_at_hand(layer)
+    if layer.depthwise:
+        vectors = -(-layer.channels // lanes)
+        most = max(1, _SUMS // layer.spans[-1].taps)
+        share = min(most, -(-vectors // min(vectors, device.cores)))
+        return Blocking(False, 1, share, 1, share, lanes, lines, line, True)
     found: list[tuple[float, int, Blocking]] = []
     for turned in (False, True):
         sizes = (layer.results, layer.channels)
@@ -299,9 +315,11 @@ class _Kernel:
         self.layer, self.blocking = layer, blocking
         self.memory, self.builder = memory, builder
         b = blocking
-        self.group = axis("group", layer.groups)
-        self.part = axis("results", -(-layer.results // b.results))
+        self.group: Expr = const(0) if layer.depthwise else axis("group", layer.groups)
         self.block = axis("channels", -(-layer.channels // b.channels))
+        self.part = self.block
+        if not layer.depthwise:
+            self.part = axis("results", -(-layer.results // b.results))
         self.images = tuple(axis(f"image{n}", size) for n, size in enumerate(layer.images))
         # the first place at hand along each span
         steps = self._steps()
@@ -321,6 +339,7 @@ class _Kernel:
 
     def lowered(self) -> Lowered:
         """The kernel."""
+        layer = self.layer
         code = (*self._copy_x(), *self._copy_dy(), *self._products())
         for turn, (count, size) in reversed(list(zip(self.turns, self._steps()))):
             end = size_expr(count)
@@ -331,7 +350,8 @@ class _Kernel:
             code = (For(image, const(0), size_expr(image.value[1]), code),)
         body = (*self._zeros(), *code, *self._results())
         arrays = [(name, F32, size) for name, size in _arrays(self.layer, self.blocking)]
-        return lowered_units(self.memory, [self.group, self.part, self.block], arrays, body, "")
+        outer = [self.block] if layer.depthwise else [self.group, self.part, self.block]
+        return lowered_units(self.memory, outer, arrays, body, "")
 
     def _zeros(self) -> tuple[Stmt, ...]:
         size = self.layer.taps * self.blocking.down * self.blocking.width
@@ -490,6 +510,49 @@ class _Kernel:
         code = nest(self.builder, loops, (target,))
         end = apply("min", const(b.down), const(size) - (number - row))
         return (For(row, const(0), end, code),)
+
+
+class _Depthwise(_Kernel):
+    """Channels with a result each: for the taps along a line, vectors of sums in registers."""
+
+    def _products(self) -> tuple[Stmt, ...]:
+        b, taps = self.blocking, self._taps()
+        *outer, last = taps
+        along = range(self.layer.spans[-1].taps)
+        lane, line = axis("lane", b.lanes), axis("line", b.lines)
+        depth = self._depth()
+        count = size_expr(depth // b.lines) if isinstance(depth, int) else depth
+        at = axis("at", b.line)
+        place = line * b.line + at
+        names = {(t, j): f"sum_{t}_{j}" for t in along for j in range(b.vectors)}
+        step: list[Stmt] = []
+        for j in range(b.vectors):
+            column = lane + j * b.lanes
+            step.append(Let(f"dy_{j}", load("@gradient", F32, self._reader_of_dy()(place, column))))
+        for t, j in names:
+            tap = [*outer, const(t)] if last.op == "axis" else [*outer, last]
+            x = load("@lines", F32, self._reader_of_x(tap)(place, lane + j * b.lanes))
+            name = names[t, j]
+            step.append(Set(name, local(name, F32, True) + local(f"dy_{j}", F32, True) * x))
+        begin = [Var(name, const(0.0), b.lanes) for name in names.values()]
+        end: list[Stmt] = []
+        for (t, j), name in names.items():
+            number = self._number([*outer, const(t)] if last.op == "axis" else taps)
+            target = number * b.width + lane + j * b.lanes
+            end.append(Store("sums", target, local(name, F32, True) + load("@sums", F32, target)))
+        body = (*begin, For(at, const(0), count, tuple(step)), *end)
+        body = (For(line, const(0), const(b.lines), body),)
+        code: tuple[Stmt, ...] = (For(lane, const(0), const(b.lanes), body, b.lanes),)
+        return self._over(outer, code)
+
+    def _stored(self, width: int) -> tuple[Stmt, ...]:
+        b, taps = self.blocking, self._taps()
+        lane = axis("along", max(1, width))
+        channel = self.block * b.width + lane
+        at = self._number(taps) * b.width + lane
+        index = self.layer.index(channel, channel, taps)
+        target = self.memory.target(self.layer.name, index, load("@sums", F32, at))
+        return nest(self.builder, [t for t in (*taps, lane) if t.op == "axis"], (target,))
 
 
 def _pieces(size: int, part: int) -> list[tuple[range, int]]:

@@ -123,11 +123,8 @@ class Facts:
         return node.op in WHOLE_OPS or self.weight_gradient(node)
 
     def weight_gradient(self, node: Node) -> bool:
-        """Whether the kernel for gradients of weights takes the node: not where each group has one
-        channel, which is a window reduction."""
-        if node.op not in WEIGHT_GRADIENTS or node.dtype.name != "f32":
-            return False
-        return node.op == "linear_weight_gradient" or node.shape[1] != 1 or node["groups"] == 1
+        """Whether the kernel for gradients of weights takes the node."""
+        return node.op in WEIGHT_GRADIENTS and node.dtype.name == "f32"
 
     def multiplies(self, node: Node) -> bool:
         """Whether an element of an input is used for many elements of the result, so that work
@@ -204,6 +201,14 @@ def is_depthwise(graph: Graph, node: Node) -> bool:
         and node["groups"] > 1
         and (weight.shape[1] == 1 or node.op == "conv_transpose")
     )
+
+
+def is_depthwise_gradient(node: Node) -> bool:
+    """Whether a gradient of a weight is that of a convolution with one channel and one result for
+    each group."""
+    if node.op != "conv_weight_gradient" or node["groups"] == 1:
+        return False
+    return node.shape[:2] == (node["groups"], 1)
 
 
 def is_scalar(graph: Graph, name: str) -> bool:

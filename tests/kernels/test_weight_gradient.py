@@ -27,8 +27,9 @@ def convolution(seed: int) -> Case:
     """A layer of one, two or three spatial axes, with what a convolution may have."""
     rng = np.random.default_rng(seed)
     rank = int(rng.integers(1, 4))
-    groups = int(rng.choice([1, 1, 1, 2, 3]))
-    channels, results = (groups * int(rng.choice(_CHANNELS)) for _ in range(2))
+    groups = int(rng.choice([1, 1, 1, 2, 3, 40]))
+    per_group = _CHANNELS if groups < 40 else (1, 1, 2)
+    channels, results = (groups * int(rng.choice(per_group)) for _ in range(2))
     kernel, stride, dilation, padding, sizes, places = [], [], [], [], [], []
     for _ in range(rank):
         k, s, d = int(rng.integers(1, 4)), int(rng.integers(1, 3)), int(rng.integers(1, 3))
