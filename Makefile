@@ -61,7 +61,8 @@ clean: ## remove the environment and what tools left
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The model zoos ask for one exact build of PyTorch, so they come without dependencies, after it.
+# The model zoos ask for one exact build of PyTorch, and MXNet for a NumPy of its time, so they come
+# without dependencies, after it.
 $(VENV)/bin/python:
 	@echo "making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
@@ -73,9 +74,10 @@ $(STAMP)-demo: pyproject.toml requirements/constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(STAMP)-test: pyproject.toml requirements/constraints.txt | $(VENV)/bin/python
-	@echo "installing Sol, PyTorch, TensorFlow and what the tests need (once)"
-	@$(PIP) -e '.[torch,tensorflow,test]'
+	@echo "installing Sol, PyTorch and what the tests need (once)"
+	@$(PIP) -e '.[torch,test]'
 	@$(PIP) --no-deps torchvision timm
+	@$(PIP) --no-deps mxnet || echo "MXNet does not come for this machine: its tests are skipped"
 	@touch $@
 
 $(STAMP)-bench: pyproject.toml requirements/constraints.txt | $(VENV)/bin/python

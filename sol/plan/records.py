@@ -58,9 +58,7 @@ class Buffer:
     size: Size
 
 
-ClusterKind = Literal[
-    "dfp", "contraction", "stage", "attention", "recurrent", "weight gradient", "library"
-]
+ClusterKind = Literal["dfp", "contraction", "stage", "attention", "recurrent", "library"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,0 @@
-"""Sol for TensorFlow and Keras: `optimize(model)`."""
-
-from sol.tensorflow.optimize import optimize
-
-__all__ = ["optimize"]
