@@ -74,8 +74,8 @@ $(STAMP)-demo: pyproject.toml requirements/constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(STAMP)-test: pyproject.toml requirements/constraints.txt | $(VENV)/bin/python
-	@echo "installing Sol, PyTorch and what the tests need (once)"
-	@$(PIP) -e '.[torch,test]'
+	@echo "installing Sol, PyTorch, TensorFlow and what the tests need (once)"
+	@$(PIP) -e '.[torch,tensorflow,test]'
 	@$(PIP) --no-deps torchvision timm
 	@$(PIP) --no-deps mxnet || echo "MXNet does not come for this machine: its tests are skipped"
 	@touch $@

@@ -24,6 +24,7 @@ from sol.kernels.methods import Direct, Method, methods, name_of
 from sol.kernels.recurrent import lower_scan
 from sol.kernels.stage import lower_stage
 from sol.kernels.thin import lower_thin
+from sol.kernels.weight_gradient import lower_weight_gradient
 from sol.kernels.winograd import lower_winograd
 from sol.libraries.base import Packed, Use
 from sol.lower.cluster import Lowered, lower_group, part_group
@@ -148,6 +149,9 @@ def _lower_cluster(
     if cluster.kind == "attention":
         attention = lower_attention(plan, cluster, device, widths)
         return Made(cluster, (attention.lowered,), None, attention.why)
+    if cluster.kind == "weight gradient":
+        gradient = lower_weight_gradient(plan, cluster, device, widths)
+        return Made(cluster, (gradient.lowered,), None, gradient.why)
     if cluster.kind == "recurrent":
         recurrence = lower_scan(plan, cluster, device, widths)
         return Made(cluster, recurrence.calls, None, recurrence.why)

@@ -46,6 +46,7 @@ _FREE = ("const", "axis", "linear", "load", "cast", "reduce")
 JOINS = ("concat", "interleave")
 # operators that a kernel of their own executes
 WHOLE_OPS = ("attention", "masked_attention", "scan")
+WEIGHT_GRADIENTS = ("conv_weight_gradient", "linear_weight_gradient")
 FEWEST_ROWS = 8  # a linear layer with fewer rows per image reads its weights as they are
 
 
@@ -119,7 +120,11 @@ class Facts:
 
     def whole(self, node: Node) -> bool:
         """Whether the node is executed by a kernel of its own kind."""
-        return node.op in WHOLE_OPS
+        return node.op in WHOLE_OPS or self.weight_gradient(node)
+
+    def weight_gradient(self, node: Node) -> bool:
+        """Whether the kernel for gradients of weights takes the node."""
+        return node.op in WEIGHT_GRADIENTS and node.dtype.name == "f32"
 
     def multiplies(self, node: Node) -> bool:
         """Whether an element of an input is used for many elements of the result, so that work
@@ -132,6 +137,7 @@ class Facts:
             "matmul",
             "packed_matmul",
             *WHOLE_OPS,
+            *WEIGHT_GRADIENTS,
         )
 
 
@@ -195,6 +201,14 @@ def is_depthwise(graph: Graph, node: Node) -> bool:
         and node["groups"] > 1
         and (weight.shape[1] == 1 or node.op == "conv_transpose")
     )
+
+
+def is_depthwise_gradient(node: Node) -> bool:
+    """Whether a gradient of a weight is that of a convolution with one channel and one result for
+    each group."""
+    if node.op != "conv_weight_gradient" or node["groups"] == 1:
+        return False
+    return node.shape[:2] == (node["groups"], 1)
 
 
 def is_scalar(graph: Graph, name: str) -> bool:

@@ -172,9 +172,20 @@ def _chain(graph: Graph, facts: Facts, root: Node, claimed: set[str]) -> list[st
         if user.dtype.name != "f32":
             break
         chain.append(user.name)
-        kept = len(chain) if elementwise else kept
+        kept = len(chain) if elementwise or _ends_in_rows(graph, root, chain) else kept
         current = user
     return chain[:kept]
+
+
+def _ends_in_rows(graph: Graph, root: Node, chain: list[str]) -> bool:
+    """Whether a chain ends in a result of the network that has the channels innermost: what is
+    written anyway can be written in that order.
+    """
+    end = graph[chain[-1]]
+    if end.name not in graph.outputs:
+        return False
+    index = root_index(graph, root, chain)
+    return index is not None and channel_axis(root, index) == axes_for(end)[-1]
 
 
 def _is_bijective(graph: Graph, root: Node, chain: list[str]) -> bool:

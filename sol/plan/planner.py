@@ -134,6 +134,8 @@ def _clusters(
             clusters.extend(_parts(graph, choice, node, places))
         elif node.op == "item" and node["index"] == 0:
             clusters.append(_recurrent(graph, node))
+        elif facts.weight_gradient(node):
+            clusters.append(Cluster("weight gradient", (name,), name, layers=(name,)))
         elif facts.whole(node):
             clusters.append(Cluster("attention", (name,), name, layers=(name,)))
     return clusters

@@ -58,7 +58,9 @@ class Buffer:
     size: Size
 
 
-ClusterKind = Literal["dfp", "contraction", "stage", "attention", "recurrent", "library"]
+ClusterKind = Literal[
+    "dfp", "contraction", "stage", "attention", "recurrent", "weight gradient", "library"
+]
 
 
 @dataclass(frozen=True, slots=True)

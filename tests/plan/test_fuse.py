@@ -151,8 +151,12 @@ def _through_moves(net: Net, y: Node) -> Node:
     return net("relu", y)
 
 
-def _moves_at_the_end(net: Net, y: Node) -> Node:
+def _channels_last_at_the_end(net: Net, y: Node) -> Node:
     return net("permute", net("relu", y), axes=(0, 2, 3, 1))
+
+
+def _other_moves_at_the_end(net: Net, y: Node) -> Node:
+    return net("permute", net("relu", y), axes=(0, 2, 1, 3))
 
 
 def _until_channels_are_mixed(net: Net, y: Node) -> Node:
@@ -179,7 +183,8 @@ EPILOGUES: dict[Callable[[Net, Node], Node], str] = {
     _with_another_value: "add",
     _by_channel: "mul",
     _through_moves: "relu",
-    _moves_at_the_end: "relu",
+    _channels_last_at_the_end: "permute",
+    _other_moves_at_the_end: "relu",
     _until_channels_are_mixed: "relu",
     _until_a_reduction: "relu",
     _until_it_grows: "relu",

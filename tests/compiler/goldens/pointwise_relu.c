@@ -94,23 +94,3 @@ void kernel_0(char *const *buffers, int64_t batch, int64_t begin, int64_t end, c
         }
     }
 }
-
-void kernel_1(char *const *buffers, int64_t batch, int64_t begin, int64_t end, char *scratch)
-{
-    float *restrict b0 = (float *)buffers[0];
-    const float *restrict b1 = (const float *)buffers[1];
-    (void)batch, (void)scratch;
-    for (int64_t i0 = begin; i0 < end; i0++) {
-        {
-            const int64_t i1 = i0;
-            for (int64_t i2 = 0; i2 < 4; i2 += 1) {
-                for (int64_t i3 = 0; i3 < 4; i3 += 1) {
-                    {
-                        const int64_t i4 = 0;
-                        store_16(&b0[(256 * i1 + 64 * i2 + 16 * i3 + i4)], load_16(&b1[(256 * i1 + 64 * i2 + 16 * i3 + i4)]));
-                    }
-                }
-            }
-        }
-    }
-}

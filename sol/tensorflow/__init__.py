@@ -1,0 +1,5 @@
+"""Sol for TensorFlow and Keras: `optimize(model)`."""
+
+from sol.tensorflow.optimize import optimize
+
+__all__ = ["optimize"]

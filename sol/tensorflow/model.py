@@ -1,0 +1,336 @@
+"""A model of Keras by Sol: a model itself, on the same variables, that can be called, put into
+other models, asked to predict, trained and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import tree
+from tensorflow.python.eager import record
+from tensorflow.python.saved_model import save_context
+
+from sol.arrays.captured import Captured
+from sol.arrays.network import Network
+from sol.arrays.signature import Types
+from sol.core.errors import UnsupportedError
+from sol.ir.graph import Node
+from sol.options import Options
+from sol.tensorflow.context import Known, Reading
+from sol.tensorflow.cut import cut
+from sol.tensorflow.models import Wrapper, graph_of, read_function, read_model, traced
+from sol.tensorflow.session import Handle, Session, Source, input_of, options_of
+from sol.tensorflow.variables import Variables
+
+
+@keras.saving.register_keras_serializable(package="sol")
+class Optimized(keras.Model, Wrapper):  # type: ignore[misc]
+    """What `optimize` makes of a model. `sol` is the handle to explanations and the original."""
+
+    def __init__(
+        self, original: Any, options: dict[str, Any] | None = None, **keywords: Any
+    ) -> None:
+        super().__init__(**{"name": original.name, **keywords})
+        self._options = dict(options or {})
+        chosen = options_of(self._options)
+        self.original = original
+        self.supports_jit = False  # XLA cannot call Sol
+        self.built = True  # by its first call, if the original is not
+        self._session = _session(original, chosen)
+
+    @property
+    def sol(self) -> Handle:
+        """Explanations, reasons, and the original."""
+        return Handle(self._session, self.original)
+
+    def __getattr__(self, name: str) -> Any:
+        """What the original has beside what every model has: `output_names`, its own methods."""
+        if name.startswith("_") or "original" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name}")
+        return getattr(self.original, name)
+
+    # ---- calls
+
+    def call(self, *args: Any, training: Any = None, mask: Any = None, **kwargs: Any) -> Any:
+        """What the original computes, by Sol where it can."""
+
+        masked = any(m is not None for m in tree.flatten(mask))
+
+        def original(*a: Any, **k: Any) -> Any:
+            more = {"mask": mask} if masked else {}
+            return self.original(*a, **k, **more, training=training)
+
+        if training or masked:
+            reason = "training: Sol has none yet, TensorFlow computes it" if training else "a mask"
+            return self._session.by_original(original, reason, args, kwargs)
+        if tf.executing_eagerly():
+            return self._session(args, kwargs, original)
+        if record.could_possibly_record() or save_context.in_save_context():
+            return original(*args, **kwargs)
+        return _in_graph(self, args, kwargs)
+
+    def build(self, *shapes: Any, **named: Any) -> None:
+        """Build the original."""
+        self.original.build(*shapes, **named)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """Shapes and types of the original's results."""
+        return self.original.compute_output_spec(*args, **kwargs)
+
+    def compute_output_shape(self, *args: Any, **kwargs: Any) -> Any:
+        """Shapes of the original's results."""
+        return self.original.compute_output_shape(*args, **kwargs)
+
+    def compute_mask(self, *args: Any, **kwargs: Any) -> Any:
+        """The original's mask."""
+        return self.original.compute_mask(*args, **kwargs)
+
+    # ---- saving
+
+    @property
+    def _default_save_signature(self) -> Any:
+        """How a SavedModel is called: as that of the original."""
+        return self.original._default_save_signature
+
+    def get_config(self) -> dict[str, Any]:
+        """The original and the options."""
+        original = keras.saving.serialize_keras_object(self.original)
+        return {"original": original, "options": self._options, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """The model of a configuration."""
+        original = keras.saving.deserialize_keras_object(
+            config["original"], custom_objects=custom_objects
+        )
+        return cls(original, config.get("options"), name=config.get("name", original.name))
+
+    def export(self, *args: Any, **kwargs: Any) -> Any:
+        """Write the original as a SavedModel: it needs no Sol where it is loaded."""
+        return self.original.export(*args, **kwargs)
+
+
+# ---- what computes calls of a model --------------------------------------------------------------
+
+
+def _session(model: Any, options: Options) -> Session:
+    variables = Variables()
+
+    def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Sequence[Any]]:
+        graph = graph_of(model)
+        if graph is not None and len(args) == 1 and not kwargs:
+            return "graph", _standardised(graph, args[0])
+        return kind_of(args, kwargs)
+
+    def make(kind: Any, tensors: Sequence[Any]) -> Source:
+        if kind == "graph":
+            return _by_layers(model, options, variables)
+        if not model.built:
+            raise UnsupportedError(model.name, "it is built by its first call")
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return model(*args, **kwargs, training=False)
+
+        return by_trace(call, kind, tensors, options, variables, model.name)
+
+    return Session(model, find, make, variables, model.name)
+
+
+def _standardised(graph: Any, inputs: Any) -> list[Any]:
+    """The tensors of a call, as Keras itself converts them for this model."""
+    try:
+        found = graph._standardize_inputs(inputs)
+        graph._assert_input_compatibility(inputs)
+    except Exception as error:  # the original says it better
+        raise UnsupportedError("the call", str(error).splitlines()[0]) from None
+    if any(not isinstance(t, tf.Tensor) for t in found):
+        raise UnsupportedError("the call", "inputs that are missing, sparse or ragged")
+    return list(found)
+
+
+def _by_layers(model: Any, options: Options, variables: Variables) -> Source:
+    """A model with a graph of layers."""
+    graph = graph_of(model)
+    tensors = graph._inputs
+    names = tuple(f"{t.name}" for t in tensors)
+    if len(set(names)) < len(names):
+        names = tuple(f"{name}_{k}" for k, name in enumerate(names))
+    outputs = tuple(f"output {k}" for k in range(len(graph._outputs)))
+
+    def read(types: Types) -> Captured:
+        reading = Reading(variables)
+        inputs = [reading.builder.input(name, types[name]) for name in names]
+        return cut(reading, _as_nodes(reading, read_model(reading, model, inputs)))
+
+    inputs = [input_of(n, t.shape, str(t.dtype)) for n, t in zip(names, tensors)]
+    network = Network(inputs, outputs, read, options, model.name)
+    return Source(network, names, outputs, lambda r: _packed(graph._outputs_struct, r))
+
+
+def _packed(structure: Any, results: list[Any]) -> Any:
+    """Results in the structure of a model's outputs; a single one in a list stands alone."""
+    packed = tree.pack_sequence_as(structure, results)
+    if isinstance(packed, (list, tuple)) and len(packed) == 1:
+        return packed[0]
+    return packed
+
+
+def _as_nodes(reading: Reading, values: Sequence[Any]) -> list[Node]:
+    found = []
+    for value in values:
+        if isinstance(value, Known):
+            if value.symbolic:
+                raise UnsupportedError("a result", "it is a size that follows the batch")
+            value = reading.builder.constant(value.array, value.dtype)
+        if not isinstance(value, Node):
+            raise UnsupportedError("a result", "it is no tensor")
+        found.append(value)
+    return found
+
+
+# ---- what is traced as a whole -------------------------------------------------------------------
+
+
+def kind_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Any]]:
+    """The structure of a call with its plain values, and its tensors."""
+    leaves = tree.flatten((args, kwargs))
+    flat = [_tensor(x) for x in leaves]
+    tensors = [x for x in flat if isinstance(x, tf.Tensor)]
+    marks = tuple(
+        (x.dtype.name, x.shape.rank) if isinstance(x, tf.Tensor) else (type(x).__name__, x)
+        for x in flat
+    )
+    structure = tree.map_structure(lambda x: None, (args, kwargs))
+    kind = Kind(repr(structure), marks, (args, kwargs))
+    try:
+        hash(kind)
+    except TypeError:
+        raise UnsupportedError(
+            "the call", "an argument that is neither tensor nor number"
+        ) from None
+    return kind, tensors
+
+
+class Kind:
+    """A structure of arguments: equal for calls that one network computes."""
+
+    def __init__(self, structure: str, marks: tuple[Any, ...], example: Any) -> None:
+        self.structure, self.marks = structure, marks
+        self.example = tree.map_structure(lambda x: x, example)
+        self._key = (structure, marks)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Kind) and self._key == other._key
+
+    def filled(self, tensors: Sequence[Any]) -> Any:
+        """(args, kwargs) with these tensors."""
+        given = iter(tensors)
+        flat = tree.flatten(self.example)
+        return tree.pack_sequence_as(
+            self.example, [next(given) if _is_array(x) else x for x in flat]
+        )
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, (tf.Tensor, tf.Variable, np.ndarray, np.generic))
+
+
+def _tensor(x: Any) -> Any:
+    return tf.convert_to_tensor(x) if _is_array(x) else x
+
+
+def by_trace(
+    call: Any, kind: Kind, tensors: Sequence[Any], options: Options, variables: Variables,
+    name: str,
+) -> Source:  # fmt: skip
+    """A function of TensorFlow, or a model that is more than its layers."""
+    names = tuple(f"argument {k}" for k in range(len(tensors)))
+    shapes = [_open(t.shape.as_list()) for t in tensors]
+    inputs = [input_of(n, s, t.dtype.name) for n, s, t in zip(names, shapes, tensors)]
+
+    def on_tensors(*given: Any) -> Any:
+        args, kwargs = kind.filled(given)
+        return call(*args, **kwargs)
+
+    def read(types: Types) -> Captured:
+        reading = Reading(variables)
+        nodes = [reading.builder.input(n, types[n]) for n in names]
+        function = traced(on_tensors, [types[n] for n in names])
+        return cut(reading, _as_nodes(reading, read_function(reading, function, nodes)))
+
+    example = tf.function(on_tensors, autograph=False).get_concrete_function(
+        *(tf.TensorSpec(s, t.dtype) for s, t in zip(shapes, tensors))
+    )
+    structure = example.structured_outputs
+    outputs = tuple(f"output {k}" for k in range(len(tf.nest.flatten(structure))))
+    network = Network(inputs, outputs, read, options, name)
+    return Source(network, names, outputs, lambda r: tf.nest.pack_sequence_as(structure, r))
+
+
+def _open(shape: list[int]) -> tuple[int | None, ...]:
+    """The first size is the batch."""
+    return (None, *shape[1:]) if shape else ()
+
+
+# ---- inside a function of TensorFlow -------------------------------------------------------------
+
+
+def _in_graph(model: Optimized, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A call while TensorFlow traces: an operation that calls Sol. Its gradient is TensorFlow's."""
+    session, original = model._session, model.original
+    flat = tree.flatten((args, kwargs))
+    tensors = [x for x in flat if isinstance(x, tf.Tensor)]
+    weights = [v.value for v in original.variables]
+    spec = tf.function(
+        lambda *t: original(*_refilled(args, kwargs, flat, t)[0], training=False), autograph=False
+    ).get_concrete_function(*(tf.TensorSpec(t.shape, t.dtype) for t in tensors))
+    structure = spec.structured_outputs
+    results = tf.nest.flatten(structure)
+
+    def compute(*arrays: Any) -> list[Any]:
+        given = [tf.convert_to_tensor(a) for a in arrays]
+        own_args, own_kwargs = _refilled(args, kwargs, flat, given)
+        found = session(own_args, own_kwargs, lambda *a, **k: original(*a, **k, training=False))
+        return [np.asarray(r) for r in tf.nest.flatten(found)]
+
+    @tf.custom_gradient  # type: ignore[untyped-decorator]
+    def run(*values: Any) -> Any:
+        inputs = values[: len(tensors)]
+        found = tf.numpy_function(compute, inputs, [r.dtype for r in results])
+        found = list(found) if isinstance(found, (list, tuple)) else [found]
+        for each, known in zip(found, results):
+            each.set_shape(known.shape)
+
+        def gradient(*upstream: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(values)
+                replayed = _replayed(original, args, kwargs, flat, values, len(tensors))
+            return tape.gradient(tf.nest.flatten(replayed), list(values), list(upstream))
+
+        return found, gradient
+
+    return tf.nest.pack_sequence_as(structure, run(*tensors, *weights))
+
+
+def _refilled(args: Any, kwargs: Any, flat: Sequence[Any], tensors: Sequence[Any]) -> Any:
+    given = iter(tensors)
+    filled = [next(given) if isinstance(x, tf.Tensor) else x for x in flat]
+    return tree.pack_sequence_as((args, kwargs), filled)
+
+
+def _replayed(
+    original: Any, args: Any, kwargs: Any, flat: Sequence[Any], values: Sequence[Any], count: int
+) -> Any:
+    """The original's results, with these values for its inputs and its variables."""
+    own_args, own_kwargs = _refilled(args, kwargs, flat, values[:count])
+    weights = dict(zip((id(v) for v in original.variables), values[count:]))
+    trainable = [weights[id(v)] for v in original.trainable_variables]
+    others = [weights[id(v)] for v in original.non_trainable_variables]
+    found, _ = original.stateless_call(trainable, others, *own_args, **own_kwargs, training=False)
+    return found

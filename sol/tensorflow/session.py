@@ -1,0 +1,184 @@
+"""The calls of one model or function: by Sol where it can, by the original otherwise.
+
+A `Session` looks at a call, finds the network for its kind, hands it the variables if they were
+assigned, and turns arrays into tensors. Wherever Sol cannot compute, the original runs, and the
+reason is kept for `explain`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from tensorflow.python.eager import record
+
+from sol.arrays.network import Network
+from sol.arrays.signature import Input
+from sol.core.dtypes import DTYPES
+from sol.core.errors import ConfigError, MemoryBudgetError, SolError, UnsupportedError
+from sol.options import Options
+from sol.report.text import WIDTH, counted, wrapped
+from sol.tensorflow.variables import Variables
+
+Array = NDArray[Any]
+_TRAINING = "training: Sol has none yet, TensorFlow computes it"
+_MOST_KINDS = 32  # of calls of different structures
+_NAMES = {t.numpy: t for t in DTYPES.values()}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One kind of call: the network that computes it, and how tensors of results are put together.
+
+    names: of the inputs of the network, in the order of the tensors of a call.
+    """
+
+    network: Network
+    names: tuple[str, ...]
+    outputs: tuple[str, ...]
+    pack: Callable[[list[Any]], Any]
+
+
+Find = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, Sequence[Any]]]
+Make = Callable[[Any, Sequence[Any]], Source]
+
+
+class Session:
+    """Calls of an original.
+
+    find(args, kwargs): the kind of a call, and its tensors. make(kind, tensors): what computes such
+    calls. Both raise UnsupportedError where Sol cannot.
+    """
+
+    def __init__(
+        self, original: Callable[..., Any], find: Find, make: Make, variables: Variables, name: str
+    ) -> None:
+        self.original = original
+        self.name = name
+        self.variables = variables
+        self.fallbacks: Counter[str] = Counter()
+        self.sources: dict[Any, Source] = {}
+        self.refused: dict[Any, str] = {}
+        self._find, self._make = find, make
+
+    # ---- calls
+
+    def __call__(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[..., Any] | None = None
+    ) -> Any:
+        """What the original returns for these arguments. run: the original, called another way."""
+        original = run or self.original
+        if record.could_possibly_record():
+            return self.by_original(original, _TRAINING, args, kwargs)
+        try:
+            kind, tensors = self._find(args, kwargs)
+            source = self.source(kind, tensors)
+            results = self.compute(source, [_as_array(t) for t in tensors])
+        except MemoryBudgetError:
+            raise
+        except SolError as error:
+            reason = getattr(error, "reason", "") or error.what
+            return self.by_original(original, reason, args, kwargs)
+        return source.pack([tf.convert_to_tensor(r) for r in results])
+
+    def by_original(self, run: Callable[..., Any], reason: str, args: Any, kwargs: Any) -> Any:
+        """The original's result, and a line for `explain`."""
+        self.fallbacks[reason] += 1
+        return run(*args, **kwargs)
+
+    def source(self, kind: Any, tensors: Sequence[Any]) -> Source:
+        """What computes calls of a kind. Raises UnsupportedError where nothing does."""
+        if kind not in self.sources:
+            if len(self.sources) >= _MOST_KINDS:
+                self.sources.pop(next(iter(self.sources)))
+            self.sources[kind] = self._make(kind, tensors)
+        return self.sources[kind]
+
+    def compute(self, source: Source, arrays: Sequence[Array]) -> list[Array]:
+        """The results of a network for arrays, with the variables as they are now."""
+        with self.variables.lock:
+            changed = self.variables.changed()
+            if changed:
+                for each in self.sources.values():
+                    each.network.update(changed)
+        found = source.network(dict(zip(source.names, arrays, strict=True)))
+        return [found[name] for name in source.outputs]
+
+    # ---- questions
+
+    def explain(self, roofline: bool = False, width: int = WIDTH) -> str:
+        """Every cluster of every program, what TensorFlow computes and why."""
+        parts = [s.network.explain(roofline, width) for s in self.sources.values()]
+        if not parts:
+            parts = [f"{self.name} by Sol: nothing was read yet"]
+        return "\n".join([*parts, *self._fallback_lines(width)])
+
+    def _fallback_lines(self, width: int) -> list[str]:
+        lines: list[str] = []
+        for reason, count in self.fallbacks.most_common(20):
+            lines += wrapped("", f"{counted(count, 'call')} ran the original: {reason}", width)
+        return lines
+
+
+def input_of(name: str, shape: Sequence[int | None], dtype: str) -> Input:
+    """An input of a network; its first open size is the batch."""
+    if dtype not in _NAMES:
+        raise UnsupportedError(name, f"Sol has no values of type {dtype}")
+    return Input(name, _NAMES[dtype], tuple(shape))
+
+
+def _as_array(tensor: Any) -> Array:
+    """A tensor as an array on its memory."""
+    return np.asarray(memoryview(tensor))
+
+
+class Handle:
+    """`fast.sol`: what Sol made of a model, and how it can be asked."""
+
+    def __init__(self, session: Session, original: Any) -> None:
+        self._session = session
+        self.original = original
+
+    def explain(self, roofline: bool = False, width: int = WIDTH) -> str:
+        """Every cluster, its layers, how it is computed and why, its time; what stays in TensorFlow
+        and why; in lines of `width` columns."""
+        return self._session.explain(roofline, width)
+
+    @property
+    def report(self) -> tuple[Any, ...]:
+        """What `explain` says, as data: a report for each kind of call."""
+        return tuple(s.network.report for s in self._session.sources.values())
+
+    @property
+    def fallbacks(self) -> dict[str, int]:
+        """Why the original ran, and how often."""
+        return dict(self._session.fallbacks)
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """What runs in TensorFlow between parts of Sol: the operator and the reason."""
+        steps = (
+            step
+            for s in self._session.sources.values()
+            for e in s.network.entries
+            for step in e.program.captured.steps
+        )
+        return tuple(str(s.outside) for s in steps if hasattr(s, "outside"))
+
+    def reset(self) -> None:
+        """Forget all programs: for changes of layers that Sol does not watch."""
+        self._session.sources.clear()
+
+
+def options_of(options: dict[str, Any]) -> Options:
+    """The options of a call of `optimize`. Raises ConfigError."""
+    known = Options.__dataclass_fields__
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise ConfigError(f"there is no option {unknown[0]}", expected=", ".join(sorted(known)))
+    return Options(**options)

@@ -1,0 +1,298 @@
+"""What a model by Sol can be asked: calls, changed variables, training, other models, files."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers as k
+
+from sol.core.errors import ConfigError, InputError
+from sol.tensorflow import optimize
+from tests.tensorflow.models import assert_same, example, randomise
+
+pytestmark = pytest.mark.usefixtures("by_reference")
+IMAGE = (6, 6, 3)
+TRAINING = "training: Sol has none yet, TensorFlow computes it"
+
+
+def images() -> Any:
+    return keras.Sequential(
+        [
+            keras.Input(IMAGE), k.Conv2D(4, 3, padding="same"), k.BatchNormalization(), k.ReLU(),
+            k.MaxPooling2D(), k.Flatten(), k.Dense(5, activation="softmax"),
+        ],
+        name="images",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def model() -> Any:
+    return randomise(images())
+
+
+X = example(IMAGE, 4)
+
+
+def test_calls_with_tensors_arrays_and_other_types(model: Any) -> None:
+    fast = optimize(model)
+    expected = model(X)
+    for x in (X, tf.constant(X), X.astype(np.float64)):
+        assert_same(fast(x), expected)
+    assert fast.sol.fallbacks == {}
+    assert len(fast.sol.report[0].programs) == 1  # one for all batches
+
+
+def test_a_wrong_call_gets_the_error_of_keras(model: Any) -> None:
+    fast = optimize(model)
+    with pytest.raises(ValueError, match="incompatible"):
+        fast(np.zeros((2, 5, 6, 3), "f"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda v: v.assign(v * 2.0),
+        lambda v: v.assign_add(tf.ones_like(v)),
+        lambda v: v.value.assign_sub(tf.ones(v.shape)),
+        lambda v: tf.function(lambda: v.value.assign(v.value * 3.0), autograph=False)(),
+        lambda v: v.value.scatter_nd_update([[0]], [tf.ones(v.shape[1:])]),
+        lambda v: tf.raw_ops.ResourceApplyGradientDescent(
+            var=v.value.handle, alpha=0.5, delta=tf.ones(v.shape)
+        ),
+    ],
+    ids=["assign", "assign_add", "assign_sub", "in a function", "scatter", "optimizer"],
+)
+def test_an_assigned_variable_is_seen(model: Any, change: Any) -> None:
+    fast = optimize(model)
+    before = fast(X).numpy()
+    for number in (0, 2, -1):
+        change(model.weights[number])
+        assert_same(fast(X), model(X))
+    assert np.abs(fast(X).numpy() - before).max() > 1e-3
+    for _ in range(2):  # nothing is read again that has not changed
+        assert fast._session.variables.changed() == {}
+
+
+def test_set_weights_of_the_fast_model_are_those_of_the_original(model: Any) -> None:
+    fast = optimize(model)
+    fast(X)
+    fast.set_weights([w * 0.5 for w in fast.get_weights()])
+    assert_same(fast(X), model(X))
+    assert [v is w for v, w in zip(fast.weights, model.weights)] == [True] * len(model.weights)
+
+
+def test_training_is_the_original_s(model: Any) -> None:
+    fast = optimize(model)
+    y = np.eye(5, dtype="f")[:4]
+    before = [w.copy() for w in fast.get_weights()]
+    fast.compile("sgd", "categorical_crossentropy")
+    fast.fit(X, y, verbose=0)
+    changed = [np.abs(a - b).max() > 0 for a, b in zip(before, fast.get_weights())]
+    assert sum(changed) >= 7  # the bias before the normalisation has no gradient
+    assert_same(fast(X), model(X))
+    assert_same(fast(X, training=True), model(X, training=True))
+    assert TRAINING in fast.sol.fallbacks
+    assert np.isfinite(fast.evaluate(X, y, verbose=0))
+
+
+def test_gradients_are_tensorflow_s(model: Any) -> None:
+    fast = optimize(model)
+    found, expected = ([], [])
+    for each, results in ((fast, found), (model, expected)):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(each(X) ** 2)
+        results += tape.gradient(loss, model.trainable_variables)
+    assert len(found) == len(model.trainable_variables)
+    for a, b in zip(found, expected):
+        assert_same(a, b)
+    assert fast.sol.fallbacks == {TRAINING: 1}
+    assert TRAINING in fast.sol.explain()
+
+
+def test_gradients_through_a_function_that_is_traced_without_a_tape(model: Any) -> None:
+    fast = optimize(model)
+    call = tf.function(lambda x: fast(x), autograph=False)
+    call(X)
+    gradients = []
+    for each in (call, model):
+        with tf.GradientTape() as tape:
+            x = tf.constant(X)
+            tape.watch(x)
+            loss = tf.reduce_sum(each(x) ** 2)
+        gradients.append(tape.gradient(loss, [x, *model.trainable_variables]))
+    for a, b in zip(*gradients):
+        assert_same(a, b)
+
+
+def test_predict_computes_by_sol(model: Any) -> None:
+    fast = optimize(model)
+    np.testing.assert_allclose(
+        fast.predict(X, batch_size=3, verbose=0), model.predict(X, verbose=0), rtol=1e-5, atol=1e-6
+    )
+    assert fast.sol.fallbacks == {}
+    assert len(fast.sol.report) == 1
+
+
+def test_within_a_function(model: Any) -> None:
+    fast = optimize(model)
+    call = tf.function(lambda x: fast(x) * 2.0, autograph=False)
+    assert_same(call(tf.constant(X)), model(X) * 2.0)
+    model.weights[0].assign(model.weights[0] * 2.0)
+    assert_same(call(tf.constant(X)), model(X) * 2.0)
+    assert fast.sol.fallbacks == {}
+
+
+def test_within_another_model(model: Any) -> None:
+    fast = optimize(model)
+    x = keras.Input(IMAGE)
+    outer = keras.Model(x, k.Dense(2)(fast(x * 2.0)))
+    plain = keras.Model(x, outer.layers[-1](model(x * 2.0)))
+    assert_same(outer(X), plain(X))
+    assert fast.sol.fallbacks == {}
+    again = optimize(outer)  # which reads through it
+    assert_same(again(X), plain(X))
+    assert again.sol.left == ()
+
+
+def test_models_within_models() -> None:
+    inner = keras.Sequential([k.Conv2D(3, 1), k.ReLU()])
+    x, y = keras.Input(IMAGE, name="x"), keras.Input(IMAGE, name="y")
+    twice = inner(inner(x))
+    both = keras.Model([x, y], {"sum": twice + inner(y), "first": keras.ops.exp(twice)})
+    a, b = keras.Input(IMAGE, name="a"), keras.Input(IMAGE, name="b")
+    model = randomise(keras.Model({"b": b, "a": a}, both([a, b])))
+    arrays = {"a": example(IMAGE, 2), "b": example(IMAGE, 2, 5)}
+    fast = optimize(model)
+    assert_same(fast(arrays), model(arrays))
+    assert fast.sol.left == ()
+
+
+class Own(keras.Model):
+    """A model that is more than its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.dense = k.Conv2D(4, 3), k.Dense(3)
+        self.scale = self.add_weight(shape=(), initializer="ones", name="scale")
+
+    def call(self, x: Any, flip: bool = False, training: bool = False) -> Any:
+        y = tf.nn.relu(self.conv(x)) * self.scale
+        y = tf.reduce_mean(y[:, ::-1] if flip else y[:, 1:], [1, 2])
+        return {"logits": self.dense(y), "mean": y}
+
+
+def test_a_model_that_is_more_than_its_layers() -> None:
+    model = Own()
+    fast = optimize(model)
+    assert_same(fast(X), model(X))  # the first call builds it
+    randomise(model)
+    for flip in (False, True):
+        assert_same(fast(X, flip=flip), model(X, flip=flip))
+    model.scale.assign(3.0)
+    assert_same(fast(X), model(X))
+    assert fast.sol.left == ()
+    assert list(fast.sol.fallbacks.values()) == [1]
+
+
+class Strange(k.Layer):
+    """A layer that TensorFlow has to compute."""
+
+    def call(self, x: Any) -> Any:
+        return tf.sort(x, -1)
+
+
+def test_what_sol_cannot_do_runs_in_tensorflow() -> None:
+    x = keras.Input(IMAGE)
+    y = k.Conv2D(4, 3)(x)
+    z = Strange(name="sorted")(y)
+    model = randomise(keras.Model(x, [k.Dense(3)(z + y), z, keras.ops.relu(y)]))
+    fast = optimize(model)
+    for batch in (4, 1):
+        assert_same(fast(X[:batch]), model(X[:batch]))
+    (left,) = {line.partition(",")[0] for line in fast.sol.left}
+    assert left == "TopKV2"
+    assert "TopKV2" in fast.sol.explain()
+    assert "TensorFlow" in fast.sol.explain()
+
+
+def test_a_layer_that_cannot_be_traced_runs_as_it_is() -> None:
+    class Eager(k.Layer):
+        def call(self, x: Any) -> Any:
+            return x * float(tf.reduce_max(x))
+
+        def compute_output_spec(self, x: Any) -> Any:
+            return keras.KerasTensor(x.shape, x.dtype)
+
+    x = keras.Input(IMAGE)
+    model = randomise(keras.Model(x, k.Conv2D(2, 1)(Eager()(k.ReLU()(x)))))
+    fast = optimize(model)
+    assert_same(fast(X), model(X))
+    assert fast.sol.left[0].startswith("Eager, eager")
+
+
+def test_masks_are_left_to_tensorflow() -> None:
+    x = keras.Input((5,), dtype="int32")
+    model = randomise(keras.Model(x, k.LSTM(3)(k.Embedding(4, 6, mask_zero=True)(x))))
+    fast = optimize(model)
+    ids = example(("i", 5), 4)
+    assert_same(fast(ids), model(ids))
+    assert "mask" in next(iter(fast.sol.fallbacks))
+
+
+def test_half_precision_is_left_to_tensorflow() -> None:
+    x = keras.Input((5,))
+    model = randomise(keras.Model(x, k.Dense(3, dtype="mixed_bfloat16")(x)))
+    fast = optimize(model)
+    assert_same(fast(example((5,), 4)), model(example((5,), 4)))
+    assert "float32" in next(iter(fast.sol.fallbacks))
+
+
+def test_saved_and_loaded(model: Any, tmp_path: Path) -> None:
+    fast = optimize(model, precision="strict")
+    path = tmp_path / "fast.keras"
+    fast.save(path)
+    again = keras.saving.load_model(path)
+    assert type(again) is type(fast)
+    assert_same(again(X), model(X))
+    assert again.get_config()["options"] == {"precision": "strict"}
+    assert_same(pickle.loads(pickle.dumps(fast))(X), model(X))
+    fast.save_weights(tmp_path / "fast.weights.h5")
+    other = optimize(randomise(images(), seed=5))
+    other.load_weights(tmp_path / "fast.weights.h5")
+    assert_same(other(X), model(X))
+
+
+def test_exported_without_sol(model: Any, tmp_path: Path) -> None:
+    fast = optimize(model)
+    fast.export(tmp_path / "exported", verbose=False)
+    tf.saved_model.save(fast, str(tmp_path / "saved"))
+    for name in ("exported", "saved"):
+        loaded = tf.saved_model.load(str(tmp_path / name))
+        found = loaded.signatures["serving_default"](tf.constant(X))
+        np.testing.assert_allclose(next(iter(found.values())), model(X), rtol=1e-5, atol=1e-6)
+        operations = [o.type for o in loaded.signatures["serving_default"].graph.get_operations()]
+        assert "PyFunc" not in operations
+
+
+def test_a_layer_alone() -> None:
+    layer = k.Dense(3)
+    layer(example((5,), 2))
+    assert_same(optimize(layer)(example((5,), 2)), layer(example((5,), 2)))
+    with pytest.raises(InputError, match="was not called yet"):
+        optimize(k.Dense(3))
+
+
+def test_wrong_options_and_models(model: Any) -> None:
+    with pytest.raises(ConfigError, match="there is no option thread"):
+        optimize(model, thread=3)
+    with pytest.raises(ConfigError, match="precision"):
+        optimize(model, precision="half")
+    with pytest.raises(InputError, match="optimize got a int"):
+        optimize(3)
+    assert optimize(fast := optimize(model)) is fast
