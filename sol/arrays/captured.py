@@ -59,12 +59,15 @@ class Captured:
     """A model, read for one signature.
 
     parameters: arrays by the `key` of parameter nodes; they are not copied. results: the names of
-    the values that the model returns, in the order of its outputs.
+    the values that the model returns, in the order of its outputs. least: the smallest batch that
+    the steps hold for, where the reader knows that; else `Network` reads the model for one image,
+    too, and compares.
     """
 
     steps: tuple[Step, ...]
     parameters: Mapping[str, Array] = field(default_factory=dict)
     results: tuple[str, ...] = ()
+    least: int | None = None
 
     @property
     def graphs(self) -> tuple[Graph, ...]:

@@ -157,7 +157,7 @@ class Network:
         elif signature != fixed and not why:
             try:
                 captured = self._captured(signature)
-                least = 1 if self._holds_for_one(signature, captured) else 2
+                least = captured.least or (2, 1)[self._holds_for_one(signature, captured)]
             except SolError as error:
                 why = self._closed[signature] = getattr(error, "reason", "") or error.what
             else:

@@ -189,7 +189,8 @@ class Parts:
             made = self._part(self._parts[step]) if isinstance(step, int) else step
             if made is not None:
                 steps.append(made)
-        return Captured(tuple(steps), self.parameters, names)
+        # rows refuse what is something else for one image (Squeeze without axes)
+        return Captured(tuple(steps), self.parameters, names, least=1)
 
     def _part(self, part: Open) -> Part | None:
         if not part.outputs:

@@ -249,7 +249,9 @@ class Reader:
         if call.op in REFUSED or len(arrays) < sum(v is not None for v in call.inputs):
             return None
         if any(map(is_symbolic, arrays)):
-            return OF_SIZES[call.op](call) if call.op in OF_SIZES else None
+            sizes = call.op in OF_SIZES and all(a.dtype.kind in "Oib" for a in arrays)
+            moved = call.op in ("Expand", "Reshape") and is_symbolic(arrays[-1])
+            return OF_SIZES[call.op](call) if sizes and not moved else None
         large = any(a.size > _LARGE for a in arrays)
         if large and call.op in ROWS and call.op not in _FOLDED_ALWAYS:
             return None

@@ -52,7 +52,22 @@ def _joined(rw: Rewriter, a: Node, b: Node, axis: int) -> Node | None:
     return rw.add("slice", x, axis=axis, start=a["start"], stop=b["stop"], step=1)
 
 
+def _rotated(rw: Rewriter, m: Match) -> Node | None:
+    """`concat(x[s:n], x[0:s])` -> `roll(x)` by n - s"""
+    back, front = m["a"], m["b"]
+    (x,), axis = rw.inputs_of(back), m.root["axis"]
+    size = x.shape[axis]
+    for node in (back, front):
+        if node.inputs != (x.name,) or node["axis"] != axis or node["step"] != 1:
+            return None
+    whole = front["start"] == 0 and back["stop"] == size and front["stop"] == back["start"]
+    if not whole or not isinstance(size, int) or not isinstance(back["start"], int):
+        return None
+    return rw.add("roll", x, axes=(axis,), shifts=(size - back["start"],))
+
+
 RULES: tuple[Rule, ...] = (
     rule("slice(concat:c(*))", _slice_of_concat),
     rule("concat(*)", _concat_of_slices),
+    rule("concat(slice:a(*), slice:b(*))", _rotated),
 )

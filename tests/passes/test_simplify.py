@@ -121,6 +121,14 @@ JOINS: dict[str, tuple[Make, str]] = {
         lambda n, x: n("concat", _slice(n, x, 2, 0, 3), _slice(n, x, 2, 3, 6), axis=1),
         "slice slice concat",
     ),
+    "halves that change places": (
+        lambda n, x: n("concat", _slice(n, x, 1, 1, 4), _slice(n, x, 1, 0, 1), axis=1),
+        "roll",
+    ),
+    "halves with a gap that change places": (
+        lambda n, x: n("concat", _slice(n, x, 1, 2, 4), _slice(n, x, 1, 0, 1), axis=1),
+        "slice slice concat",
+    ),
     "some slices that meet": (
         lambda n, x: n(
             "concat", x, _slice(n, x, 1, 0, 2), _slice(n, x, 1, 2, 3), n("exp", x), axis=1

@@ -34,7 +34,17 @@ def _plain(op: str) -> Any:
 
 
 def _binary(op: str) -> Any:
-    return lambda c: c.add(op, c.x(0), c.x(1))
+    return lambda c: c.add(op, *operands(c))
+
+
+def operands(c: Call) -> tuple[Node, Node]:
+    """Both inputs; before opset 7 the second one stands at an `axis` of the first."""
+    a, b = c.x(0), c.x(1)
+    axis = c.attr("axis") if c.version < 7 else None
+    if axis is None:
+        return a, b
+    behind = a.tensor.rank - c.axis(axis, a.tensor.rank) - b.tensor.rank
+    return a, c.reshape(b, (*b.shape, *[1] * behind))
 
 
 for _name, _op in _PLAIN.items():
@@ -154,6 +164,8 @@ def shrink(c: Call) -> Results:
 def prelu(c: Call) -> Results:
     """x, or slope * x below 0; slope broadcasts to x."""
     x, slope = c.x(0), c.x(1)
+    if c.version < 7 and slope.tensor.rank == 1:  # one for each channel
+        return c.add("prelu", x, slope if slope.shape != (1,) else c.reshape(slope, ()))
     sizes = [(axis - slope.tensor.rank, s) for axis, s in enumerate(slope.shape) if s != 1]
     if not sizes:
         return c.add("prelu", x, c.reshape(slope, ()))
@@ -229,7 +241,7 @@ def is_inf(c: Call) -> Results:
 @row("Div")
 def div(c: Call) -> Results:
     """a / b; of integers rounded towards 0."""
-    a, b = c.x(0), c.x(1)
+    a, b = operands(c)
     if a.dtype.kind == "float":
         return c.add("div", a, b)
     return c.add("floordiv", c.add("sub", a, c.add("fmod", a, b)), b)
@@ -252,7 +264,7 @@ def power(c: Call) -> Results:
             return c.add("square", x)
         if number == 0.5 and exponent.ndim <= x.tensor.rank:
             return c.add("pow", x, c.constant(0.5))
-    return c.add("pow", x, c.x(1))
+    return c.add("pow", *operands(c))
 
 
 def _chain(op: str) -> Any:

@@ -50,6 +50,10 @@ def squeeze(c: Call) -> Results:
     x = c.x()
     axes = c.listed("axes", 1)
     if axes is None:
+        if any(isinstance(s, Dim) for s in x.shape):
+            raise UnsupportedError(
+                "Squeeze", "without axes it is something else for a batch of one"
+            )
         return c.reshape(x, tuple(s for s in x.shape if s != 1))
     chosen = {c.axis(a, x.tensor.rank) for a in axes}
     if any(x.shape[a] != 1 for a in chosen):
