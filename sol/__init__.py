@@ -1,10 +1,10 @@
 """Sol makes existing neural networks faster and smaller without changing them.
 
-    from sol.pytorch import optimize
-    fast = optimize(model, input.size())
+    fast = sol.optimize(model, input.size())     a PyTorch module
+    fast = sol.optimize("model.onnx")            an ONNX file
 
 This module is thin and lazy: `import sol` loads no framework, no NumPy and no command line. What it
-offers beside the frontends (`sol.pytorch`) is listed in `__all__`.
+offers beside the frontends (`sol.pytorch`, `sol.onnx`) is listed in `__all__`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sol.core.device import devices as devices
     from sol.core.errors import SolError as SolError
+    from sol.frontends import optimize as optimize
     from sol.runtime.cache import cache as cache
 
 __version__ = "0.1.0"
-__all__ = ["SolError", "__version__", "cache", "devices"]
+__all__ = ["SolError", "__version__", "cache", "devices", "optimize"]
 
 # name -> where it is defined; loaded at first use
 _LAZY = {
     "SolError": "sol.core.errors",
     "cache": "sol.runtime.cache",
     "devices": "sol.core.device",
+    "optimize": "sol.frontends",
 }
 
 

@@ -24,12 +24,13 @@ from rich.text import Text
 
 import sol
 from sol.core.errors import ConfigError, InputError, SolError
+from sol.frontends import is_file
 
 if TYPE_CHECKING:
     from sol.bench.results import Benchmark
     from sol.bench.zoo import Network
 
-_MODEL = "a name of torchvision, timm or transformers, or package.module:function"
+_MODEL = "a name of torchvision, timm or transformers, package.module:function, or an .onnx file"
 _ROOFLINE = "show each cluster against the machine's peaks, what loses most time first"
 _AGAINST = (
     "eager",
@@ -178,7 +179,31 @@ def _optimized(arguments: Arguments, screen: Screen) -> tuple[Network, Any]:
         return optimized(*chosen, tell, tune=arguments.tune)
 
 
+def _from_file(arguments: Arguments, screen: Screen) -> tuple[Any, Any]:
+    """A model in a file by Sol, and numbers for its inputs."""
+    with screen.progress() as tell:
+        tell(f"optimizing {arguments.model}", 0, 0)
+        from sol.bench.files import opened
+
+        chosen = (arguments.model, arguments.batch, arguments.threads)
+        return opened(*chosen, tell, tune=arguments.tune)
+
+
+def _optimize_file(arguments: Arguments, screen: Screen) -> int:
+    session, arrays = _from_file(arguments, screen)
+    with screen.progress() as tell:
+        tell("comparing with float64", 0, 0)
+        report = session.check(arrays)
+    screen.line(f"{Path(arguments.model).name}: {session.parameters / 1e6:.1f} million weights")
+    screen.line(str(report))
+    for line in session.left:
+        screen.line(f"in NumPy: {line}")
+    return 0
+
+
 def _optimize(arguments: Arguments, screen: Screen) -> int:
+    if is_file(arguments.model):
+        return _optimize_file(arguments, screen)
     network, fast = _optimized(arguments, screen)
     with screen.progress() as tell:
         tell("comparing with PyTorch, and with PyTorch in float64", 0, 0)
@@ -198,6 +223,11 @@ def _explain_arguments(made: argparse.ArgumentParser) -> None:
 
 
 def _explain(arguments: Arguments, screen: Screen) -> int:
+    if is_file(arguments.model):
+        session, arrays = _from_file(arguments, screen)
+        session.run(None, arrays)
+        screen.line(session.explain(arguments.roofline, screen.width))
+        return 0
     network, fast = _optimized(arguments, screen)
     fast(*network.args, **network.kwargs)
     screen.line(fast.sol.explain(arguments.roofline, screen.width))
@@ -252,6 +282,12 @@ def _rooflines(arguments: Arguments, screen: Screen) -> None:
     for model in arguments.models:
         for batch in arguments.batch:
             chosen = argparse.Namespace(**vars(arguments) | {"model": model, "batch": batch})
+            if is_file(model):
+                session, arrays = _from_file(chosen, screen)
+                session.run(None, arrays)
+                screen.line(f"\n{model}, batch {batch}")
+                screen.line(session.explain(roofline=True, width=screen.width))
+                continue
             network, fast = _optimized(chosen, screen)
             screen.line(f"\n{network.name}, batch {batch}")
             screen.line(fast.sol.explain(roofline=True, width=screen.width))

@@ -35,6 +35,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("deploy", "report"),
     ("arrays",),
     ("pytorch", "tensorflow", "onnx", "mxnet", "cntk"),
+    ("frontends",),
     ("bench",),
     ("cli",),
 )

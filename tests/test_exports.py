@@ -12,7 +12,7 @@ import sol
 
 
 def test_all_is_what_the_package_offers() -> None:
-    assert sorted(sol.__all__) == ["SolError", "__version__", "cache", "devices"]
+    assert sorted(sol.__all__) == ["SolError", "__version__", "cache", "devices", "optimize"]
     assert set(sol.__all__) <= set(dir(sol))
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from sol.bench import files
 from sol.bench.zoo import Network
 from sol.core.errors import InputError, SolError
 
@@ -54,10 +55,19 @@ class Rival:
 
     name: str
     what: str
-    prepare: Callable[[Network, Setting], Runner]
+    prepare_module: Callable[[Network, Setting], Runner]
     packages: tuple[str, ...] = ()
     caches: tuple[str, ...] = ()
     first_call_compiles: bool = False
+    prepare_file: Callable[[Network, Setting], Runner] | None = None
+
+    def prepare(self, network: Network, setting: Setting) -> Runner:
+        """The network made ready. Raises InputError if it is a file that the rival cannot read."""
+        if not network.path:
+            return self.prepare_module(network, setting)
+        if self.prepare_file is None:
+            raise InputError(f"{self.name} reads no {Path(network.path).suffix} files")
+        return self.prepare_file(network, setting)
 
     def missing(self) -> list[str]:
         """The packages that it needs and that are not installed."""
@@ -256,8 +266,63 @@ def _first_sample(network: Network) -> tuple[Any, Any]:
     return first.args, first.kwargs
 
 
+# ------------------------------------------------------------------------------------------ files
+
+
+def _feed(network: Network) -> dict[str, Array]:
+    return {name: x.numpy() for name, x in network.kwargs.items()}
+
+
+def _sol_file(network: Network, setting: Setting) -> Runner:
+    session = files.session_of(network.path, setting.threads, setting.tune)
+    feed = _feed(network)
+    session.run(None, feed)
+    left = len(session.left)
+    note = f"{left} operators in NumPy" if left else ""
+    return Runner(lambda: session.run(None, feed), list, note)
+
+
+def _onnxruntime_file(network: Network, setting: Setting) -> Runner:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = setting.threads
+    options.inter_op_num_threads = 1
+    providers = ["CPUExecutionProvider"]
+    session = onnxruntime.InferenceSession(network.path, options, providers=providers)
+    feed = _feed(network)
+    return Runner(lambda: session.run(None, feed), list)
+
+
+def _openvino_file(network: Network, setting: Setting) -> Runner:
+    import openvino
+
+    options = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": setting.threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(network.path), "CPU", options)
+    request = compiled.create_infer_request()
+    feed = _feed(network)
+    for name, x in feed.items():
+        request.set_tensor(name, openvino.Tensor(x, shared_memory=True))
+
+    def outputs(_: Any) -> list[Array]:
+        return [tensor.data.copy() for tensor in request.output_tensors]
+
+    return Runner(request.infer, outputs, kept=feed)
+
+
+def _reference_file(network: Network, setting: Setting) -> Runner:
+    results = files.in_float64(network.path, _feed(network))
+    return Runner(lambda: results, list)
+
+
 RIVALS = (
-    Rival("sol", "Sol", _sol, caches=("SOL_CACHE_DIR",)),
+    Rival("sol", "Sol", _sol, caches=("SOL_CACHE_DIR",), prepare_file=_sol_file),
     Rival("eager", "PyTorch as it is", _eager),
     Rival("channels_last", "PyTorch, channels innermost", _channels_last),
     Rival(
@@ -274,14 +339,23 @@ RIVALS = (
         caches=("TORCHINDUCTOR_CACHE_DIR",),
         first_call_compiles=True,
     ),
-    Rival("openvino", "OpenVINO, latency hint, float32", _openvino, ("openvino",)),
+    Rival(
+        "openvino",
+        "OpenVINO, latency hint, float32",
+        _openvino,
+        ("openvino",),
+        prepare_file=_openvino_file,
+    ),
     Rival(
         "onnxruntime",
         "ONNX Runtime, CPU provider",
         _onnxruntime,
         ("onnxruntime", "onnx", "onnxscript"),
+        prepare_file=_onnxruntime_file,
     ),
     Rival("ncnn", "ncnn through pnnx, float32", _ncnn, ("ncnn", "pnnx")),
 )
 # the same network in float64, which every error is measured against; it is not timed
-REFERENCE = Rival("reference", "PyTorch in float64", _reference)
+REFERENCE = Rival(
+    "reference", "PyTorch in float64, NumPy for files", _reference, prepare_file=_reference_file
+)

@@ -24,6 +24,7 @@ from torch.utils import _pytree as pytree
 
 from sol.bench.randomise import randomise
 from sol.core.errors import InputError
+from sol.frontends import is_file
 
 _IMAGE = (3, 224, 224)
 
@@ -36,6 +37,7 @@ class Network:
     module: nn.Module
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    path: str = ""  # of a model in a file; its module is empty, and kwargs are its inputs
 
     @property
     def tensors(self) -> list[torch.Tensor]:
@@ -46,6 +48,10 @@ class Network:
     @property
     def parameters(self) -> int:
         """How many numbers the weights are."""
+        if self.path:
+            from sol.bench.files import parameters_of
+
+            return parameters_of(self.path)
         return sum(p.numel() for p in self.module.parameters())
 
 
@@ -72,6 +78,12 @@ def build(spec: str, batch: int = 1, *, seed: int = 0, random: bool = True) -> N
     Raises InputError for a name that nobody knows, with the closest ones.
     """
     torch.manual_seed(seed)
+    if is_file(spec):
+        from sol.bench.files import example_of
+
+        arrays = example_of(spec, batch, seed)
+        inputs = {name: torch.from_numpy(a) for name, a in arrays.items()}
+        return Network(Path(spec).name, nn.Module(), (), inputs, spec)
     if ":" in spec:
         network = _call(spec, batch)
         network.module.eval()
@@ -93,7 +105,10 @@ def _two_samples(x: torch.Tensor) -> torch.Tensor:
 
 def require(spec: str) -> None:
     """Raise InputError, with the closest names, if nobody knows `spec`. Builds nothing."""
-    if ":" in spec:
+    if is_file(spec):
+        if not Path(spec).is_file():
+            raise InputError(f"there is no file {spec}", expected="the path of a model")
+    elif ":" in spec:
         _function(spec)
     else:
         _source_of(spec)

@@ -16,7 +16,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from sol.arrays.signature import Input, Open
-from sol.core.errors import InputError, SolError, UnsupportedError
+from sol.core.errors import InputError, UnsupportedError
 from sol.onnx.tensors import Array, array_of
 from sol.onnx.types import edge_type, name_of
 
@@ -56,6 +56,11 @@ class Model:
     def network_inputs(self) -> tuple[Input, ...]:
         """The inputs as sol.arrays has them."""
         return tuple(Input(p.name, edge_type(p.elem), p.shape or ()) for p in self.inputs)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the weights are."""
+        return sum(w.size for w in self.weights.values() if w.dtype.kind not in "iub")
 
     @property
     def opset(self) -> int:
@@ -168,8 +173,3 @@ def _dense(sparse: Any) -> Array:
     except (IndexError, ValueError) as error:
         raise InputError(f"the sparse tensor {sparse.values.name!r}: {error}") from None
     return dense
-
-
-def text_of(error: Exception) -> str:
-    """One line that says what went wrong."""
-    return error.what if isinstance(error, SolError) else f"{type(error).__name__}: {error}"

@@ -14,11 +14,12 @@ import onnx
 from sol.arrays.program import Progress
 from sol.core.errors import InputError, UnsupportedError
 from sol.onnx.control import CONTROL
+from sol.onnx.example import example
 from sol.onnx.host import HOST
 from sol.onnx.model import STANDARD, Model, load
 from sol.onnx.networks import Networks
 from sol.onnx.rows import ROWS
-from sol.onnx.session import Session, example
+from sol.onnx.session import Session
 from sol.onnx.sizes import OF_ANY
 from sol.onnx.splice import label_of
 from sol.options import Options
@@ -47,7 +48,7 @@ def optimize(
     networks = Networks(loaded, options=options, progress=progress)
     session = Session(networks)
     try:
-        arrays = example(session)
+        arrays = example(networks)
     except InputError:  # other sizes are open, too
         return session
     if not tune:

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from sol.arrays.captured import Array, Host
-from sol.arrays.network import Entry
+from sol.arrays.network import Entry, Input
 from sol.core.errors import InputError
 from sol.onnx.model import Port
 from sol.onnx.networks import Networks
@@ -29,6 +27,11 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<{self._model.name} by Sol>"
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """Inputs with names, element types and sizes."""
+        return self._networks.inputs
 
     def get_inputs(self) -> list[Port]:
         """Inputs with `name`, `shape` and `type`."""
@@ -85,6 +88,11 @@ class Session:
         return compare(self._networks, input_feed)
 
     @property
+    def parameters(self) -> int:
+        """How many numbers the weights are."""
+        return self._model.parameters
+
+    @property
     def entries(self) -> tuple[Entry, ...]:
         """All programs that were made."""
         return tuple(e for n in self._networks.networks for e in n.entries)
@@ -94,26 +102,3 @@ class Session:
         """What NumPy computes in these programs, and why."""
         steps = (s for e in self.entries for s in e.program.captured.steps)
         return tuple(str(s.outside) for s in steps if isinstance(s, Host))
-
-
-def example(session: Session, batch: int = 1, seed: int = 0) -> dict[str, Array]:
-    """Numbers for the inputs of a model: normal ones, and 0 where they may be indices. Raises
-    InputError if a size that is not the batch is open."""
-    rng = np.random.default_rng(seed)
-    found = {}
-    for given in session._networks.inputs:
-        sizes = [
-            batch if k == 0 and not isinstance(s, int) else s for k, s in enumerate(given.shape)
-        ]
-        shape = tuple(s for s in sizes if isinstance(s, int))
-        if len(shape) < len(sizes):
-            raise InputError(
-                f"the sizes of {given} are open",
-                expected="a model in which only the batch is open",
-                do="call it with arrays from Python",
-            )
-        if given.dtype.kind == "float":
-            found[given.name] = rng.standard_normal(shape).astype(given.dtype.numpy)
-        else:
-            found[given.name] = np.zeros(shape, given.dtype.numpy)
-    return found

@@ -1,0 +1,62 @@
+"""Which frontend takes a model: the table behind `sol.optimize`.
+
+A frontend is a package with a function `optimize`. It is found by the packages that the classes of
+a model come from, or by the ending of a file's name, and imported only then.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from sol.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Frontend:
+    """A row: the package, the frameworks whose classes it takes, endings of its files, and what to
+    call that."""
+
+    package: str
+    frameworks: tuple[str, ...]
+    endings: tuple[str, ...]
+    what: str
+
+    def takes(self, model: Any) -> bool:
+        """Whether a model is of this frontend."""
+        if isinstance(model, (str, os.PathLike)):
+            return Path(model).suffix.lower() in self.endings
+        packages = {c.__module__.partition(".")[0] for c in type(model).__mro__}
+        return not packages.isdisjoint(self.frameworks)
+
+
+FRONTENDS = (
+    Frontend("sol.pytorch", ("torch",), (), "a torch.nn.Module"),
+    Frontend("sol.onnx", ("onnx",), (".onnx",), "the path of an .onnx file or an onnx.ModelProto"),
+)
+
+
+def frontend_of(model: Any) -> Frontend:
+    """The row that takes a model. Raises InputError if there is none."""
+    for frontend in FRONTENDS:
+        if frontend.takes(model):
+            return frontend
+    shown = repr(model) if isinstance(model, (str, os.PathLike)) else f"a {type(model).__name__}"
+    raise InputError(
+        f"no frontend of Sol takes {shown}", expected=", ".join(f.what for f in FRONTENDS)
+    )
+
+
+def is_file(spec: str) -> bool:
+    """Whether a name on the command line is that of a model in a file."""
+    return any(Path(spec).suffix.lower() in f.endings for f in FRONTENDS)
+
+
+def optimize(model: Any, *example: Any, **options: Any) -> Any:
+    """The model by Sol, as the `optimize` of its frontend makes it: of a PyTorch module one of its
+    class, of an ONNX file a session. Further arguments are those of that function."""
+    module = import_module(frontend_of(model).package)
+    return module.optimize(model, *example, **options)
