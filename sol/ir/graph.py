@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any
 from typing import Literal as Literal_
 
@@ -229,6 +230,13 @@ class Builder:
 
     def __getitem__(self, name: str) -> Node:
         return self._nodes[name]
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def since(self, count: int) -> tuple[Node, ...]:
+        """The nodes but the first `count`."""
+        return tuple(islice(self._nodes.values(), count, None))
 
     def fresh(self, hint: str) -> str:
         """A name that is not taken: the hint, or the hint with a number."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sol.core.dims import product
+from sol.core.dims import Dim, product
 from sol.ir.graph import Builder, Node, TensorType
 from sol.ops.gradients import reduce as gradient_of
 from sol.ops.registry import OpDef, Sample, register
@@ -32,10 +32,14 @@ def _infer_var(x: TensorType, *, axes: Axes, correction: float, keepdims: bool) 
 
 def _expand_var(graph: Builder, node: Node, x: Node) -> Node:
     axes = node["axes"]
-    count = need_number("var", "the number of elements", product(x.shape[a] for a in axes))
+    count = product(x.shape[a] for a in axes)
     mean = graph.add("mean", x, axes=axes, keepdims=True)
     centred = graph.add("sub", x, mean)
     total = graph.add("sum", graph.add("square", centred), axes=axes, keepdims=node["keepdims"])
+    if isinstance(count, Dim) and node["correction"] in (0, 1):
+        size = count - int(node["correction"])
+        return graph.add("div", total, graph.add("extent", size=size, dtype=x.dtype))
+    count = need_number("var", "the number of elements", count)
     # too few elements give 0/0 or x/0 as in PyTorch, which divides by max(0, count - correction)
     divisor = graph.constant(float(max(0, count - node["correction"])), x.dtype)
     return graph.add("div", total, divisor)

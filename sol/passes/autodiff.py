@@ -8,10 +8,10 @@ one graph of the forward and the backward computation, which partition.py cuts i
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from sol.core.errors import UnsupportedError
+from sol.core.errors import SolError, UnsupportedError
 from sol.ir.graph import Builder, Graph, Node, types_of
 from sol.ops.registry import OPS, builder
 from sol.passes.duplicates import dead
@@ -65,20 +65,33 @@ def depending(graph: Graph, wanted: Collection[str]) -> frozenset[str]:
     """The floating-point values through which a change of a wanted one reaches others."""
     found = set(wanted)
     for node in graph:
-        real = any(t.dtype.kind == "float" for t in types_of(node))
-        if real and node.op != "detach" and not found.isdisjoint(node.inputs):
+        if _is_real(node) and node.op != "detach" and not found.isdisjoint(node.inputs):
             found.add(node.name)
     return frozenset(found)
 
 
-def without_gradient(graph: Graph, wanted: Collection[str]) -> dict[str, str]:
-    """The nodes that keep gradients from wanted values, and why."""
-    needs = depending(graph, wanted)
-    return {
-        n.name: OPS[n.op].why
-        for n in graph
-        if n.name in needs and n.inputs and not OPS[n.op].gradient and not OPS[n.op].expand
-    }
+def why_no_gradient(node: Node, inputs: Sequence[Node]) -> str:
+    """Why the gradients of a node cannot be had, "" if they can, or nobody can want them."""
+    if node.op == "detach" or not any(_is_real(n) for n in inputs) or not _is_real(node):
+        return ""
+    entry = OPS[node.op]
+    if entry.gradient is None:
+        return entry.why
+    try:  # what it takes may depend on sizes
+        b = builder()
+        given = [
+            b.append(replace(n, op="input", inputs=(), attrs=(), name=f"x{k}"))
+            for k, n in enumerate(inputs)
+        ]
+        own = b.append(replace(node, inputs=tuple(n.name for n in given)))
+        entry.gradient(b, own, b.input("dy", own.tensor), *given)
+    except SolError as error:
+        return getattr(error, "reason", "") or str(error)
+    return ""
+
+
+def _is_real(node: Node) -> bool:
+    return any(t.dtype.kind == "float" for t in types_of(node))
 
 
 def _expanded(graph: Graph, wanted: Collection[str]) -> Graph:

@@ -38,22 +38,24 @@ def capture(
     *,
     call: Callable[..., Any] | None = None,
     signature: Signature | None = None,
+    training: bool = False,
 ) -> Captured:
     """The network that `call(*args, **kwargs)` runs, `model.forward` if no other is named.
 
-    Raises NotCaptured if it cannot be read, UnsupportedError if Sol computes nothing of its kind.
+    training: with all that matters for gradients, and what happens in training mode. Raises
+    NotCaptured if it cannot be read, UnsupportedError if Sol computes nothing of its kind.
     """
     call = call or model.forward
     if signature is None:
         signature = signature_of(args, kwargs or {})[1]
     check_types(model, signature)
     model, call = replica(model, call)
-    captured, reason = _attempt(model, call, signature)
+    captured, reason = _attempt(model, call, signature, training)
     if captured is not None and not _hindered_by_batch(captured):
         return captured
     if not signature.symbolic or _DEPENDS_ON_VALUES in reason:
         raise NotCaptured("the network", reason)
-    fixed, fixed_reason = _attempt(model, call, signature.fixed())
+    fixed, fixed_reason = _attempt(model, call, signature.fixed(), training)
     if fixed is None and captured is None:
         raise NotCaptured("the network", fixed_reason)
     if fixed is None or (captured is not None and len(captured.left) <= len(fixed.left)):
@@ -64,23 +66,25 @@ def capture(
 
 
 def _attempt(
-    model: nn.Module, call: Callable[..., Any], signature: Signature
+    model: nn.Module, call: Callable[..., Any], signature: Signature, training: bool
 ) -> tuple[Captured | None, str]:
     try:
-        captured = cut(trace(model, call, signature), signature)
+        captured = cut(trace(model, call, signature, training), signature)
     except Exception as error:  # torch.export raises many kinds; all mean the same here
         return None, f"{describe(signature)}: {_first_line(error)}"
-    if signature.symbolic and _takes_one(model, call, captured):
+    if signature.symbolic and _takes_one(model, call, captured, training):
         captured = replace(captured, least_batch=1)
     return captured, ""
 
 
-def _takes_one(model: nn.Module, call: Callable[..., Any], captured: Captured) -> bool:
+def _takes_one(
+    model: nn.Module, call: Callable[..., Any], captured: Captured, training: bool
+) -> bool:
     """Whether the steps hold for a batch of one too: by how the network is called, or the graph."""
     signature = captured.signature
     if holds_for_one(model, call, signature):
         return True
-    if captured.left or len(captured.steps) != 1:
+    if training or captured.left or len(captured.steps) != 1:
         return False
     try:
         single = cut(trace(model, call, signature.of_one()), signature.of_one())

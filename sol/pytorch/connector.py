@@ -19,6 +19,7 @@ from sol.pytorch.backend import Parts
 from sol.pytorch.judge import Judge
 from sol.pytorch.program import Compile, Executable
 from sol.pytorch.session import Session
+from sol.pytorch.training_race import TrainingJudge
 
 Progress = Callable[[str, int, int], None]
 
@@ -35,7 +36,7 @@ class Connector:
         made = Session(
             model, call, compile_graphs=self.compiler(), fingerprint=connect.fingerprint,
             read=store.read, threads=dict(self.options).get("threads"), parts=self.in_parts,
-            judge=self.judge(),
+            judge=self.judge(), training_judge=self.training_judge(),
         )  # fmt: skip
         made.connect = Connector(self.options)
         return made
@@ -57,10 +58,19 @@ class Connector:
 
         None if the user does not want it, or allows a memory that PyTorch would not keep to.
         """
+        if not self._measures():
+            return None
+        strict = dict(self.options).get("precision") == "strict"
+        return Judge(None if strict else self.compiler(precision="strict"), self._named())
+
+    def training_judge(self) -> TrainingJudge | None:
+        """The same for steps of training."""
+        return TrainingJudge(self._named()) if self._measures() else None
+
+    def _measures(self) -> bool:
         options = dict(self.options)
         wanted = options.get("never_slower", True) and config.NEVER_SLOWER.get()
-        if not wanted or options.get("memory") is not None:
-            return None
-        strict = options.get("precision") == "strict"
-        named = repr(tuple(o for o in self.options if o[0] != "tune"))  # kernels have names, too
-        return Judge(None if strict else self.compiler(precision="strict"), named)
+        return bool(wanted) and options.get("memory") is None
+
+    def _named(self) -> str:
+        return repr(tuple(o for o in self.options if o[0] != "tune"))  # kernels have names, too

@@ -8,7 +8,7 @@ a node, or a tuple of them where the operator has several results.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -44,6 +44,9 @@ class Context:
     name: str
     origin: str
     fx: torch.fx.Node | None = None
+    chance: Callable[[Shape], Node] | None = (
+        None  # random numbers of a shape; None: not in training
+    )
 
     def op(self, op: str, *inputs: Node, **attrs: Any) -> Node:
         """Append an operator of Sol."""
@@ -53,6 +56,17 @@ class Context:
     def refuse(self, reason: str) -> NoReturn:
         """Leave this call to PyTorch."""
         raise UnsupportedError(self.target, reason)
+
+    @property
+    def training(self) -> bool:
+        """Whether the network is read for training: gradients matter, random numbers are drawn."""
+        return self.chance is not None
+
+    def random(self, shape: Shape) -> Node:
+        """Random numbers from 0 to 1."""
+        if self.chance is None:
+            self.refuse("it draws random numbers")
+        return self.chance(shape)
 
     @property
     def type(self) -> TensorType:

@@ -39,6 +39,23 @@ def make_functional(graph: fx.Graph, decomposed: Mapping[Any, Callable[..., Any]
     return all(_replace(n, place) for n in calls if _writes(n))
 
 
+def detach_what_has_no_gradient(graph: fx.Graph) -> None:
+    """`y = f(x)` in a block of torch.no_grad() -> `y = detach(f(x))`, as decomposition forgets
+    the block."""
+    blocks = [n for n in graph.nodes if "wrap_with_set_grad_enabled" in str(n.target)]
+    for block in blocks:
+        if block.args[0]:  # gradients are on in it
+            continue
+        for result in list(block.users):
+            if not isinstance(result.meta.get("val"), torch.Tensor):
+                continue
+            with graph.inserting_after(result):
+                detached = graph.call_function(torch.ops.aten.detach.default, (result,))
+            detached.meta = dict(result.meta)
+            result.replace_all_uses_with(detached)
+            detached.args = (result,)
+
+
 def _is_foreign(node: fx.Node) -> bool:
     """Whether a target is neither an operator nor arithmetic of sizes (higher-order operators)."""
     if isinstance(node.target, torch._ops.OpOverload):

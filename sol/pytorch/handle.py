@@ -20,6 +20,7 @@ from sol.report.text import WIDTH, Outside
 
 if TYPE_CHECKING:
     from sol.pytorch.session import Entry, Session
+    from sol.pytorch.trainer import TrainingEntry
 
 
 class Handle:
@@ -78,17 +79,20 @@ class Handle:
         session = self._session
         for entry in session.entries:
             session.ready(entry)
-        refused = {describe(s): reason for s, reason in session.refused.items()}
+        trainer = session.trainer
+        refusals = (*session.refused.items(), *trainer.refused.items())
+        refused = {describe(s): reason for s, reason in refusals}
         return Report(
             type(session.model).__name__,
-            tuple(_program(e, with_times, roofline) for e in session.entries),
+            tuple(_program(e, with_times, roofline) for e in session.entries)
+            + tuple(_training(e) for e in trainer.entries),
             tuple(sorted(refused.items())),
             tuple(session.fallbacks.most_common()),
             tuple(s.handle._report(with_times, roofline) for s in session.part_sessions),
         )
 
 
-def _batch(entry: Entry) -> int:
+def _batch(entry: Entry | TrainingEntry) -> int:
     """The batch of the example that a program was made for."""
     tensors = entry.captured.signature.tensors
     return next((t.shape[0] for t in tensors if t.batched), 1)
@@ -111,7 +115,25 @@ def _program(entry: Entry, with_times: bool, roofline: bool) -> ProgramReport:
     )  # fmt: skip
 
 
-def _measured(entry: Entry) -> tuple[Measured, ...]:
+def _training(entry: TrainingEntry) -> ProgramReport:
+    """Forward and backward programs of each step, without times."""
+    captured = entry.captured
+    parts: list[Any] = []
+    pairs = {id(pair.source): pair for pair in entry.program.pairs}
+    for step in captured.steps:
+        if isinstance(step, SolStep):
+            pair = pairs.get(id(step.graph))
+            halves = pair.parts if pair is not None else ()
+            parts += [connect.explanation(e, g, _batch(entry), 0) for e, g in halves]
+        elif not step.view:
+            parts.append(Outside("PyTorch", step.target, step.origin, step.reason))
+    return ProgramReport(
+        f"{describe(captured.signature)} in training", captured.least_batch, tuple(parts),
+        captured.left, captured.why_fixed, _measured(entry), entry.accuracy,
+    )  # fmt: skip
+
+
+def _measured(entry: Entry | TrainingEntry) -> tuple[Measured, ...]:
     found = sorted(entry.verdicts.items())
     if not entry.captured.signature.symbolic:
         return tuple(Measured(0, 0, verdict) for _, verdict in found)

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from sol.core.dims import Dim, concrete, evaluate
 from sol.ir.graph import Graph
-from sol.pytorch.steps import Captured, Lifted, Parameter, SolStep, TorchStep, Value, reads
+from sol.pytorch.steps import Captured, Lifted, Parameter, Seed, SolStep, TorchStep, Value, reads
 from sol.pytorch.tree import Branch, Leaf, unflatten
 from sol.pytorch.types import TO_TORCH
 from sol.runtime.threads import count
 
 Tensors = Sequence[torch.Tensor]
+_SEEDS = 1 << 62
 
 
 class Executable(Protocol):
@@ -52,12 +53,16 @@ class Program:
         self.executables = list(compile_graphs(captured.graphs))
         executables = iter(self.executables)
         self._runs: list[Callable[[dict[str, Any], int], None]] = [
-            _SolRunner(step, next(executables), self)
+            self._runner(step, next(executables))
             if isinstance(step, SolStep)
             else _TorchRunner(step, self)
             for step in captured.steps
         ]
         self._direct = self._shortcut()
+
+    def _runner(self, step: SolStep, executable: Executable) -> Callable[..., None]:
+        """What runs a step of Sol."""
+        return _SolRunner(step, executable, self)
 
     def prepare(self, tensors: Mapping[str, torch.Tensor], state: Any) -> None:
         """Take the parameters as they are now; `state` says which these are."""
@@ -84,6 +89,8 @@ class Program:
                 return self._tensors[key]
             case Lifted(key):
                 return self.captured.lifted[key]
+            case Seed():
+                return torch.randint(_SEEDS, (1,))
         raise AssertionError(f"no reference: {reference!r}")
 
     def threads(self) -> int:

@@ -18,7 +18,16 @@ from torch import fx
 from sol.core.errors import SolError
 from sol.ir.graph import Node
 from sol.pytorch.aliases import SHARED, Alias, aliases
-from sol.pytorch.steps import Captured, Lifted, Parameter, SolStep, Step, TorchStep, Value
+from sol.pytorch.steps import (
+    Captured,
+    Lifted,
+    Parameter,
+    Seed,
+    SolStep,
+    Step,
+    TorchStep,
+    Value,
+)
 from sol.pytorch.trace import Signature, Source, Traced, is_lifted, origin
 from sol.pytorch.translate import Translator, is_note, symbolic
 
@@ -123,10 +132,14 @@ class _Cutter:
 
     def _append(self, translator: Translator, outputs: dict[str, fx.Node]) -> None:
         graph = _pruned(translator, tuple(outputs))
-        read = {n.name for n in graph.inputs}
-        inputs = [n for n in translator.inputs if translator.values[n].name in read]
+        references: dict[str, Value | Parameter | Lifted | Seed] = {
+            translator.values[n].name: self._reference(n) for n in translator.inputs
+        }
+        if translator.seed is not None:
+            references[translator.seed.name] = Seed()
         names = tuple(n.name for n in outputs.values())
-        self.steps.append(SolStep(graph, tuple(map(self._reference, inputs)), names))
+        inputs = tuple(references[n.name] for n in graph.inputs)
+        self.steps.append(SolStep(graph, inputs, names))
         self.made.update(outputs.values())
 
     def _copies(

@@ -35,6 +35,8 @@ from sol.pytorch.race import Trial, Verdict, Way
 from sol.pytorch.replica import replica
 from sol.pytorch.steps import Captured
 from sol.pytorch.trace import Flat, Signature, describe
+from sol.pytorch.trainer import Trainer, reader
+from sol.pytorch.training_race import TrainingJudge
 from sol.pytorch.tree import Branch, Leaf, Tree, flatten
 from sol.pytorch.watch import Fingerprint, Watch
 
@@ -42,7 +44,6 @@ log = logging.getLogger(__name__)
 
 _MOST_PROGRAMS = 8  # kept at a time; the one that was not used for longest goes
 _MOST_CAPTURES = 32  # then a network has too many shapes to be worth it
-_TRAINING = "training mode: Sol has no training yet; call eval()"
 
 Read = Callable[[nn.Module, Callable[..., Any], Signature], Captured]
 
@@ -93,7 +94,7 @@ class Session:
         self, model: nn.Module, call: Callable[..., Any], *, compile_graphs: Compile,
         fingerprint: Fingerprint, read: Read | None = None, threads: int | None = None,
         parts: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
-        judge: Judge | None = None,
+        judge: Judge | None = None, training_judge: TrainingJudge | None = None,
     ) -> None:  # fmt: skip
         self.model = model
         self.call = call
@@ -105,14 +106,16 @@ class Session:
         self._too_large: dict[Signature, MemoryBudgetError] = {}
         self._refused_as: Any = None  # what the module was like then
         self.parts: Callable[..., Any] | None = None
-        self._compile, self._threads = compile_graphs, threads
+        self.compile, self._threads = compile_graphs, threads
         self._read = read or (lambda m, c, s: capture(m, call=c, signature=s))
-        self._fingerprint = fingerprint
+        self.fingerprint = fingerprint
+        self.trainer = Trainer(self, reader(model, call), training_judge)
         self._make_parts = parts
         self._watch = Watch(model, fingerprint)
         self._lock = threading.RLock()
         self._preparing = threading.Lock()
         self._in_original = 0
+        self._differentiated = False  # whether anybody has asked for a gradient yet
         self.connect: Any = None  # what makes a session for a copy of the module
         self.handle = Handle(self)
         self._captures = 0
@@ -126,7 +129,7 @@ class Session:
     @property
     def runs(self) -> int:
         """How often Sol computed: calls, or parts of calls."""
-        return self._runs + sum(s.runs for s in self.part_sessions)
+        return self._runs + self.trainer.runs + sum(s.runs for s in self.part_sessions)
 
     @property
     def part_sessions(self) -> list[Session]:
@@ -139,11 +142,13 @@ class Session:
         """What the network returns for these arguments."""
         reason = self._why_original()
         if reason is not None:
-            return self._original(reason, args, kwargs)
+            return self.by_original(reason, args, kwargs)
+        if self._watch.training:
+            return self.trainer(args, kwargs)
         try:
             tensors, tree = _taken_apart(args, kwargs)
         except UnsupportedError as error:
-            return self._original(str(error), args, kwargs)
+            return self.by_original(str(error), args, kwargs)
         if not self._watch.same_structure():
             self.forget()
         for entry in self.entries:
@@ -157,8 +162,7 @@ class Session:
 
     def _why_original(self) -> str | None:
         """Why no call at all is computed by Sol now, None if it may."""
-        watch = self._watch
-        return foreign_mode() or (_TRAINING if watch.training else watch.hooked())
+        return foreign_mode() or self._watch.hooked()
 
     def _faster(
         self, entry: Entry, tensors: list[torch.Tensor], batch: int, args: Any, kwargs: Any
@@ -175,7 +179,7 @@ class Session:
         if way == "sol":
             result = self._run(entry, tensors, batch, args, kwargs)
         else:
-            result = self._by_original(args, kwargs)
+            result = self.silently(args, kwargs)
         if trial is not None and self.judge is not None:
             trial.add(way or "sol", self.judge.clock() - start)
             self.judge.after(entry, batch, trial)
@@ -190,12 +194,14 @@ class Session:
         finally:
             self._forced = before
 
-    def _original(self, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def by_original(self, reason: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The original network, for a reason that `explain` tells."""
         if not torch.compiler.is_compiling():
             self.fallbacks[reason] += 1
-        return self._by_original(args, kwargs)
+        return self.silently(args, kwargs)
 
-    def _by_original(self, args: Any, kwargs: Any) -> Any:
+    def silently(self, args: Any, kwargs: Any) -> Any:
+        """The original network."""
         self._in_original += 1
         try:
             return self.call(*args, **kwargs)
@@ -216,7 +222,7 @@ class Session:
         """A new signature: the original runs (and raises its own errors), then Sol reads it."""
         reason = next(filter(None, map(unfit, tensors)), None)
         if reason is not None:
-            return self._original(reason, args, kwargs)
+            return self.by_original(reason, args, kwargs)
         if self.refused and self._refused_as != _kinds(self.model):
             self.forget()
         signature = signature_of(args, kwargs)[1]
@@ -224,24 +230,26 @@ class Session:
         if reason is None:
             if signature in self._too_large:
                 raise self._too_large[signature]
-            result = self._by_original(args, kwargs)
+            result = self.silently(args, kwargs)
             entry = self.specialise(args, kwargs)
             if entry is not None and self.judge is not None:
                 self._judged(lambda judge: judge.compare(self, entry, args, kwargs, result))
             return result
         if self.parts is not None:
             return self.parts(*args, **kwargs)
-        return self._original(reason, args, kwargs)
+        return self.by_original(reason, args, kwargs)
 
     def _run(
         self, entry: Entry, given: list[torch.Tensor], batch: int, args: Any, kwargs: Any
     ) -> Any:
         tensors = [dense(t) for t in given]
         wants_gradient = self._wants_gradient(given)
+        if wants_gradient and (self._differentiated or _differs(entry.captured)):
+            return self.trainer(args, kwargs)
         if entry.shares:
-            reason = _why_not_sharing(entry.captured, given, tensors, wants_gradient)
+            reason = _why_not_sharing(entry.captured, given, tensors)
             if reason is not None:
-                return self._original(reason, args, kwargs)
+                return self.by_original(reason, args, kwargs)
         if not self._refresh(entry):  # half(), to(): it is another network now
             self.forget()
             return self._first_call(given, args, kwargs)
@@ -286,7 +294,7 @@ class Session:
 
     def measure(self, entry: Entry, args: Any, kwargs: Any) -> None:
         """Compare a program with the original, and time both, on an example."""
-        if self._why_original() is None:
+        if self._why_original() is None and not self.training:
             self._judged(lambda judge: judge.measure(self, entry, args, kwargs))
 
     def _judged(self, ask: Callable[[Judge], None]) -> None:
@@ -317,7 +325,7 @@ class Session:
         watched = list(self._watch.tensors.values())
         addresses = array("Q", [t.data_ptr() for t in watched])
         sizes = array("q", [t.numel() * t.element_size() for t in watched])
-        return self._fingerprint(addresses, sizes)
+        return self.fingerprint(addresses, sizes)
 
     # ---- gradients
 
@@ -347,6 +355,7 @@ class Session:
         self, entry: Entry, saved: Sequence[torch.Tensor], names: list[str]
     ) -> Sequence[torch.Tensor]:
         """The tensors of the original's result, on these arguments and parameters."""
+        self._differentiated = True  # from now on programs keep what gradients need
         count = len(entry.captured.inputs)
         flat = Flat(*replica(self.model, self.call), entry.tree, lambda tree: None)
         own = {n for n, _ in (*self.model.named_parameters(), *self.model.named_buffers())}
@@ -387,7 +396,7 @@ class Session:
         return self._add(captured)
 
     def _add(self, captured: Captured) -> Entry:
-        program = Program(captured, self._compile, self._threads)
+        program = Program(captured, self.compile, self._threads)
         entry = Entry(
             captured.signature.tree,
             Guard(captured.signature, captured.least_batch),
@@ -397,7 +406,7 @@ class Session:
         self.entries = [entry, *self.entries][:_MOST_PROGRAMS]
         keys = [k for e in self.entries for k in e.captured.keys if k not in e.captured.state]
         state = {k for e in self.entries for k in e.captured.state}
-        self._watch = Watch(self.model, self._fingerprint, keys, state)
+        self._watch = Watch(self.model, self.fingerprint, keys, state)
         return entry
 
     def _refuse(self, signature: Signature, error: Exception) -> None:
@@ -417,7 +426,8 @@ class Session:
         with self._lock:
             self.entries, self.refused, self.parts = [], {}, None
             self._too_large = {}
-            self._watch = Watch(self.model, self._fingerprint)
+            self.trainer.forget()
+            self._watch = Watch(self.model, self.fingerprint)
 
 
 def _taken_apart(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[torch.Tensor], Tree]:
@@ -450,14 +460,15 @@ def _shares(captured: Captured) -> bool:
     return bool(captured.mutations) or captured.random or len(captured.own) < len(captured.results)
 
 
+def _differs(captured: Captured) -> bool:
+    """Whether the network cannot run once more to find gradients: it would do something else."""
+    return bool(captured.mutations) or captured.hidden or captured.random
+
+
 def _why_not_sharing(
-    captured: Captured, given: list[torch.Tensor], tensors: list[torch.Tensor], gradient: bool
+    captured: Captured, given: list[torch.Tensor], tensors: list[torch.Tensor]
 ) -> str | None:
     """Cases in which writing or sharing memory needs the network's own way of doing it."""
-    if gradient and (captured.mutations or captured.hidden):
-        return "gradients through a network that writes memory, or shares it between results"
-    if gradient and captured.random:
-        return "gradients through a network that draws random numbers"
     if any(a is not b for a, b in zip(given, tensors)):
         return "an argument that is not row-major in a network that writes or shares memory"
     if any(isinstance(t, int) for t, _ in captured.mutations) and shares_memory(given):

@@ -42,11 +42,16 @@ class Lifted:
 
 
 @dataclass(frozen=True, slots=True)
+class Seed:
+    """A whole number that is drawn anew in every call."""
+
+
+@dataclass(frozen=True, slots=True)
 class SolStep:
     """A graph of Sol; which values it reads and which it makes, in the order of the graph's own."""
 
     graph: Graph
-    inputs: tuple[Value | Parameter | Lifted, ...]
+    inputs: tuple[Value | Parameter | Lifted | Seed, ...]
     outputs: tuple[str, ...]
 
 
@@ -140,8 +145,8 @@ class Captured:
 
     @cached_property
     def random(self) -> bool:
-        """Whether PyTorch draws random numbers in a step: two runs differ."""
-        return any(isinstance(s, TorchStep) and s.random for s in self.steps)
+        """Whether random numbers are drawn in a step: two runs differ."""
+        return any(s.random if isinstance(s, TorchStep) else Seed() in s.inputs for s in self.steps)
 
     @cached_property
     def hidden(self) -> bool:

@@ -13,7 +13,7 @@ import itertools
 import logging
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -24,7 +24,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from sol.core.errors import UnsupportedError
 from sol.pytorch.effects import without_effects
-from sol.pytorch.functional import make_functional
+from sol.pytorch.functional import detach_what_has_no_gradient, make_functional
 from sol.pytorch.replica import tensors_of
 from sol.pytorch.rows import ROWS
 from sol.pytorch.tree import Tree, constants, flatten, unflatten
@@ -96,7 +96,8 @@ class Traced:
     """A network as ATen operators.
 
     `results` are FX nodes or plain values; `mutations` say which input (by number) or buffer (by
-    name) gets a new value; `tree` is the structure of what the network returns.
+    name) gets a new value; `tree` is the structure of what the network returns. training:
+    it was read for training, so `detach` counts, and so do random numbers.
     """
 
     graph: torch.fx.Graph
@@ -105,6 +106,7 @@ class Traced:
     mutations: tuple[tuple[int | str, torch.fx.Node], ...]
     tensors: dict[str, torch.Tensor]
     tree: Tree
+    training: bool = False
 
 
 class Flat(nn.Module):
@@ -132,21 +134,28 @@ class Flat(nn.Module):
         return tuple(leaves)
 
 
-def trace(model: nn.Module, call: Callable[..., Any], signature: Signature) -> Traced:
+def trace(
+    model: nn.Module, call: Callable[..., Any], signature: Signature, training: bool = False
+) -> Traced:
     """The graph of `call(*args, **kwargs)`, where `model` holds its parameters.
 
-    Raises whatever torch.export raises if it cannot follow the network.
+    training: also of what matters for gradients. Raises whatever torch.export raises if it cannot
+    follow the network.
     """
     trees: list[Tree] = []
     flat = Flat(model, without_effects(model, call), signature.tree, trees.append)
     examples, shapes = _examples(model, signature)
-    with _quiet(), torch.no_grad():
+    with _quiet(), torch.set_grad_enabled(training):
         program = torch.export.export(flat, examples, dynamic_shapes=(shapes,), strict=False)
-        if not make_functional(program.graph, decompositions()):
+        if training:
+            detach_what_has_no_gradient(program.graph)
+        # batch statistics are changed by an operator that does not say so, until it is decomposed
+        if training or not make_functional(program.graph, decompositions()):
             program = program.run_decompositions(decompositions())
     if any(map(_is_symbolic, constants(trees[0]))):
         raise UnsupportedError("a number that is returned", "it depends on the batch size B")
-    return _read(program, trees[0], {id(t): path for path, t in tensors_of(model)})
+    traced = _read(program, trees[0], {id(t): path for path, t in tensors_of(model)})
+    return replace(traced, training=training)
 
 
 def _is_symbolic(value: Any) -> bool:

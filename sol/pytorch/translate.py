@@ -13,9 +13,12 @@ from typing import Any
 import torch
 from torch import fx
 
+from sol.core.dims import Shape
+from sol.core.dtypes import I64
 from sol.core.errors import SolError, UnsupportedError
 from sol.ir.graph import Builder, Node, TensorType, types_of
 from sol.ops.registry import builder as new_builder
+from sol.passes.autodiff import why_no_gradient
 from sol.pytorch.context import Context, Missing
 from sol.pytorch.rows import ROWS
 from sol.pytorch.trace import Source, Traced, is_lifted, origin
@@ -40,6 +43,9 @@ class Translator:
         self._state = {key for key, _ in traced.mutations if isinstance(key, str)}
         self._sources: Mapping[fx.Node, Source] = {s.node: s for s in traced.sources}
         self._tensors = traced.tensors
+        self._training = traced.training
+        self.seed: Node | None = None  # the input that random numbers follow from
+        self._streams = 0
 
     def translate(self, nodes: Iterable[fx.Node]) -> None:
         """Append what these nodes compute."""
@@ -97,10 +103,22 @@ class Translator:
         kind = result_type(expected)
         _computable(str(node.target), kind)
         place = origin(node)
-        context = Context(self.builder, str(node.target), kind, place, place, node)
+        chance = self._random if self._training else None
+        context = Context(self.builder, str(node.target), kind, place, place, node, chance)
+        before = len(self.builder)
         args = fx.node.map_arg(node.args, self._argument)
         kwargs = fx.node.map_arg(node.kwargs, self._argument)
-        return _checked(str(node.target), row(context, *args, **kwargs), kind)
+        result = _checked(str(node.target), row(context, *args, **kwargs), kind)
+        if self._training:
+            _differentiable(self.builder, before)
+        return result
+
+    def _random(self, shape: Shape) -> Node:
+        """Random numbers of a stream of their own."""
+        if self.seed is None:
+            self.seed = self.builder.input("seed", TensorType((1,), I64))
+        self._streams += 1
+        return self.builder.add("random", self.seed, shape=tuple(shape), stream=self._streams)
 
     def _argument(self, node: fx.Node) -> Any:
         value = self.value(node)
@@ -174,6 +192,15 @@ def _checked(op: str, result: Any, kind: Any) -> Any:
         if isinstance(got, Node) and got.op != "constant" and _is_empty(got):
             raise UnsupportedError(op, "a result without elements")
     return result
+
+
+def _differentiable(builder: Builder, before: int) -> None:
+    """UnsupportedError if an operator that was appended since has no gradient."""
+    for node in builder.since(before):
+        inputs = [builder[i] for i in node.inputs]
+        reason = why_no_gradient(node, inputs)
+        if reason:
+            raise UnsupportedError(node.op, f"it has no gradient in Sol: {reason}")
 
 
 def _is_empty(node: Node) -> bool:

@@ -66,6 +66,11 @@ class Watch:
         """Whether any part of the module is in training mode."""
         return True in map(_training, self._modules)
 
+    @property
+    def modes(self) -> tuple[bool, ...]:
+        """Which submodules are in training mode."""
+        return tuple(map(_training, self._modules))
+
     def same_structure(self) -> bool:
         """Whether the module has the same submodules and tensors still."""
         tables, names, tensors = self._places

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from math import inf
 
-from sol.core.dims import product
+from sol.core.dims import Dim, product
 from sol.ir.graph import Builder, Node
 from sol.ops.gradients.parts import Gradients, divided, number, restored, scaled, zeros
-from sol.ops.rules import need_number
 
 
 def sum_(graph: Builder, node: Node, dy: Node, x: Node) -> Gradients:
@@ -68,11 +67,11 @@ def var(graph: Builder, node: Node, dy: Node, x: Node) -> Gradients:
     count = product(x.shape[a] for a in axes)
     centred = graph.add("sub", x, graph.add("mean", x, axes=axes, keepdims=True))
     share = scaled(graph, restored(graph, node, dy, x), 2.0)
-    if node["correction"]:
-        least = need_number("var", "the number of elements", count) - node["correction"]
-        share = scaled(graph, share, 1.0 / least if least > 0 else inf)
+    if isinstance(count, Dim):
+        share = divided(graph, share, count - int(node["correction"]))
     else:
-        share = divided(graph, share, count)
+        least = count - node["correction"]
+        share = scaled(graph, share, 1.0 / least if least > 0 else inf)
     return [graph.add("mul", centred, share)]
 
 

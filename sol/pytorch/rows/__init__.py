@@ -3,6 +3,7 @@
 from sol.pytorch.rows import (
     activation,
     binary,
+    chance,
     convolution,
     create,
     matmul,
@@ -21,6 +22,7 @@ __all__ = [
     "ROWS",
     "activation",
     "binary",
+    "chance",
     "convolution",
     "create",
     "matmul",

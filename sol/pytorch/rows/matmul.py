@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from sol.core.dims import Dim, Shape
+from sol.core.dtypes import I64
 from sol.ir.graph import Node
 from sol.ops.rules import broadcast
 from sol.pytorch.context import Context, Missing, Result, Scalar, result_dtype
 from sol.pytorch.rows.binary import scaled
+from sol.pytorch.rows.chance import dropped
 from sol.pytorch.rows.table import row
 
 
@@ -84,8 +87,6 @@ def attention(
     enable_gqa: bool = False,
 ) -> Result:
     """softmax(scale q k^T + mask) v."""
-    if dropout_p > 0:
-        c.refuse("dropout while training draws random numbers")
     width = q.shape[-1]
     if not isinstance(width, int):
         c.refuse("the width of the heads depends on the batch size B")
@@ -95,7 +96,32 @@ def attention(
         q, k, v = (c.expand(x, (*lead, *x.shape[-2:])) for x in (q, k, v))
     tensors = [q, k, v] if mask is None else [q, k, v, _mask(c, mask, q, k)]
     factor = 1 / math.sqrt(width) if scale is None else float(scale)
+    if dropout_p > 0:
+        if groups > 1:
+            c.refuse("dropout of weights that groups of heads share")
+        return _with_dropout(c, tensors, factor, is_causal, dropout_p)
     return c.op("attention", *tensors, scale=factor, causal=is_causal, groups=groups)
+
+
+def _with_dropout(
+    c: Context, tensors: Sequence[Node], factor: float, causal: bool, p: float
+) -> Result:
+    """dropout(softmax(scale q k^T + mask)) v."""
+    q, k, v, *mask = tensors
+    rank = q.tensor.rank
+    scores = c.op("matmul", q, c.permute(k, (*range(rank - 2), rank - 1, rank - 2)))
+    scores = c.op("mul", scores, c.constant(factor, q.dtype))
+    never = c.constant(-math.inf, q.dtype)
+    if causal:
+        rows, columns = scores.shape[-2:]
+        row_ = c.op("iota", shape=(rows, 1), axis=0, dtype=I64)
+        column = c.op("iota", shape=(1, columns), axis=1, dtype=I64)
+        scores = c.op("where", c.op("le", column, row_), scores, never)
+    for m in mask:
+        boolean = m.dtype.kind == "bool"
+        scores = c.op("where", m, scores, never) if boolean else c.op("add", scores, m)
+    weights = c.op("softmax", scores, axis=rank - 1)
+    return c.op("matmul", dropped(c, weights, p), v)
 
 
 def _groups(c: Context, q: Node, k: Node) -> int:

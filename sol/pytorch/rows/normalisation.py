@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from sol.core.dims import product
 from sol.core.dtypes import F32
 from sol.ir.graph import Node
 from sol.pytorch.context import Context, Missing, Result
@@ -83,6 +84,38 @@ def batch_norm_evaluating(
 ) -> Result:
     """Batch normalisation while evaluating, as kernels have it."""
     return _fixed(c, x, weight, bias, mean, var, eps), _SAVED, _SAVED
+
+
+@row("_native_batch_norm_legit_functional")
+def batch_norm_training(
+    c: Context,
+    x: Node,
+    weight: Node | None,
+    bias: Node | None,
+    mean: Node,
+    var: Node,
+    training: bool,
+    momentum: float,
+    eps: float,
+) -> Result:
+    """Batch normalisation by the statistics of the batch, and the new running ones."""
+    if not training:
+        return _fixed(c, x, weight, bias, mean, var, eps), _SAVED, _SAVED, mean, var
+    if not c.training:
+        c.refuse("batch normalisation while training changes its statistics")
+    axes = tuple(a for a in range(x.tensor.rank) if a != 1)
+    count = product(x.shape[a] for a in axes)
+    own_mean = c.reshape(c.op("mean", x, axes=axes, keepdims=True), mean.shape)
+    own_var = c.op("var", x, axes=axes, correction=0.0, keepdims=False)
+    y = _fixed(c, x, weight, bias, own_mean, own_var, eps)
+    part, rest = c.constant(float(momentum), F32), c.constant(1 - float(momentum), F32)
+    sizes = (c.op("extent", size=n, dtype=F32) for n in (count, count - 1))
+    unbiased = c.op("div", c.op("mul", own_var, next(sizes)), next(sizes))
+    new = (
+        c.op("add", c.op("mul", c.op("detach", own), part), c.op("mul", old, rest))
+        for own, old in ((own_mean, mean), (unbiased, var))
+    )
+    return y, _SAVED, _SAVED, *new
 
 
 @row("_native_batch_norm_legit.no_stats")

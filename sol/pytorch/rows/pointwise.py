@@ -126,7 +126,7 @@ def to_other(c: Context, x: Node, other: Node, *_: Any, **__: Any) -> Result:
 # ---- what changes nothing
 
 _NOTHING = (
-    "alias", "clone", "detach", "contiguous", "lift", "lift_fresh", "lift_fresh_copy", "positive",
+    "alias", "clone", "contiguous", "lift", "lift_fresh", "lift_fresh_copy", "positive",
     "resolve_conj", "resolve_neg", "_conj", "conj",
 )  # fmt: skip
 
@@ -137,9 +137,7 @@ def nothing(c: Context, x: Node, **_: Any) -> Result:
     return x
 
 
-@row("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
-def dropout(c: Context, x: Node, p: float, train: bool) -> Result:
-    """Nothing, unless it is training."""
-    if train and p > 0:
-        c.refuse("dropout while training draws random numbers")
-    return x
+@row("detach")
+def detach(c: Context, x: Node) -> Result:
+    """The tensor itself; in training, without a gradient."""
+    return c.op("detach", x) if c.training else x

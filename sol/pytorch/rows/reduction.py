@@ -86,8 +86,12 @@ def extreme(c: Context, x: Node, dim: int, keepdim: bool = False) -> Result:
     values = reduce_(c, f"{op}_reduce", x, dim, keepdim)
     if not x.tensor.rank:
         return values, c.constant(0, I64)
-    where = c.op(f"arg{op}", x, axis=c.axis(dim, x.tensor.rank), keepdims=keepdim)
-    return values, where
+    axis = c.axis(dim, x.tensor.rank)
+    if c.training:  # the gradient goes to one of equal extremes, the one that is named
+        place = c.op(f"arg{op}", x, axis=axis, keepdims=True)
+        taken = c.op("gather", x, place, axis=axis)
+        return c.reshape(taken, values.shape), c.reshape(place, values.shape)
+    return values, c.op(f"arg{op}", x, axis=axis, keepdims=keepdim)
 
 
 @row("argmax", "argmin")

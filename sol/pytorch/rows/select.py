@@ -109,9 +109,21 @@ def take(c: Context, x: Node, index: Node) -> Result:
 
 
 @row("embedding")
-def embedding(c: Context, weight: Node, index: Node, *_: object, **__: object) -> Result:
-    """A row of the weight for each index."""
-    return c.op("take", weight, index, axis=0)
+def embedding(
+    c: Context, weight: Node, index: Node, padding: int = -1, by_frequency: bool = False,
+    sparse: bool = False,
+) -> Result:  # fmt: skip
+    """A row of the weight for each index; that of `padding` is not trained."""
+    y = c.op("take", weight, index, axis=0)
+    if not c.training:
+        return y
+    if by_frequency or sparse:
+        c.refuse("an embedding whose gradient is sparse or scaled by frequency")
+    if padding < 0:
+        return y
+    is_padding = c.op("eq", index, c.constant(padding, index.dtype))
+    is_padding = c.reshape(is_padding, (*index.shape, 1))
+    return c.op("where", is_padding, c.op("detach", y), y)
 
 
 @row("index.Tensor", "_unsafe_index.Tensor")
