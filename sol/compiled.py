@@ -15,6 +15,9 @@ from sol.backends.c import Source
 from sol.core.dims import concrete, evaluate
 from sol.core.errors import MemoryBudgetError
 from sol.ir.graph import Graph
+from sol.kernels.pack import Packing
+from sol.kernels.winograd import WinogradPacking
+from sol.libraries.base import Packer
 from sol.ops.reference import evaluate_nodes
 from sol.options import Options
 from sol.plan.memory import Arena
@@ -22,6 +25,7 @@ from sol.plan.planner import Planned
 from sol.plan.records import Place
 from sol.runtime import threads as thread_count
 from sol.runtime.arena import Shelf, whole_pages
+from sol.runtime.pack import fits, pack
 from sol.runtime.program import Program
 from sol.steps import Made
 
@@ -82,16 +86,17 @@ class Compiled:
         values = evaluate_nodes(graph, list(dict.fromkeys(wanted)), given)
         shared = {id(_root(v)) for v in given.values()}
         pointers, shelf, weights, own = array("Q", self._prepared.pointers), Shelf(), [], 0
+        threads = thread_count.count(self.options.threads)
         for position, (name, source) in enumerate(zip(self.tensors[self._offset :], wanted)):
             value = np.asarray(values[source])
-            value = (
-                packings[name][2].apply(value)
-                if name in packings
-                else np.ascontiguousarray(value.transpose(self.planned.plan.orders[name]))
-            )
-            if id(_root(value)) not in shared:
+            if name in packings:
+                value = _packed(value, packings[name][2], shelf, threads)
                 own += value.nbytes
-                value = shelf.keep(value)
+            else:
+                value = np.ascontiguousarray(value.transpose(self.planned.plan.orders[name]))
+                if id(_root(value)) not in shared:
+                    own += value.nbytes
+                    value = shelf.keep(value)
             weights.append(value)
             pointers[self._offset + position] = value.ctypes.data
         self._prepared, self._own = _Prepared(pointers, tuple(weights)), own
@@ -185,6 +190,17 @@ class Compiled:
                         results[plan.places[name].buffer].reshape(-1), plan.places[name], batch
                     )
         return found
+
+
+def _packed(weight: Array, packer: Packer, shelf: Shelf, threads: int) -> Array:
+    """A weight as a kernel reads it, on the shelf."""
+    if isinstance(packer, (Packing, WinogradPacking)):
+        recipe = packer.recipe(weight)
+        if fits(weight, recipe):
+            target = shelf.room(recipe.size, weight.dtype)
+            pack(weight, recipe, target, threads)
+            return target
+    return shelf.keep(packer.apply(weight))
 
 
 def _root(array: Array) -> Array:

@@ -7,6 +7,8 @@ channels in the kernel's order.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A packing of one array as loops over its elements (runtime/pack.py).
+
+    Steps are in elements of the array. taps: steps of the taps that `transform` [products, taps]
+    makes products of, for each tap that k counts (one, without a transform); rows: k of the first
+    channel, for the same; row_step: from channel to channel in k.
+    """
+
+    groups: int
+    outputs: int
+    channels: int
+    group_step: int
+    output_step: int
+    channel_step: int
+    taps: Array
+    rows: Array
+    row_step: int
+    transform: Array | None
+    width: int
+    lanes: int
+
+    @property
+    def size(self) -> int:
+        """Elements of the packed weight."""
+        products = 1 if self.transform is None else len(self.transform)
+        columns = -(-self.outputs // self.lanes) * self.lanes
+        return self.groups * products * len(self.rows) * self.channels * columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +71,29 @@ class Packing:
             [columns_in_blocks(m, self.vectors * self.lanes, self.lanes) for m in matrix]
         )
 
+    def recipe(self, weight: Array) -> Recipe:
+        """The same as loops."""
+        steps = [s // weight.itemsize for s in weight.strides]
+        turned = self.kind == "deconv"
+        first, second, *window = weight.shape
+        of_first, of_second, *of_window = steps
+        extents = [(second if not turned else first // self.groups), *window]
+        k_steps = dict(zip(self.k_order, _steps([extents[k] for k in self.k_order])))
+        outputs = second if turned else first // self.groups
+        return Recipe(
+            self.groups,
+            outputs,
+            extents[0],
+            (extents[0] if turned else outputs) * of_first,
+            *((of_second, of_first) if turned else (of_first, of_second)),
+            positions(window, of_window)[:, None],
+            positions(window, [k_steps[1 + n] for n in range(len(window))]),
+            k_steps[0],
+            None,
+            self.vectors * self.lanes,
+            self.lanes,
+        )
+
     def size(self, shape: tuple[int, ...]) -> int:
         """Elements of the packed weight for a weight of this shape."""
         outputs = shape[1] if self.kind == "deconv" else shape[0] // self.groups
@@ -51,6 +106,19 @@ class Packing:
             split = weight.reshape(self.groups, weight.shape[0] // self.groups, *weight.shape[1:])
             return split.swapaxes(1, 2)
         return weight.reshape(self.groups, weight.shape[0] // self.groups, *weight.shape[1:])
+
+
+def _steps(extents: Sequence[int]) -> list[int]:
+    """Of row-major axes."""
+    return [math.prod(extents[k + 1 :]) for k in range(len(extents))]
+
+
+def positions(extents: Sequence[int], steps: Sequence[int]) -> Array:
+    """Where all elements of some axes are, in row-major order."""
+    found = np.zeros(1, np.int64)
+    for extent, step in zip(extents, steps):
+        found = np.add.outer(found, np.arange(extent) * step).ravel()
+    return found
 
 
 def columns_in_blocks(matrix: Array, block: int, lanes: int) -> Array:

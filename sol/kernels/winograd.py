@@ -28,7 +28,7 @@ from sol.ir.expr import local_value as local
 from sol.ir.loop import For, If, Let, Stmt, Store
 from sol.kernels.micro import Micro, micro_kernel
 from sol.kernels.operands import ACCUMULATED, oriented_channel
-from sol.kernels.pack import columns_in_blocks
+from sol.kernels.pack import Recipe, columns_in_blocks, positions
 from sol.kernels.transform import Emitter, Transform
 from sol.kernels.winograd_layer import Layer
 from sol.lower.cluster import Lowered, Memory, lowered_units
@@ -82,6 +82,33 @@ class WinogradPacking:
         matrices = tiles.transpose(2, 0, 1, 3).reshape(-1, *tiles.shape[1::2])
         width = self.vectors * self.lanes
         return np.concatenate([columns_in_blocks(m, width, self.lanes) for m in matrices])
+
+    def recipe(self, weight: Array) -> Recipe:
+        """The same as loops."""
+        outputs, channels = weight.shape[0] // self.groups, weight.shape[1]
+        of_output, of_channel, *of_window = (s // weight.itemsize for s in weight.strides)
+        window = list(zip(self.transforms, weight.shape[2:], of_window))
+        moved = [(n, step) for t, n, step in window if t.n > 1]
+        plain = [(n, step) for t, n, step in window if t.n == 1]
+        kept = positions(*zip(*plain)) if plain else np.zeros(1, np.int64)
+        transform: Array = np.ones((1, 1))
+        for t in self.transforms:
+            if t.n > 1:
+                transform = np.kron(transform, t.filter())
+        return Recipe(
+            self.groups,
+            outputs,
+            channels,
+            outputs * of_output,
+            of_output,
+            of_channel,
+            np.add.outer(kept, positions(*zip(*moved))),
+            np.arange(len(kept)) * channels,
+            1,
+            transform,
+            self.vectors * self.lanes,
+            self.lanes,
+        )
 
     def size(self, shape: tuple[int, ...]) -> int:
         """Elements of the packed weight for a weight of this shape."""

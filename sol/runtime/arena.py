@@ -68,15 +68,20 @@ class Shelf:
 
     def keep(self, array: NDArray[Any]) -> NDArray[Any]:
         """A contiguous copy of an array."""
-        if self._used + array.nbytes > self._board.nbytes:
-            self._board = _board(max(self._next, array.nbytes))
+        kept = self.room(array.size, array.dtype).reshape(array.shape)
+        kept[...] = array
+        return kept
+
+    def room(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Memory for so many elements."""
+        count = size * dtype.itemsize
+        if self._used + count > self._board.nbytes:
+            self._board = _board(max(self._next, count))
             self._next = min(2 * self._next, _LARGEST_BOARD)
             self._used = 0
-        place = self._board[self._used : self._used + array.nbytes]
-        kept = place.view(array.dtype).reshape(array.shape)
-        kept[...] = array
-        self._used += -(-array.nbytes // _LINE) * _LINE
-        return kept
+        place = self._board[self._used : self._used + count]
+        self._used += -(-count // _LINE) * _LINE
+        return place.view(dtype)
 
 
 def _board(size: int) -> NDArray[np.uint8]:

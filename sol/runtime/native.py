@@ -13,7 +13,6 @@ import struct
 import threading
 from array import array
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from sol.backends.toolchain import build
@@ -21,7 +20,7 @@ from sol.core.device import detect
 from sol.runtime.cache import Cache, cache
 
 ABI = 2
-UNITS = ("pool.c", "run.c")
+UNITS = ("pool.c", "run.c", "pack.c")
 _FOLDER = Path(__file__).parent
 _lock = threading.Lock()
 
@@ -61,8 +60,7 @@ def runtime() -> ctypes.CDLL:
 
 @functools.lru_cache(maxsize=1)
 def _load(store: Cache) -> ctypes.CDLL:
-    device = replace(detect(), flags=())  # nothing in it is worth a vector: one for all devices
-    library = store.load(build([source(name) for name in UNITS], device, store))
+    library = store.load(build([source(name) for name in UNITS], detect(), store))
     library.sol_run.argtypes = (
         ctypes.c_void_p,
         ctypes.c_void_p,
@@ -74,6 +72,7 @@ def _load(store: Cache) -> ctypes.CDLL:
     )
     library.sol_arena_bytes.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int)
     library.sol_arena_bytes.restype = ctypes.c_int64
+    library.sol_pack.argtypes = (ctypes.c_void_p, ctypes.c_int)
     library.sol_fingerprint.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
     library.sol_fingerprint.restype = ctypes.c_uint64
     return library

@@ -84,4 +84,23 @@ SOL_EXPORT int64_t sol_arena_bytes(const sol_program *program, int64_t batch, in
  * and last, too, above 4 KiB): notices parameters that were written behind the framework's back. */
 SOL_EXPORT uint64_t sol_fingerprint(char *const *pointers, const int64_t *bytes, int32_t n);
 
+/* How a weight is packed: groups, and in each outputs (columns), channels and taps of a window. */
+typedef struct {
+    const float *source;
+    float *target;
+    int64_t groups, outputs, channels;
+    int64_t group_step, output_step, channel_step; /* of the source, in elements */
+    int64_t plain;            /* taps that k counts */
+    int64_t taps;             /* taps that are transformed; 1 without a transform */
+    const int64_t *tap_steps; /* [plain][taps], of the source */
+    const int64_t *rows;      /* [plain]: k of the first channel */
+    int64_t row_step;         /* from channel to channel in k */
+    int64_t products;         /* matrices of a group */
+    const double *transform;  /* [products][taps], or NULL */
+    int64_t width, lanes;     /* columns of a block; the last one has as many as its vectors */
+} sol_packing;
+
+/* Packs a weight on up to so many threads. */
+SOL_EXPORT int sol_pack(const sol_packing *packing, int threads);
+
 #endif

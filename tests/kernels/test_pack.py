@@ -1,0 +1,54 @@
+"""Weights packed in native code are those that NumPy packs, for all kinds of weights and packings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sol.kernels.pack import Packing
+from sol.kernels.transform import Transform
+from sol.kernels.winograd import WinogradPacking
+from sol.runtime.pack import fits, pack
+
+PLAIN = [
+    (Packing("conv", 1, (1, 2, 0), 2, 16), (33, 7, 3, 5)),
+    (Packing("conv", 1, (1, 0, 2), 3, 16), (100, 3, 7, 7)),
+    (Packing("conv", 4, (1, 2, 0), 1, 8), (36, 5, 3, 3)),
+    (Packing("conv", 1, (1, 2, 3, 0), 3, 8), (17, 4, 1, 2, 3)),
+    (Packing("linear", 1, (0,), 4, 16), (130, 65)),
+    (Packing("linear", 1, (0,), 1, 4), (3, 2)),
+    (Packing("deconv", 1, (1, 2, 0), 2, 16), (6, 20, 2, 2)),
+    (Packing("deconv", 3, (1, 2, 0), 2, 4), (6, 9, 3, 1)),
+]
+WINOGRAD = [
+    (WinogradPacking((Transform(4, 3), Transform(4, 3)), 1, 2, 16), (40, 9, 3, 3)),
+    (WinogradPacking((Transform(6, 3), Transform(2, 3)), 2, 1, 8), (20, 5, 3, 3)),
+    (
+        WinogradPacking((Transform(1, 1), Transform(4, 3), Transform(2, 3)), 1, 3, 16),
+        (7, 3, 2, 3, 3),
+    ),
+    (WinogradPacking((Transform(2, 5), Transform(1, 1)), 1, 1, 4), (5, 6, 5, 1)),
+]
+
+
+@pytest.mark.parametrize(("packing", "shape"), [*PLAIN, *WINOGRAD])
+@pytest.mark.parametrize("layout", ["contiguous", "turned", "reversed"])
+def test_native_packing_is_numpys(packing: Any, shape: tuple[int, ...], layout: str) -> None:
+    weight = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    if layout == "turned":
+        weight = np.asfortranarray(weight)
+    if layout == "reversed":
+        weight = weight[(slice(None), slice(None), *[slice(None, None, -1)] * (weight.ndim - 2))]
+    recipe = packing.recipe(weight)
+    wanted = packing.apply(weight)
+    assert fits(weight, recipe)
+    assert recipe.size == packing.size(shape) == wanted.size
+    for threads in (1, 2):
+        found = np.full(recipe.size, np.nan, np.float32)
+        pack(weight, recipe, found, threads)
+        if isinstance(packing, Packing):
+            np.testing.assert_array_equal(found, wanted)
+        else:
+            np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
