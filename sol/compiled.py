@@ -133,6 +133,11 @@ class Compiled:
         return tuple(min(each) for each in zip(*times))
 
     @property
+    def weights(self) -> tuple[Array, ...]:
+        """What was prepared, in the order of the program's tensors behind inputs and outputs."""
+        return self._prepared.weights
+
+    @property
     def packed_bytes(self) -> int:
         """Bytes of weights that Sol keeps beside the framework's: packed or computed from them."""
         return self._own

@@ -178,11 +178,12 @@ def describe(plan: Plan, cluster: Cluster) -> Layer:
     x, dy = (plan.graph[name] for name in node.inputs)
     inline = Inliner(plan.graph, plan.stored)
     if node.op == "linear_weight_gradient":
-        *images, line = x.shape[:-1]
+        rows = len(x.shape) - 1
+        *images, line = x.shape[:-1] or (1,)
         return Layer(
             node.name,
-            lambda image, group, c, at: inline.element(x.name, (*image, *at, c)),
-            lambda image, group, o, at: inline.element(dy.name, (*image, *at, o)),
+            lambda image, group, c, at: inline.element(x.name, (*(*image, *at)[:rows], c)),
+            lambda image, group, o, at: inline.element(dy.name, (*(*image, *at)[:rows], o)),
             lambda o, c, taps: (o, c),
             tuple(images),
             (Span(line, line),),

@@ -83,7 +83,7 @@ class Exact:
         """The file that exact.c reads."""
         inputs, parameters = self.joined.arrays(batch)
         self.joined.compiled.prepare(parameters)
-        weights = self.joined.compiled._weights
+        weights = self.joined.compiled.weights
         known = dict(zip((n.name for n in self.planned.plan.graph.inputs), inputs))
         known |= dict(zip(self.tensors[self.joined.compiled._offset :], weights))
         parts = []
@@ -104,7 +104,7 @@ class Exact:
         graph, start, found = self.planned.plan.graph, 0, {}
         given = {n.name: n for n in graph.inputs}
         weights = dict(
-            zip(self.tensors[self.joined.compiled._offset :], self.joined.compiled._weights)
+            zip(self.tensors[self.joined.compiled._offset :], self.joined.compiled.weights)
         )
         for name in self.tensors:
             if name in weights:
