@@ -29,7 +29,7 @@ def line(
         return None
     count = (room + (stride - 1 if ceil else 0)) // stride + 1
     if auto:
-        low = span // 2 - (size - 1 - (count - 1) * stride) // 2
+        low = span // 2 - _half(size - 1 - (count - 1) * stride)
     return Line(count, low, (count - 1) * stride + span + 1 - size - low)
 
 
@@ -42,7 +42,10 @@ def spread(
     if size < 1:
         return None
     if auto:
-        # C++ rounds towards zero
-        extra = size - 1 - (count - 1) * stride
-        low = (kernel - 1) // 2 - (abs(extra) // 2 * (1 if extra >= 0 else -1))
+        low = (kernel - 1) // 2 - _half(size - 1 - (count - 1) * stride)
     return Line(size, low, (count - 1) * stride + kernel - size - low)
+
+
+def _half(number: int) -> int:
+    """number / 2, rounded towards zero as in C++."""
+    return number // 2 if number >= 0 else -(-number // 2)

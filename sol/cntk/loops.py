@@ -107,6 +107,13 @@ def loop_of(reader: Reader, group: Sequence[Operation]) -> Loop:
             f"the recurrence of {group[0].name or group[0].uid}",
             "its values depend on themselves at the same step, or on steps before and behind",
         )
+    if any(
+        split(o.inputs[1])[0] in uids and o.inputs[1] not in reader.model.variables for o in delays
+    ):
+        raise UnsupportedError(
+            f"the recurrence of {group[0].name or group[0].uid}",
+            "what stands before its first step depends on its steps",
+        )
     delayed = {o.uid for o in delays}
     edges = {
         o.uid: [split(i)[0] for i in o.inputs if split(i)[0] in uids - delayed]

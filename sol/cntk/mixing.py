@@ -15,9 +15,9 @@ from sol.cntk.model import BATCH, Model, Operation
 
 _UNPACK, _REDUCE, _LIKE = (CODES[n] for n in ("UnpackSequence", "ReduceElements", "ToSequenceLike"))
 _TRANSPOSE, _STEPS = CODES["TransposeAxes"], CODES["ConvolutionSequenceShape"]
-_NEUTRAL = {
+_NEUTRAL = (
     ("Sum", 0.0), ("Max", -math.inf), ("Min", math.inf), ("LogSum", -math.inf), ("Prod", 1.0),
-}  # fmt: skip
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ def _ignores(
         return True
     if reader.code == _REDUCE:
         value = unpack.attributes.get("sequenceUnpackPaddingValue")
-        return (reader.attributes.get("reductionOpName"), value) in _NEUTRAL
+        kind = reader.attributes.get("reductionOpName")
+        return any(kind == k and value == v for k, v in _NEUTRAL)
     if reader.code == _TRANSPOSE:  # a convolution over the steps, which are cut off behind it
         kernels = [u for u in users.get(source, []) if u.code == _STEPS]
         strides = [u.attributes.get("strides") for u in kernels]

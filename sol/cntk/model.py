@@ -97,7 +97,11 @@ def split(reference: str) -> tuple[str, int]:
 def load(data: bytes | memoryview) -> Model:
     """The model in a file. Raises InputError for what is no CNTK 2 model."""
     _check_magic(bytes(data[:16]))
-    top = parse(data)
+    return from_dictionary(parse(data))
+
+
+def from_dictionary(top: dict[str, Any]) -> Model:
+    """The model in the dictionary that a file is."""
     if top.get("type") != "CompositeFunction":
         raise broken(f"it holds {str(top.get('type'))[:40]!r}, not a function")
     return _Reader(top).model()
@@ -166,6 +170,8 @@ class _Reader:
                 if number >= len(operation.inputs):
                     raise broken(f"{uid[:80]!r} has no result {number}")
                 reference = operation.inputs[number]
+            elif number >= results_of(operation.code, operation.attributes):
+                raise broken(f"{uid[:80]!r} has no result {number}")
             else:
                 return reference
         return reference
@@ -251,7 +257,8 @@ class _Reader:
             return
         if kind not in (_INPUT, _PARAMETER, _CONSTANT):
             raise broken(f"the variable {uid[:80]!r} is of the unknown kind {str(kind)[:40]}")
-        dtype = DTYPES.get(entry.get("data_type"))  # type: ignore[arg-type]
+        data_type = entry.get("data_type")
+        dtype = DTYPES.get(data_type) if isinstance(data_type, int) else None
         if dtype is None:
             raise broken(f"the variable {uid[:80]!r} has no type of elements")
         value = None
@@ -262,6 +269,8 @@ class _Reader:
             value = tensor.array
             if value.shape != shape:
                 raise broken(f"the parameter {uid[:80]!r} is {value.shape} and should be {shape}")
+        if uid in self.variables:
+            raise broken(f"two variables are called {uid[:80]!r}")
         name = entry.get("name")
         self.variables[uid] = Variable(
             uid, name if isinstance(name, str) else "", shape, dtype, _axes(entry, uid), value
@@ -330,4 +339,9 @@ def _axes(entry: dict[str, Any], uid: str) -> tuple[str, ...]:
     axes = entry.get("dynamic_axis", [])
     if not isinstance(axes, list) or not all(isinstance(a, Axis) for a in axes) or len(axes) > 2:
         raise broken(f"the variable {uid[:80]!r} has dynamic axes of another kind")
-    return tuple(a.name for a in reversed(axes))
+    names = tuple(a.name for a in reversed(axes))
+    if names and names[0] != BATCH:
+        raise UnsupportedError(
+            entry.get("name") or uid[:80], f"its dynamic axes are {names}", expected="a batch first"
+        )
+    return names

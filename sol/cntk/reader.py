@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from inspect import signature
+from math import prod
 
 import sol.cntk.rows  # noqa: F401  (fills the table of rows)
 from sol.cntk.codes import name_of
@@ -15,6 +16,7 @@ from sol.core.dtypes import F32
 from sol.core.errors import InputError, UnsupportedError
 from sol.ir.graph import Builder, TensorType
 
+_MOST_ELEMENTS = 1 << 31  # of a value, for each image
 _FEW = 64  # elements of constants that are written into the graph
 
 
@@ -69,7 +71,11 @@ class Reader:
             result = function(c, *operands)
         except InputError as error:
             raise UnsupportedError(c.origin, error.what, expected=error.expected) from error
-        return result if isinstance(result, tuple) else (result,)
+        results = result if isinstance(result, tuple) else (result,)
+        for value in results:
+            if prod(s for s in value.node.shape if isinstance(s, int)) > _MOST_ELEMENTS:
+                raise UnsupportedError(c.origin, f"its result is too large: {value.node.tensor}")
+        return results
 
     def trial(self) -> Reader:
         """A reader to try something with; its nodes are left unused."""

@@ -44,6 +44,8 @@ def fields(message: memoryview) -> Iterator[Field]:
 
 def varint(message: memoryview, at: int) -> tuple[int, int]:
     """The integer of 7 bits a byte, least first, that stands at a place, and the place behind."""
+    if at < len(message) and message[at] < 128:  # nearly always
+        return message[at], at + 1
     value = 0
     for count, byte in enumerate(message[at : at + _LONGEST]):
         value |= (byte & 127) << 7 * count

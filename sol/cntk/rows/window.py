@@ -14,6 +14,7 @@ from sol.cntk.value import Context, Value
 from sol.ir.graph import Node
 
 Sizes = tuple[int, ...]
+_MOST_PLACES = 1 << 24
 _MOST_SPATIAL = 3
 _MAX, _AVERAGE = 0, 1
 
@@ -58,6 +59,8 @@ def _lines(
     ]
     if any(found is None for found in lines):
         c.refuse(f"a window {kernel} does not fit into {sizes}")
+    if prod(found.count for found in lines if found is not None) > _MOST_PLACES:
+        c.refuse(f"windows at more than {_MOST_PLACES} places of {sizes}")
     return [found for found in lines if found is not None]
 
 
