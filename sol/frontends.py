@@ -18,12 +18,14 @@ from sol.core.errors import InputError
 @dataclass(frozen=True)
 class Frontend:
     """A row: the package, the frameworks whose classes it takes, endings of its files, and what to
-    call that."""
+    call that. commands: whether the command line runs its files.
+    """
 
     package: str
     frameworks: tuple[str, ...]
     endings: tuple[str, ...]
     what: str
+    commands: bool = False
 
     def takes(self, model: Any) -> bool:
         """Whether a model is of this frontend."""
@@ -35,7 +37,14 @@ class Frontend:
 
 FRONTENDS = (
     Frontend("sol.pytorch", ("torch",), (), "a torch.nn.Module"),
-    Frontend("sol.onnx", ("onnx",), (".onnx",), "the path of an .onnx file or an onnx.ModelProto"),
+    Frontend(
+        "sol.onnx",
+        ("onnx",),
+        (".onnx",),
+        "the path of an .onnx file or an onnx.ModelProto",
+        commands=True,
+    ),
+    Frontend("sol.cntk", (), (".model", ".dnn", ".cntk"), "the path of a file that CNTK 2 saved"),
 )
 
 
@@ -52,11 +61,12 @@ def frontend_of(model: Any) -> Frontend:
 
 def is_file(spec: str) -> bool:
     """Whether a name on the command line is that of a model in a file."""
-    return any(Path(spec).suffix.lower() in f.endings for f in FRONTENDS)
+    return any(Path(spec).suffix.lower() in f.endings for f in FRONTENDS if f.commands)
 
 
 def optimize(model: Any, *example: Any, **options: Any) -> Any:
     """The model by Sol, as the `optimize` of its frontend makes it: of a PyTorch module one of its
-    class, of an ONNX file a session. Further arguments are those of that function."""
+    class, of an ONNX file a session, of a CNTK file a function. Further arguments are those of that
+    function."""
     module = import_module(frontend_of(model).package)
     return module.optimize(model, *example, **options)

@@ -67,13 +67,19 @@ def images(name: str, variable: Variable, value: Any) -> Samples:
             raise _wrong(name, variable, f"a list of {[p.shape for p in parts][:4]}")
         value = np.stack(parts) if parts else np.zeros((0, *(s or 0 for s in variable.shape)))
     array = _array(name, variable, value)
+    steps = int(variable.is_sequence)
+    whole = array
     if array.ndim == rank:  # one image, without the axis of images
-        return [_checked(name, variable, array)]
-    if array.ndim == rank + 1:
-        return [_checked(name, variable, a) for a in array]
-    if array.ndim == rank + 2 and not variable.is_sequence and array.shape[1] == 1:
-        return [_checked(name, variable, a[0]) for a in array]  # sequences of one step
-    raise _wrong(name, variable, f"{array.dtype}{list(array.shape)}")
+        whole = array[None]
+    elif array.ndim == rank + 2 and not steps and array.shape[1] == 1:
+        whole = array[:, 0]  # sequences of one step
+    if whole.ndim != rank + 1 or not _fits(variable, whole.shape[1 + steps :]):
+        raise _wrong(name, variable, f"{array.dtype}{list(array.shape)}")
+    return [_checked(name, variable, a) for a in whole]
+
+
+def _fits(variable: Variable, sizes: tuple[int, ...]) -> bool:
+    return all(wanted in (None, size) for wanted, size in zip(variable.shape, sizes))
 
 
 def _is_number(value: Any) -> bool:
@@ -93,9 +99,7 @@ def _array(name: str, variable: Variable, value: Any) -> Array:
 
 
 def _checked(name: str, variable: Variable, array: Array) -> Array:
-    sizes = array.shape[1:] if variable.is_sequence else array.shape
-    fits = all(wanted in (None, size) for wanted, size in zip(variable.shape, sizes))
-    if not fits:
+    if not _fits(variable, array.shape[1:] if variable.is_sequence else array.shape):
         raise _wrong(name, variable, f"{array.dtype}{list(array.shape)}")
     if variable.is_sequence and array.shape[0] == 0:
         raise _wrong(name, variable, "a sequence without steps")

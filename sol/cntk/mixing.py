@@ -34,8 +34,8 @@ class Mixing:
 def sees_others(model: Model) -> Mixing:
     """How a model mixes what a call gives it."""
     operations = model.operations.values()
-    images = [o.name or o.uid for o in operations if o.code == _REDUCE and _over_batch(o)]
-    return Mixing(f"{images[0]} reduces over all images" if images else "", _longest(model))
+    images = [o.name or o.uid for o in operations if _mixes_images(o)]
+    return Mixing(f"{images[0]} takes all images together" if images else "", _longest(model))
 
 
 def _longest(model: Model) -> str:
@@ -56,7 +56,9 @@ def _longest(model: Model) -> str:
     return ""
 
 
-def _over_batch(operation: Operation) -> bool:
+def _mixes_images(operation: Operation) -> bool:
+    if operation.code != _REDUCE:
+        return operation.code in (CODES["UnpackBatch"], CODES["ToBatch"])
     a = operation.attributes
     axes = a.get("axisVec") if "axisVec" in a else [a.get("axis")]
     named = [x.name for x in axes if isinstance(x, Axis)] if isinstance(axes, list) else []

@@ -187,6 +187,8 @@ several(
     log_softmax=lambda: C.log_softmax(x(3, 7)),
     log_softmax_axis=lambda: C.log_softmax(x(3, 7), axis=0),
     reduce_batch=lambda: C.reduce_sum(x(3), axis=C.Axis.default_batch_axis()),
+    unpack_batch=lambda: C.to_batch(C.unpack_batch(x(3)) * 2) + 1,
+    unpack_batch_sum=lambda: C.reduce_sum(C.unpack_batch(x(3)), axis=0),
     reduce_everything=lambda: C.reduce_sum(x(3), axis=C.Axis.all_axes()),
     mean_variance=lambda: C.mean_variance_normalization(x(3, 4, 5)),
     mean_variance_channels=lambda: C.mean_variance_normalization(

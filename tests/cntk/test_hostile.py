@@ -1,4 +1,4 @@
-"""Files that are cut off, changed or made to hurt: a clear SolError, or a model that can be read."""
+"""Files that were cut off, changed or made to hurt: a clear SolError, or a model to be read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES = tuple(name for name, case in cases().items() if len(case.data) < 5000)
 
 
 def read(case: Case, model: Callable[[], Any]) -> bool:
-    """Whether a model can be read for the inputs of a case; the error of one that cannot is ours."""
+    """Whether a model can be read for the inputs of a case; if not, the error is ours."""
     try:
         function = Function(model())
         network = function.networks[0]

@@ -11,6 +11,7 @@ from sol.cntk.rows.table import put, row
 from sol.cntk.value import Context, Value
 from sol.core.dtypes import F32, F64
 from sol.ir.graph import Node
+from sol.ops.registry import OPS
 
 _SMALLEST_IN_LOG, _LOG_OF_THAT = 1e-37, -85.1
 
@@ -19,7 +20,7 @@ def _unary(op: str) -> object:
     def translate(c: Context, x: Value) -> Value:
         return c.keep(x, c.op(op, x.node))
 
-    translate.__doc__ = f"`{op}`, see operators.md"
+    translate.__doc__ = OPS[op].doc
     return translate
 
 
@@ -36,7 +37,7 @@ def _binary(op: str) -> object:
         (x, y), axes = c.aligned(a, b)
         return Value(c.floating(c.op(op, x, y)), axes)
 
-    translate.__doc__ = f"`{op}`, see operators.md"
+    translate.__doc__ = OPS[op].doc
     return translate
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sol.cntk.dictionary import Axis
+from sol.cntk.model import BATCH
 from sol.cntk.rows.table import row
 from sol.cntk.value import Context, Value
 from sol.core.dims import Size
@@ -198,6 +199,22 @@ def to_sequence_like(c: Context, x: Value, like: Value) -> Value:
     if len(x.axes) != 1 or not isinstance(size, int) or size < steps:
         c.refuse(f"{steps} steps of {size}")
     return Value(c.slice(x.node, 1, 0, steps), like.axes)
+
+
+@row("UnpackBatch")
+def unpack_batch(c: Context, x: Value) -> Value:
+    """The images of a call as a static axis"""
+    if len(x.axes) != 1:
+        c.refuse("it needs images without steps")
+    return Value(x.node)
+
+
+@row("ToBatch")
+def to_batch(c: Context, x: Value) -> Value:
+    """The first static axis as images"""
+    if x.axes or x.rank == 0:
+        c.refuse("it needs a value without a batch")
+    return Value(x.node, (BATCH,))
 
 
 @row("ConvolutionSequenceShape")
