@@ -3,9 +3,10 @@
     fast = sol.optimize(model, input.size())     a PyTorch module
     fast = sol.optimize("model.onnx")            an ONNX file
     fast = sol.optimize("net.model")             a file that CNTK 2 saved
+    fast = sol.optimize(keras_model)             a model of Keras, a tf.function, a SavedModel
 
 This module is thin and lazy: `import sol` loads no framework, no NumPy and no command line. What it
-offers beside the frontends (`sol.pytorch`, `sol.onnx`, `sol.cntk`) is listed in `__all__`.
+offers beside the frontends (`sol.pytorch`, `sol.onnx`, …) is listed in `__all__`.
 """
 
 from __future__ import annotations

@@ -18,19 +18,23 @@ from sol.core.errors import InputError
 @dataclass(frozen=True)
 class Frontend:
     """A row: the package, the frameworks whose classes it takes, endings of its files, and what to
-    call that. commands: whether the command line runs its files.
+    call that. inside: the file by which its directories are known. commands: whether the command
+    line runs its files.
     """
 
     package: str
     frameworks: tuple[str, ...]
     endings: tuple[str, ...]
     what: str
+    inside: str = ""
     commands: bool = False
 
     def takes(self, model: Any) -> bool:
         """Whether a model is of this frontend."""
         if isinstance(model, (str, os.PathLike)):
-            return Path(model).suffix.lower() in self.endings
+            path = Path(model)
+            directory = bool(self.inside) and (path / self.inside).exists()
+            return directory or path.suffix.lower() in self.endings
         packages = {c.__module__.partition(".")[0] for c in type(model).__mro__}
         return not packages.isdisjoint(self.frameworks)
 
@@ -43,6 +47,13 @@ FRONTENDS = (
         (".onnx",),
         "the path of an .onnx file or an onnx.ModelProto",
         commands=True,
+    ),
+    Frontend(
+        "sol.tensorflow",
+        ("keras", "tensorflow"),
+        (".keras", ".h5", ".hdf5", ".pb"),
+        "a model of Keras, a tf.function or a SavedModel",
+        inside="saved_model.pb",
     ),
     Frontend("sol.cntk", (), (".model", ".dnn", ".cntk"), "the path of a file that CNTK 2 saved"),
 )
@@ -66,7 +77,7 @@ def is_file(spec: str) -> bool:
 
 def optimize(model: Any, *example: Any, **options: Any) -> Any:
     """The model by Sol, as the `optimize` of its frontend makes it: of a PyTorch module one of its
-    class, of an ONNX file a session, of a CNTK file a function. Further arguments are those of that
-    function."""
+    class, of an ONNX file a session, of a model of Keras another one, of a CNTK file a function.
+    Further arguments are those of that function."""
     module = import_module(frontend_of(model).package)
     return module.optimize(model, *example, **options)

@@ -7,9 +7,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from sol.arrays.program import Progress
 from sol.core.errors import InputError, SolError, UnsupportedError
 from sol.tensorflow.model import by_trace, kind_of
-from sol.tensorflow.session import Handle, Session, Source, options_of
+from sol.tensorflow.session import Handle, Session, Settings, Source, options_of
 from sol.tensorflow.variables import Variables
 
 
@@ -17,16 +18,17 @@ class OptimizedFunction:
     """What `optimize` makes of a function: called as the function is, with the same results."""
 
     def __init__(
-        self, original: Any, function: Callable[..., Any], options: dict[str, Any]
-    ) -> None:
+        self, original: Any, function: Callable[..., Any], options: dict[str, Any],
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
         self.original = original
         self.__name__ = str(getattr(function, "__name__", type(original).__name__))
         variables = Variables()
-        chosen = options_of(options)
+        settings = Settings(options_of(options), progress)
 
         def make(kind: Any, tensors: Sequence[Any]) -> Source:
             try:
-                return by_trace(function, kind, tensors, chosen, variables, self.__name__)
+                return by_trace(function, kind, tensors, settings, variables, self.__name__)
             except SolError:
                 raise
             except Exception as error:
@@ -47,9 +49,11 @@ class OptimizedFunction:
         return self._session(args, kwargs)
 
 
-def optimized_function(original: Any, options: dict[str, Any]) -> OptimizedFunction:
+def optimized_function(
+    original: Any, options: dict[str, Any], progress: Progress | None = None
+) -> OptimizedFunction:
     """A function, or the serving function of a loaded SavedModel."""
-    return OptimizedFunction(original, _function(original), options)
+    return OptimizedFunction(original, _function(original), options, progress)
 
 
 def _function(original: Any) -> Callable[..., Any]:

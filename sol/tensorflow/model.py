@@ -14,15 +14,14 @@ from tensorflow.python.eager import record
 from tensorflow.python.saved_model import save_context
 
 from sol.arrays.captured import Captured
-from sol.arrays.network import Network
+from sol.arrays.program import Progress
 from sol.arrays.signature import Types
 from sol.core.errors import UnsupportedError
 from sol.ir.graph import Node
-from sol.options import Options
 from sol.tensorflow.context import Known, Reading
 from sol.tensorflow.cut import cut
 from sol.tensorflow.models import Wrapper, graph_of, read_function, read_model, traced
-from sol.tensorflow.session import Handle, Session, Source, input_of, options_of
+from sol.tensorflow.session import Handle, Session, Settings, Source, input_of, options_of
 from sol.tensorflow.variables import Variables
 
 
@@ -31,15 +30,16 @@ class Optimized(keras.Model, Wrapper):  # type: ignore[misc]
     """What `optimize` makes of a model. `sol` is the handle to explanations and the original."""
 
     def __init__(
-        self, original: Any, options: dict[str, Any] | None = None, **keywords: Any
-    ) -> None:
+        self, original: Any, options: dict[str, Any] | None = None,
+        progress: Progress | None = None, **keywords: Any,
+    ) -> None:  # fmt: skip
         super().__init__(**{"name": original.name, **keywords})
         self._options = dict(options or {})
         chosen = options_of(self._options)
         self.original = original
         self.supports_jit = False  # XLA cannot call Sol
         self.built = True  # by its first call, if the original is not
-        self._session = _session(original, chosen)
+        self._session = _session(original, Settings(chosen, progress))
 
     @property
     def sol(self) -> Handle:
@@ -116,7 +116,7 @@ class Optimized(keras.Model, Wrapper):  # type: ignore[misc]
 # ---- what computes calls of a model --------------------------------------------------------------
 
 
-def _session(model: Any, options: Options) -> Session:
+def _session(model: Any, settings: Settings) -> Session:
     variables = Variables()
 
     def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Sequence[Any]]:
@@ -127,14 +127,14 @@ def _session(model: Any, options: Options) -> Session:
 
     def make(kind: Any, tensors: Sequence[Any]) -> Source:
         if kind == "graph":
-            return _by_layers(model, options, variables)
+            return _by_layers(model, settings, variables)
         if not model.built:
             raise UnsupportedError(model.name, "it is built by its first call")
 
         def call(*args: Any, **kwargs: Any) -> Any:
             return model(*args, **kwargs, training=False)
 
-        return by_trace(call, kind, tensors, options, variables, model.name)
+        return by_trace(call, kind, tensors, settings, variables, model.name)
 
     return Session(model, find, make, variables, model.name)
 
@@ -151,7 +151,7 @@ def _standardised(graph: Any, inputs: Any) -> list[Any]:
     return list(found)
 
 
-def _by_layers(model: Any, options: Options, variables: Variables) -> Source:
+def _by_layers(model: Any, settings: Settings, variables: Variables) -> Source:
     """A model with a graph of layers."""
     graph = graph_of(model)
     tensors = graph._inputs
@@ -166,7 +166,7 @@ def _by_layers(model: Any, options: Options, variables: Variables) -> Source:
         return cut(reading, _as_nodes(reading, read_model(reading, model, inputs)))
 
     inputs = [input_of(n, t.shape, str(t.dtype)) for n, t in zip(names, tensors)]
-    network = Network(inputs, outputs, read, options, model.name)
+    network = settings.network(inputs, outputs, read, model.name)
     return Source(network, names, outputs, lambda r: _packed(graph._outputs_struct, r))
 
 
@@ -246,7 +246,7 @@ def _tensor(x: Any) -> Any:
 
 
 def by_trace(
-    call: Any, kind: Kind, tensors: Sequence[Any], options: Options, variables: Variables,
+    call: Any, kind: Kind, tensors: Sequence[Any], settings: Settings, variables: Variables,
     name: str,
 ) -> Source:  # fmt: skip
     """A function of TensorFlow, or a model that is more than its layers."""
@@ -269,7 +269,7 @@ def by_trace(
     )
     structure = example.structured_outputs
     outputs = tuple(f"output {k}" for k in range(len(tf.nest.flatten(structure))))
-    network = Network(inputs, outputs, read, options, name)
+    network = settings.network(inputs, outputs, read, name)
     return Source(network, names, outputs, lambda r: tf.nest.pack_sequence_as(structure, r))
 
 

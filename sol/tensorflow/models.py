@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras import tree
+from keras.src.models.functional import Functional
 
 from sol.core.dims import Dim
 from sol.core.errors import SolError, UnsupportedError
@@ -25,7 +26,6 @@ from sol.tensorflow.layers import LAYERS
 _MISTAKES = (TypeError, ValueError, LookupError, AssertionError, AttributeError)
 _MASKERS = (keras.layers.Masking,)
 _IGNORE_MASKS = (keras.layers.BatchNormalization, keras.layers.TimeDistributed)
-_Functional: Any = type(keras.Model(inputs=(_x := keras.Input(())), outputs=_x))
 
 
 class Wrapper:
@@ -37,10 +37,8 @@ class Wrapper:
 def is_functional(model: Any) -> bool:
     """Whether a model is its graph of layers, and nothing else."""
     kind = type(model)
-    plain = (
-        getattr(kind, "call", None) is _Functional.call and kind.__call__ is _Functional.__call__
-    )
-    return isinstance(model, _Functional) and plain
+    plain = getattr(kind, "call", None) is Functional.call and kind.__call__ is Functional.__call__
+    return isinstance(model, Functional) and plain
 
 
 def is_sequential(model: Any) -> bool:

@@ -17,7 +17,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.eager import record
 
-from sol.arrays.network import Network
+from sol.arrays.network import Network, Read
+from sol.arrays.program import Progress
 from sol.arrays.signature import Input
 from sol.core.dtypes import DTYPES
 from sol.core.errors import ConfigError, MemoryBudgetError, SolError, UnsupportedError
@@ -27,8 +28,23 @@ from sol.tensorflow.variables import Variables
 
 Array = NDArray[Any]
 _TRAINING = "training: Sol has none yet, TensorFlow computes it"
+_OPTIONS = ("memory", "precision", "threads", "tune")
 _MOST_KINDS = 32  # of calls of different structures
 _NAMES = {t.numpy: t for t in DTYPES.values()}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How networks are made: options, and who is told about it."""
+
+    options: Options
+    progress: Progress | None = None
+
+    def network(
+        self, inputs: Sequence[Input], outputs: Sequence[str], read: Read, name: str
+    ) -> Network:
+        """A network with these settings."""
+        return Network(inputs, outputs, read, self.options, name, self.progress)
 
 
 @dataclass(frozen=True)
@@ -177,8 +193,7 @@ class Handle:
 
 def options_of(options: dict[str, Any]) -> Options:
     """The options of a call of `optimize`. Raises ConfigError."""
-    known = Options.__dataclass_fields__
-    unknown = [name for name in options if name not in known]
+    unknown = [name for name in options if name not in _OPTIONS]
     if unknown:
-        raise ConfigError(f"there is no option {unknown[0]}", expected=", ".join(sorted(known)))
+        raise ConfigError(f"there is no option {unknown[0]}", expected=", ".join(_OPTIONS))
     return Options(**options)

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from keras import layers as k
 
+import sol
 from sol.core.errors import ConfigError, InputError
 from sol.tensorflow import optimize
 from tests.tensorflow.models import assert_same, example, randomise
@@ -286,6 +287,14 @@ def test_a_layer_alone() -> None:
     assert_same(optimize(layer)(example((5,), 2)), layer(example((5,), 2)))
     with pytest.raises(InputError, match="was not called yet"):
         optimize(k.Dense(3))
+
+
+def test_an_example_makes_the_program(model: Any) -> None:
+    told: list[str] = []
+    fast = sol.optimize(model, (2, *IMAGE), progress=lambda text, done, total: told.append(text))
+    assert len(fast.sol.report[0].programs) == 1
+    assert_same(fast(X), model(X))
+    assert len(optimize(model, X[:2]).sol.report[0].programs) == 1
 
 
 def test_wrong_options_and_models(model: Any) -> None:

@@ -1,4 +1,4 @@
-"""The row of multi-head attention: three linear layers, attention, and one more."""
+"""Rows of multi-head attention: three linear layers, attention, and one more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of dense layers, embeddings and activations, and of what does nothing while predicting."""
+"""Rows of dense layers, embeddings, activations and what does nothing while predicting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of normalisations, and of the scaling of inputs."""
+"""Rows of normalisations and of the scaling of inputs."""
 
 from __future__ import annotations
 
