@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 OUTPUTS = ("text", "c")
@@ -57,6 +59,13 @@ def blocks(text: str) -> list[Block]:
         found.append(Block(m[1], m[2], m[3], m.start(3), m.end(3), follows))
         end = m.end()
     return found
+
+
+def need_frameworks(text: str) -> None:
+    """Skip a test of a page whose framework is not installed."""
+    for name in ("keras", "tensorflow"):
+        if f"import {name}" in text:
+            pytest.importorskip(name)
 
 
 # ---- settings and errors as tables ---------------------------------------------------------------

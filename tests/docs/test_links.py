@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sol.cli import parser
-from tests.docs.pages import ROOT, blocks, pages
+from tests.docs.pages import ROOT, blocks, need_frameworks, pages
 
 PAGES = [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *pages()]
 _LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
@@ -99,6 +99,7 @@ def resolved(name: str) -> object:
 
 @each_page
 def test_symbols_can_be_imported(page: Path) -> None:
+    need_frameworks(page.read_text(encoding="utf-8"))
     for code in _CODE.findall(prose(page)):
         for name in _DOTTED.findall(re.sub(r"\w+\.sol\.\w+", "", code)):  # fast.sol.check
             if not name.endswith((".py", ".c", ".h")):
@@ -107,6 +108,7 @@ def test_symbols_can_be_imported(page: Path) -> None:
 
 @each_page
 def test_python_blocks_are_python_and_their_imports_resolve(page: Path) -> None:
+    need_frameworks(page.read_text(encoding="utf-8"))
     for block in blocks(page.read_text(encoding="utf-8")):
         if block.language != "python" or block.info:
             continue

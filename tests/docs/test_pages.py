@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sol.core.device import detect
-from tests.docs.pages import ROOT, StaleError, blocks, matches, pages, renewed
+from tests.docs.pages import ROOT, StaleError, blocks, matches, need_frameworks, pages, renewed
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda p: p.stem)
@@ -19,9 +19,7 @@ def test_a_page_is_fresh(page: Path) -> None:
     if not any(b.language == "python" for b in blocks(text)):
         assert renewed(text) == text
         return
-    for framework in ("keras", "tensorflow"):
-        if f"import {framework}" in text:
-            pytest.importorskip(framework)
+    need_frameworks(text)
     if 'detect("avx2")' in text and detect().isa not in ("avx2", "avx512"):
         pytest.skip("the page runs a program for AVX2, which this processor does not have")
     name = str(page.relative_to(ROOT))
