@@ -95,14 +95,14 @@ class Frozen:
     of nodes that nothing reads: one tensor, or a dictionary by name.
     """
 
-    def __init__(self, graph: Any, name: str) -> None:
-        self.__name__ = name
+    def __init__(self, graph: Any, file: Path) -> None:
+        self.__name__ = file.stem
         places = [n for n in graph.node if n.op == "Placeholder"]
         read = {i.lstrip("^").partition(":")[0] for n in graph.node for i in n.input}
         ends = [n.name for n in graph.node if n.name not in read and n.op not in _NO_RESULTS]
         if not places or not ends:
             raise InputError(
-                f"{name} has {len(places)} placeholders and {len(ends)} results",
+                f"{file} has {len(places)} placeholders and {len(ends)} results",
                 expected="a graph with at least one of each",
             )
         self.inputs = tuple(n.name for n in places)
@@ -138,4 +138,4 @@ def frozen_graph(file: Path) -> Frozen:
     if not graph.node:
         raise InputError(f"{file} has no nodes", expected="a frozen graph")
     _check_graph(file, graph)
-    return Frozen(graph, file.stem)
+    return Frozen(graph, file)
