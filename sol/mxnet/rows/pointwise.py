@@ -262,7 +262,6 @@ def _elementwise(op: str, truth: bool) -> Function:
 @cache
 def _broadcast(op: str, truth: bool) -> Function:
     def translate(c: Context, a: Node, b: Node) -> Result:
-        c.need(a.tensor.rank == b.tensor.rank, f"{a.tensor} and {b.tensor}", "equally many axes")
         return _binary(c, op, a, b, truth)
 
     translate.__doc__ = f"Sol's {op}; sizes of 1 broadcast."

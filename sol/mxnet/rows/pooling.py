@@ -121,8 +121,6 @@ class _Windows:
                 return rest // step + 1
             case "full":
                 return -(-rest // step) + 1
-            case "same":
-                return -(-(extent + 2 * pad) // step)
         return self.c.refuse(f"pooling_convention={self.convention!r}")
 
     def _as_sol(self, extents: Ints, cut_off: bool) -> Ints | None:
