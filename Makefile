@@ -40,6 +40,7 @@ check: $(STAMP)-test ## pytest
 docs: $(STAMP)-test ## write the generated pages and the outputs on pages of docs/ anew
 	@$(VENV)/bin/python -m sol.ops.docs > docs/operators.md
 	@$(VENV)/bin/python -m sol.cntk.docs > docs/operators-cntk.md
+	@$(VENV)/bin/python -m sol.mxnet.docs > docs/operators-mxnet.md
 	@$(VENV)/bin/python -m sol.tensorflow.docs 2>/dev/null > docs/operators-tensorflow.md
 	@$(VENV)/bin/python -m tests.docs.pages --renew
 

@@ -4,6 +4,7 @@
     fast = sol.optimize("model.onnx")            an ONNX file
     fast = sol.optimize("net.model")             a file that CNTK 2 saved
     fast = sol.optimize(keras_model)             a model of Keras, a tf.function, a SavedModel
+    fast = sol.optimize("net-symbol.json")       files of MXNet, its symbols and blocks
 
 This module is thin and lazy: `import sol` loads no framework, no NumPy and no command line. What it
 offers beside the frontends (`sol.pytorch`, `sol.onnx`, …) is listed in `__all__`.

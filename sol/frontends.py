@@ -34,7 +34,7 @@ class Frontend:
         if isinstance(model, (str, os.PathLike)):
             path = Path(model)
             directory = bool(self.inside) and (path / self.inside).exists()
-            return directory or path.suffix.lower() in self.endings
+            return directory or path.name.lower().endswith(self.endings)
         packages = {c.__module__.partition(".")[0] for c in type(model).__mro__}
         return not packages.isdisjoint(self.frameworks)
 
@@ -55,6 +55,12 @@ FRONTENDS = (
         "a model of Keras, a tf.function or a SavedModel",
         inside="saved_model.pb",
     ),
+    Frontend(
+        "sol.mxnet",
+        ("mxnet",),
+        ("-symbol.json",),
+        "the path of a NAME-symbol.json file, a Symbol or a gluon HybridBlock",
+    ),
     Frontend("sol.cntk", (), (".model", ".dnn", ".cntk"), "the path of a file that CNTK 2 saved"),
 )
 
@@ -72,7 +78,8 @@ def frontend_of(model: Any) -> Frontend:
 
 def is_file(spec: str) -> bool:
     """Whether a name on the command line is that of a model in a file."""
-    return any(Path(spec).suffix.lower() in f.endings for f in FRONTENDS if f.commands)
+    name = Path(spec).name.lower()
+    return any(name.endswith(f.endings) for f in FRONTENDS if f.commands)
 
 
 def optimize(model: Any, *example: Any, **options: Any) -> Any:

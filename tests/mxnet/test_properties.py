@@ -18,7 +18,7 @@ from tests.mxnet.calls import C, Call
 from tests.mxnet.evaluated import evaluated
 from tests.mxnet.framework import mxnet, results, symbol_text
 
-EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+EXAMPLES = settings(max_examples=30, deadline=None, derandomize=True, database=None)
 small = st.integers(1, 4)
 
 
