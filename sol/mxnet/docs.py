@@ -14,11 +14,12 @@ from sol.mxnet.rows.table import Row
 
 _HEAD = """# Operators of MXNet
 
-Generated from the rows in `sol/mxnet/rows/` by `python -m sol.mxnet.docs > docs/operators-mxnet.md`;
-do not edit. Operators of one row stand together, under the names that they have in files. Inputs in
-brackets are optional, `…` is any number of them; attributes have MXNet's defaults. What a row cannot
-take, such as float16, is refused by the name of the node; what is not here runs in MXNet where a
-gluon block is given, and is refused in files.
+Generated from the rows in `sol/mxnet/rows/` by
+`python -m sol.mxnet.docs > docs/operators-mxnet.md`; do not edit. Operators of one row stand
+together, under the names that they have in files. Inputs in brackets are optional, `…` is any
+number of them; attributes have MXNet's defaults. What a row cannot take, such as float16, is
+refused by the name of the node; what is not here runs in MXNet where a gluon block is given, and is
+refused in files.
 """
 
 

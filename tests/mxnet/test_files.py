@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import sol
 from sol.core.errors import ConfigError, InputError, UnsupportedError
 from sol.mxnet import optimize
 from tests.mxnet import networks
@@ -134,3 +135,7 @@ def test_calls_that_do_not_fit(prefix: Path, x: np.ndarray) -> None:
 def test_what_is_no_network() -> None:
     with pytest.raises(InputError, match="optimize got a int"):
         optimize(3)
+
+
+def test_sol_optimize_finds_symbol_files(prefix: Path, x: np.ndarray) -> None:
+    check(sol.optimize(f"{prefix}-symbol.json", inputs={"data": (None, 3, 4)}), prefix, x)

@@ -150,7 +150,7 @@ def test_padding(size: Any, widths: Any, mode: str) -> None:
     agree(C("Pad", (1, 2, *size), mode=mode, pad_width=(0, 0, 0, 0, *widths), constant_value=3))
 
 
-bound = st.none() | st.integers(-7, 7)
+bound = st.none() | st.integers(-5, 7)  # below, MXNet refuses or clips, by the case
 
 
 @EXAMPLES
