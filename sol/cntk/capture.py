@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sol.arrays.captured import Captured, whole
+from sol.arrays.captured import Captured
 from sol.cntk.loops import is_loop, run, schedule
 from sol.cntk.model import Model
 from sol.cntk.reader import Reader
 from sol.cntk.rows.sequence import images_of
+from sol.cntk.stepwise import Compile, Steps, captured
 from sol.cntk.value import Value
 from sol.ir.graph import Node, TensorType
 from sol.ops.registry import builder
+from sol.options import DEFAULTS
 
 
 def names(model: Model) -> dict[str, str]:
@@ -34,10 +36,17 @@ class Reading:
     axes: Mapping[str, tuple[str, ...]]
 
 
-def read(model: Model, types: Mapping[str, TensorType], longest: int = 0) -> Reading:
+def read(
+    model: Model,
+    types: Mapping[str, TensorType],
+    longest: int = 0,
+    compile_step: Compile | None = None,
+    threads: int | None = None,
+) -> Reading:
     """The graph of a model for these types, by the names of inputs.
 
-    longest: steps of the longest sequence of a call, where that shows. Raises UnsupportedError for
+    longest: steps of the longest sequence of a call, where that shows. compile_step: what compiles
+    loops without a kernel. Raises UnsupportedError for
     what has no row, named by operation."""
     called = names(model)
     reader = Reader(model, builder(), longest=longest)
@@ -61,4 +70,8 @@ def read(model: Model, types: Mapping[str, TensorType], longest: int = 0) -> Rea
             node = reader.builder.add("expand", node, shape=(images, *node.shape[1:]))
         outputs[called[output.uid]] = node
         axes[called[output.uid]] = value.axes
-    return Reading(whole(reader.builder, outputs, reader.arrays), axes)
+    graph = reader.builder.finish(outputs.values())
+    nodes = {name: node.name for name, node in outputs.items()}
+    compile_step = compile_step or Steps(DEFAULTS)
+    found = captured(graph, nodes, reader.arrays, reader.cuts, compile_step, threads)
+    return Reading(found, axes)

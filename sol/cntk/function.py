@@ -16,6 +16,7 @@ from sol.cntk.capture import names, read
 from sol.cntk.mixing import sees_others
 from sol.cntk.model import Model, Sizes, Variable
 from sol.cntk.reader import check
+from sol.cntk.stepwise import Steps
 from sol.core.dtypes import F32
 from sol.core.errors import InputError
 from sol.ir.graph import TensorType
@@ -46,6 +47,7 @@ class Function:
         self._axes: dict[str, tuple[str, ...]] = {}
         self._mixed = sees_others(model)
         self._options, self._name = options, name
+        self._steps = Steps(options)
         self._networks: dict[int, Network] = {}  # by the longest sequence of a call, 0: any
         self._network(0)
 
@@ -128,7 +130,7 @@ class Function:
             return tuple(self._networks.values())
 
     def _read(self, types: Mapping[str, TensorType], longest: int) -> Captured:
-        reading = read(self.model, types, longest)
+        reading = read(self.model, types, longest, self._steps, self._options.threads)
         self._axes.update(reading.axes)
         return reading.captured
 

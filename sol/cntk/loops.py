@@ -1,8 +1,9 @@
 """Loops: operations whose values at a step depend on values at steps before (or behind).
 
 `schedule` puts operations in order, each loop as one group. `run` computes a loop: as a recurrent
-operator of Sol where it is one (sol/cntk/cells.py), else step by step, each step's operations one
-after the other in the graph. That is exact for any loop; the number of operators is limited.
+operator of Sol where it is one (sol/cntk/cells.py). Any other loop is written out, each step's
+operations one after the other in the graph, or, where these are many, becomes a program for one
+step that is called for each (sol/cntk/stepwise.py).
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from sol.cntk.codes import CODES
 from sol.cntk.model import Model, Operation, Sizes, split
 from sol.cntk.reader import Reader
 from sol.cntk.rows.sequence import images_of, initial_value
+from sol.cntk.stepwise import Cut, Step
 from sol.cntk.value import Context, Value
 from sol.core.dims import Size
+from sol.core.dtypes import F32
 from sol.core.errors import SolError, UnsupportedError
-from sol.ir.graph import Node
+from sol.ir.graph import Node, TensorType
+from sol.ops.registry import builder
 
 PAST, FUTURE = CODES["PastValue"], CODES["FutureValue"]
-_MOST_OPERATIONS = 3000  # of all steps of an unrolled loop
+_MOST_OPERATIONS = 250  # of all steps of an unrolled loop
 _MOST_GUESSES = 4
 
 
@@ -143,37 +147,112 @@ def is_loop_of_edges(component: Sequence[str], edges: dict[str, list[str]]) -> b
 def run(reader: Reader, group: Sequence[Operation]) -> None:
     """Compute what is used of a loop."""
     loop = loop_of(reader, group)
-    if not recognised(reader, loop):
-        _unroll(reader, loop)
+    if recognised(reader, loop):
+        return
+    outside = _outside(reader, loop)
+    sequences = [v for v in outside.values() if len(v.axes) == 2]
+    if not sequences:
+        raise UnsupportedError(loop.name, "no input says how many steps it has")
+    if len({v.lead[1] for v in sequences}) != 1:
+        raise UnsupportedError(loop.name, "it reads sequences of several lengths")
+    steps = sequences[0].lead[1]
+    assert isinstance(steps, int)
+    images = images_of(*outside.values())
+    shapes = _state_shapes(reader, loop, outside, images)
+    if steps * len(loop.body) <= _MOST_OPERATIONS:
+        _unroll(reader, loop, outside, steps, shapes)
+    else:
+        _cut(reader, loop, outside, shapes)
 
 
 # ---- step by step --------------------------------------------------------------------------------
 
 
-def _unroll(reader: Reader, loop: Loop) -> None:
-    outside = _outside(reader, loop)
-    sequences = [v for v in outside.values() if len(v.axes) == 2]
-    if not sequences:
-        raise UnsupportedError(loop.name, "no input says how many steps it has")
-    steps = sequences[0].lead[1]
-    assert isinstance(steps, int)
-    if any(v.lead[1] != steps for v in sequences):
-        raise UnsupportedError(loop.name, "it reads sequences of several lengths")
-    count = steps * len(loop.body)
-    if count > _MOST_OPERATIONS:
-        raise UnsupportedError(
-            loop.name,
-            f"it is no LSTM, GRU or RNN that Sol has a kernel for, and {steps} steps of "
-            f"{len(loop.body)} operations are too many to be written out",
-            expected=f"at most {_MOST_OPERATIONS // len(loop.body)} steps",
-            do="use shorter sequences, or CNTK's LSTM or RNNStep without peepholes and projection",
-        )
-    images = images_of(*outside.values())
-    shapes = _state_shapes(reader, loop, outside, images)
-    history = _steps(reader, loop, outside, images, steps, shapes)
+def _unroll(
+    reader: Reader,
+    loop: Loop,
+    outside: dict[str, Value],
+    steps: int,
+    shapes: dict[str, tuple[int, ...]],
+) -> None:
+    history = _steps(reader, loop, outside, images_of(*outside.values()), steps, shapes)
+    (like, *_) = (v for v in outside.values() if len(v.axes) == 2)
     for reference in loop.wanted:
         values = [step[reference] for step in history]
-        reader.values[reference] = _joined(reader, loop, values, sequences[0], images)
+        reader.values[reference] = _joined(reader, loop, values, like)
+
+
+def _cut(
+    reader: Reader,
+    loop: Loop,
+    outside: dict[str, Value],
+    shapes: dict[str, tuple[int, ...]],
+) -> None:
+    """One step as a graph of its own (sol/cntk/stepwise.py); its results are inputs of what
+    follows."""
+    images = images_of(*outside.values())
+    inner = Reader(reader.model, builder(), arrays=reader.arrays)
+    given: list[tuple[str, Value]] = []
+    now: dict[str, Value] = {}
+    for reference, v in outside.items():
+        if reference in reader.model.variables and not v.axes:
+            now[reference] = inner.value(reference)
+            continue
+        lead = v.lead[:1]
+        node = inner.builder.input("x", TensorType((*lead, *v.shape), F32))
+        now[reference] = Value(node, v.axes[:1])
+        given.append((reference, v))
+    starts: list[Node] = []
+    for delay in loop.delays:
+        c = reader.context(delay)
+        starts.append(initial_value(c, outside[delay.inputs[1]], images, shapes[delay.uid]))
+        node = inner.builder.input("before", TensorType((images, *shapes[delay.uid]), F32))
+        now[delay.result()] = Value(node, reader.batch_axis)
+    _body(inner, loop, now)
+    kept = [*loop.wanted, *(d.inputs[0] for d in loop.delays)]
+    references = list(dict.fromkeys(kept))
+    made = [_whole(inner, loop, now[r], images) for r in references]
+    graph = inner.builder.finish(made)
+    (like, *_) = (v for v in outside.values() if len(v.axes) == 2)
+    results: list[Node] = []
+    for reference in loop.wanted:
+        shape = made[references.index(reference)].shape
+        sequence = TensorType((images, *like.lead[1:], *shape[1:]), F32)
+        node = reader.builder.input("loop", sequence)
+        reader.values[reference] = Value(node, like.axes)
+        results.append(node)
+    step = Step(
+        graph,
+        {n["key"]: inner.arrays[n["key"]] for n in graph.parameters},
+        tuple(len(v.axes) == 2 for _, v in given),
+        tuple((_offset(reader, d), references.index(d.inputs[0])) for d in loop.delays),
+        tuple(references.index(r) for r in loop.wanted),
+        loop.backwards,
+    )
+    reads = (*(v.node for _, v in given), *starts)
+    reader.cuts.append(Cut(step, reads, tuple(results), loop.name))
+
+
+def _whole(inner: Reader, loop: Loop, v: Value, images: Size) -> Node:
+    """A result of a step for each image."""
+    c = inner.context(loop.delays[0])
+    node = c.reshape(v.node, (*(v.lead or (1,)), *v.shape))
+    return c.expand(node, (images, *v.shape))
+
+
+def _offset(reader: Reader, delay: Operation) -> int:
+    c = reader.context(delay)
+    offset: int = c.attribute("offset", int, 1)
+    if offset < 1:
+        c.refuse(f"an offset of {offset}")
+    return offset
+
+
+def _body(reader: Reader, loop: Loop, now: dict[str, Value]) -> None:
+    """The operations of one step, on what it reads."""
+    for operation in loop.body:
+        results = reader.apply(operation, [now[i] for i in operation.inputs])
+        now.update({operation.result(k): v for k, v in enumerate(results)})
 
 
 def _outside(reader: Reader, loop: Loop) -> dict[str, Value]:
@@ -203,9 +282,7 @@ def _steps(
         context = reader.context(loop.delays[0])
         now = {i: _at(context, v, place) for i, v in outside.items()}
         for delay in loop.delays:
-            offset = reader.context(delay).attribute("offset", int, 1)
-            if offset < 1:
-                reader.context(delay).refuse(f"an offset of {offset}")
+            offset = _offset(reader, delay)
             if number >= offset:
                 now[delay.result()] = history[number - offset][delay.inputs[0]]
                 continue
@@ -214,9 +291,7 @@ def _steps(
                 node = initial_value(c, outside[delay.inputs[1]], images, shapes[delay.uid])
                 starts[delay.uid] = Value(node, reader.batch_axis)
             now[delay.result()] = starts[delay.uid]
-        for operation in loop.body:
-            results = reader.apply(operation, [now[i] for i in operation.inputs])
-            now.update({operation.result(k): v for k, v in enumerate(results)})
+        _body(reader, loop, now)
         history.append(now)
     return history[::-1] if loop.backwards else history
 
@@ -229,9 +304,7 @@ def _at(c: Context, v: Value, place: int) -> Value:
     return replace(v, node=c.reshape(node, (v.lead[0], *v.shape)), axes=v.axes[:1])
 
 
-def _joined(
-    reader: Reader, loop: Loop, values: Sequence[Value], like: Value, images: Size
-) -> Value:
+def _joined(reader: Reader, loop: Loop, values: Sequence[Value], like: Value) -> Value:
     """The steps of a value as a sequence."""
     c = reader.context(loop.delays[0])
     lead = images_of(*values)

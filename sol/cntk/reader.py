@@ -11,6 +11,7 @@ import sol.cntk.rows  # noqa: F401  (fills the table of rows)
 from sol.cntk.codes import name_of
 from sol.cntk.model import BATCH, Model, Operation, Variable
 from sol.cntk.rows.table import ROWS, Row
+from sol.cntk.stepwise import Cut
 from sol.cntk.value import Array, Context, Value
 from sol.core.dtypes import F32
 from sol.core.errors import InputError, UnsupportedError
@@ -25,7 +26,7 @@ class Reader:
     """A model while it is read.
 
     values: by reference. arrays: values of parameters, by the key of their nodes. longest: steps of
-    the longest sequence of a call, where that shows.
+    the longest sequence of a call, where that shows. cuts: loops that are computed step by step.
     """
 
     model: Model
@@ -33,6 +34,7 @@ class Reader:
     values: dict[str, Value] = field(default_factory=dict)
     arrays: dict[str, Array] = field(default_factory=dict)
     longest: int = 0
+    cuts: list[Cut] = field(default_factory=list)
 
     @property
     def batch_axis(self) -> tuple[str, ...]:

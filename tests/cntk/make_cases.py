@@ -492,6 +492,7 @@ several(
     lstm_activation=lambda: L.Recurrence(cell(L.LSTM, 4, activation=C.relu))(s(3)),
     lstm_matrix=lambda: L.Recurrence(L.LSTM(3, init=init()))(s(2, 2)),
     gru=lambda: L.Recurrence(cell(L.GRU, 4))(s(3)),
+    gru_long=lambda: (L.Recurrence(cell(L.GRU, 3))(s(2)), {"s": [rand(n, 2) for n in (30, 17)]}),
     gru_back=lambda: L.Recurrence(cell(L.GRU, 4), go_backwards=True)(s(3)),
     gru_stabilised=lambda: L.Recurrence(cell(L.GRU, 4, enable_self_stabilization=True))(s(3)),
     rnn=lambda: L.Recurrence(cell(L.RNNStep, 4))(s(3)),

@@ -14,7 +14,7 @@ import sol
 from sol.arrays.network import Network
 from sol.cntk import Argument, Function, optimize
 from sol.cntk.model import load
-from sol.core.errors import ConfigError, InputError, SolError, UnsupportedError
+from sol.core.errors import ConfigError, InputError, SolError
 from tests.cntk.cases import cases
 from tests.cntk.test_cases import FIXTURES, by_reference
 
@@ -127,12 +127,6 @@ def test_images_are_mixed() -> None:
     model._mixed = model._mixed.__class__("it reduces over all images", "")
     with pytest.raises(InputError, match="sequences of different length"):
         model.eval(cases()["seq_two_axes"].inputs)
-
-
-def test_a_loop_that_is_too_long() -> None:
-    with pytest.raises(UnsupportedError, match="at most") as refused:
-        function("gru")(np.zeros((1, 400, 3), np.float32))
-    assert "no LSTM, GRU or RNN" in refused.value.reason
 
 
 def test_optimize_finds_cntk(tmp_path: Path) -> None:
