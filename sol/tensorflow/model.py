@@ -20,7 +20,7 @@ from sol.core.errors import UnsupportedError
 from sol.ir.graph import Node
 from sol.tensorflow.context import Known, Reading
 from sol.tensorflow.cut import cut
-from sol.tensorflow.models import Wrapper, graph_of, read_function, read_model, traced
+from sol.tensorflow.models import Wrapper, graph_of, layers_of, read_function, read_model, traced
 from sol.tensorflow.session import Handle, Session, Settings, Source, input_of, options_of
 from sol.tensorflow.variables import Variables
 
@@ -122,21 +122,33 @@ def _session(model: Any, settings: Settings) -> Session:
     def find(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Sequence[Any]]:
         graph = graph_of(model)
         if graph is not None and len(args) == 1 and not kwargs:
-            return "graph", _standardised(graph, args[0])
+            return ("graph", id(graph)), _standardised(graph, args[0])
         return kind_of(args, kwargs)
 
     def make(kind: Any, tensors: Sequence[Any]) -> Source:
-        if kind == "graph":
+        if isinstance(kind, tuple):
             return _by_layers(model, settings, variables)
         if not model.built:
             raise UnsupportedError(model.name, "it is built by its first call")
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            return model(*args, **kwargs, training=False)
+            result = model(*args, **kwargs, training=False)
+            _check_losses(model)
+            return result
 
-        return by_trace(call, kind, tensors, settings, variables, model.name)
+        source = by_trace(call, kind, tensors, settings, variables, model.name)
+        for layer in layers_of(model):
+            variables.watch.add_plain(layer)
+        return source
 
     return Session(model, find, make, variables, model.name)
+
+
+def _check_losses(model: Any) -> None:
+    """What a call adds to losses is not among its results."""
+    if any(layer._losses for layer in layers_of(model)):
+        model._clear_losses()
+        raise UnsupportedError(model.name, _LOSSES)
 
 
 def _standardised(graph: Any, inputs: Any) -> list[Any]:
@@ -278,6 +290,9 @@ def _open(shape: list[int]) -> tuple[int | None, ...]:
     return (None, *shape[1:]) if shape else ()
 
 
+_LOSSES = "it adds to its loss while it is called"
+
+
 # ---- inside a function of TensorFlow -------------------------------------------------------------
 
 
@@ -287,10 +302,20 @@ def _in_graph(model: Optimized, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     flat = tree.flatten((args, kwargs))
     tensors = [x for x in flat if isinstance(x, tf.Tensor)]
     weights = [v.value for v in original.variables]
-    spec = tf.function(
-        lambda *t: original(*_refilled(args, kwargs, flat, t)[0], training=False), autograph=False
-    ).get_concrete_function(*(tf.TensorSpec(t.shape, t.dtype) for t in tensors))
-    structure = spec.structured_outputs
+    losses = [(layer, layer._losses[:]) for layer in layers_of(original)]
+
+    def called(*given: Any) -> Any:
+        own_args, own_kwargs = _refilled(args, kwargs, flat, given)
+        return original(*own_args, **own_kwargs, training=False)
+
+    specs = (tf.TensorSpec(t.shape, t.dtype) for t in tensors)
+    structure = (
+        tf.function(called, autograph=False).get_concrete_function(*specs).structured_outputs
+    )
+    if any(len(layer._losses) > len(before) for layer, before in losses):
+        for layer, before in losses:
+            layer._losses = before
+        return session.by_original(called, _LOSSES, tensors, {})
     results = tf.nest.flatten(structure)
 
     def compute(*arrays: Any) -> list[Any]:

@@ -80,6 +80,8 @@ def _check(model: Any, graph: Any) -> None:
     """What the whole model must not have."""
     layers = [n.operation for nodes in graph._nodes_by_depth.values() for n in nodes]
     for layer in layers:
+        if getattr(layer, "activity_regularizer", None) is not None:
+            raise UnsupportedError(layer.name, "it adds to the loss of the model")
         kind = getattr(layer, "compute_dtype", None)
         if kind is not None and str(kind) not in ("float32", "int32", "int64", "bool", "uint8"):
             raise UnsupportedError(layer.name, f"Sol computes in float32, not in {kind}")
@@ -89,6 +91,11 @@ def _check(model: Any, graph: Any) -> None:
         raise UnsupportedError(
             readers[0].name, f"it reads the mask that {makers[0].name} makes, and Sol has no masks"
         )
+
+
+def layers_of(layer: Any) -> list[Any]:
+    """A layer and all layers within it; operations that are no layers have none."""
+    return list(layer._flatten_layers()) if isinstance(layer, keras.layers.Layer) else []
 
 
 def _reads_masks(layer: Any) -> bool:
@@ -108,6 +115,7 @@ def _read_layer(reading: Reading, node: Any, args: Any, kwargs: Any, path: str) 
             results: list[Value] = tree.flatten(way(reading, layer, args, kwargs, path))
             if way is _by_trace:
                 return results
+            reading.variables.watch.add_row(layer)
             return [_checked(layer, r, t) for r, t in zip(results, node.outputs, strict=True)]
         except SolError as error:
             reasons.append(getattr(error, "reason", "") or error.what)
@@ -187,6 +195,8 @@ def _filled(x: Any, tensors: Any) -> Any:
 def _by_trace(reading: Reading, layer: Any, args: Any, kwargs: Any, path: str) -> Any:
     nodes, call = _as_function(layer, args, kwargs)
     function = traced(call, [n.tensor for n in nodes])
+    for each in layers_of(layer):
+        reading.variables.watch.add_plain(each)
     return read_function(reading, function, nodes, path)
 
 

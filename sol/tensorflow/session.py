@@ -29,6 +29,7 @@ from sol.tensorflow.variables import Variables
 Array = NDArray[Any]
 _TRAINING = "training: Sol has none yet, TensorFlow computes it"
 _OPTIONS = ("memory", "precision", "threads", "tune")
+_MOST_CHANGES = 16  # of layers, after which nothing is read any more
 _MOST_KINDS = 32  # of calls of different structures
 _NAMES = {t.numpy: t for t in DTYPES.values()}
 
@@ -81,6 +82,7 @@ class Session:
         self.sources: dict[Any, Source] = {}
         self.refused: dict[Any, str] = {}
         self._find, self._make = find, make
+        self._changes = 0
 
     # ---- calls
 
@@ -91,6 +93,8 @@ class Session:
         original = run or self.original
         if record.could_possibly_record():
             return self.by_original(original, _TRAINING, args, kwargs)
+        if not self.variables.watch.same():
+            self._forget()
         try:
             kind, tensors = self._find(args, kwargs)
             source = self.source(kind, tensors)
@@ -102,6 +106,13 @@ class Session:
             return self.by_original(original, reason, args, kwargs)
         return source.pack([tf.convert_to_tensor(r) for r in results])
 
+    def _forget(self) -> None:
+        """Read everything again: a layer was changed."""
+        with self.variables.lock:
+            self.sources.clear()
+            self.variables.watch.clear()
+            self._changes += 1
+
     def by_original(self, run: Callable[..., Any], reason: str, args: Any, kwargs: Any) -> Any:
         """The original's result, and a line for `explain`."""
         self.fallbacks[reason] += 1
@@ -109,6 +120,8 @@ class Session:
 
     def source(self, kind: Any, tensors: Sequence[Any]) -> Source:
         """What computes calls of a kind. Raises UnsupportedError where nothing does."""
+        if self._changes > _MOST_CHANGES:
+            raise UnsupportedError(self.name, "its layers have attributes that change all the time")
         if kind not in self.sources:
             if len(self.sources) >= _MOST_KINDS:
                 self.sources.pop(next(iter(self.sources)))
@@ -189,6 +202,7 @@ class Handle:
     def reset(self) -> None:
         """Forget all programs: for changes of layers that Sol does not watch."""
         self._session.sources.clear()
+        self._session.variables.watch.clear()
 
 
 def options_of(options: dict[str, Any]) -> Options:

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from tensorflow.python import pywrap_tfe
 from tensorflow.python.eager import context
 
+from sol.tensorflow.watch import Watch
+
 Array = NDArray[Any]
 
 
@@ -27,6 +29,7 @@ class Variables:
 
     def __init__(self) -> None:
         self.lock = RLock()
+        self.watch = Watch()  # of the layers whose variables these are
         self._keys: dict[int, str] = {}
         self._owners: list[Any] = []  # identities stay taken as long as their objects live
         self._taken: set[str] = set()

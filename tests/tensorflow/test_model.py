@@ -201,6 +201,92 @@ def test_a_model_that_is_more_than_its_layers() -> None:
     assert list(fast.sol.fallbacks.values()) == [1]
 
 
+def test_a_changed_layer_is_read_again(model: Any) -> None:
+    fast = optimize(model)
+    assert_same(fast(X), model(X))
+    model.layers[-1].activation = keras.activations.linear
+    assert_same(fast(X), model(X))
+    model.add(k.Rescaling(3.0))
+    assert_same(fast(X), model(X))
+    model.pop()
+    assert_same(fast(X), model(X))
+    model.layers[-1].enable_lora(2)
+    model.layers[-1].lora_kernel_b.assign(tf.ones((2, 5)))
+    assert_same(fast(X), model(X))
+    assert fast.sol.fallbacks == {}
+
+
+def test_changed_numbers_of_own_layers_are_seen() -> None:
+    class Scaled(k.Layer):
+        factor = 2.0
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift = 1.0
+
+        def call(self, x: Any) -> Any:
+            return x * self.factor + self.shift
+
+    class Outer(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.power = Scaled(), 2
+
+        def call(self, x: Any) -> Any:
+            return self.inner(x) ** self.power
+
+    x = keras.Input(IMAGE)
+    own = Outer()
+    own(X)
+    for model, layer in ((keras.Model(x, (inner := Scaled())(x)), inner), (own, own.inner)):
+        fast = optimize(model)
+        for shift in (1.0, 5.0, 7.0):
+            layer.shift = shift
+            assert_same(fast(X), model(X))
+    own.power = 3
+    assert_same(fast(X), own(X))
+    assert fast.sol.fallbacks == {}
+
+
+def test_statistics_that_are_adapted_or_loaded_later_are_seen(tmp_path: Path) -> None:
+    def made() -> Any:
+        return keras.Sequential([keras.Input(IMAGE), k.Normalization(), k.Conv2D(2, 1)])
+
+    model = made()
+    model.layers[0].adapt(X)
+    fast = optimize(model)
+    assert_same(fast(X), model(X))
+    model.layers[0].adapt(X * 3.0 + 1.0)
+    assert_same(fast(X), model(X))
+    other = made()
+    other.layers[0].adapt(X * 0.5)
+    other.save_weights(tmp_path / "other.weights.h5")
+    fast.original.load_weights(tmp_path / "other.weights.h5")
+    assert_same(fast(X), other(X))
+    assert fast.sol.fallbacks == {}
+
+
+def test_what_adds_to_the_loss_is_left_to_tensorflow() -> None:
+    class Adding(keras.Model):
+        def call(self, x: Any) -> Any:
+            self.add_loss(tf.reduce_sum(x))
+            return x * 2.0
+
+    regularised = keras.Sequential([keras.Input((5,)), k.Dense(3, activity_regularizer="l2")])
+    adding = Adding()
+    adding(example((5,), 4))
+    for model in (regularised, adding):
+        fast = optimize(model)
+        x, y = example((5,), 4), np.zeros((4, 3 if model is regularised else 5), "f")
+        for each in (fast, model):
+            each.compile("sgd", "mse")
+        assert_same(fast(x), model(x))
+        np.testing.assert_allclose(
+            fast.evaluate(x, y, verbose=0), model.evaluate(x, y, verbose=0), rtol=1e-5
+        )
+        assert "loss" in next(iter(fast.sol.fallbacks))
+
+
 class Strange(k.Layer):
     """A layer that TensorFlow has to compute."""
 
