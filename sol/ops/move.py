@@ -116,6 +116,22 @@ register(
 )
 register(
     OpDef(
+        "kept",
+        "move",
+        _infer_permute,
+        "`permute(x, axes)` as a result in which x is written where it is computed: x is kept for "
+        "another program in the order that it has in memory.",
+        samples=(
+            Sample((f32(2, 3, 5, 7),), {"axes": (0, 2, 3, 1)}),
+            Sample((f32(3, 7),), {"axes": (0, 1)}),
+        ),
+        compute=_compute_permute,
+        reference=lambda node, x: x.transpose(node["axes"]),
+        why="it is made when gradients are known",
+    )
+)
+register(
+    OpDef(
         "expand",
         "move",
         _infer_expand,

@@ -43,7 +43,7 @@ _COSTLY = {
 }
 _FREE = ("const", "axis", "linear", "load", "cast", "reduce")
 # operators whose inputs are written where they lie in the result
-JOINS = ("concat", "interleave")
+JOINS = ("concat", "interleave", "kept")
 # operators that a kernel of their own executes
 WHOLE_OPS = ("attention", "masked_attention", "scan")
 WEIGHT_GRADIENTS = ("conv_weight_gradient", "linear_weight_gradient")

@@ -299,11 +299,16 @@ def _place_parts(
         )
         if (
             free
-            and orders[name] == orders[node.name]
+            and orders[name] == _order_of_parts(node, orders)
             and part.dtype == node.dtype
             and node.inputs.count(name) == 1
         ):
             places[name] = place
+
+
+def _order_of_parts(node: Node, orders: Mapping[str, Order]) -> Order:
+    """The order that a part must have to be written where it lies."""
+    return node["axes"] if node.op == "kept" else orders[node.name]
 
 
 def _view_of_parts(
@@ -327,6 +332,8 @@ def _is_view(graph: Graph, node: Node, places: Mapping[str, Place]) -> bool:
 
 def part_places(graph: Graph, node: Node, whole: Place) -> list[Place]:
     """Where the parts of a concatenation, or of an interleaved value, lie in it."""
+    if node.op == "kept":
+        return [_kept_place(graph[node.inputs[0]], node, whole)]
     if node.op == "interleave":
         return [_phase_place(graph[n], node, whole, at) for n, at in _phases(node)]
     axis, start, found = node["axis"], 0, []
@@ -336,6 +343,12 @@ def part_places(graph: Graph, node: Node, whole: Place) -> list[Place]:
         found.append(Place(whole.buffer, whole.strides, offset, node.dtype, shape))
         start = start + shape[axis]
     return found
+
+
+def _kept_place(part: Node, node: Node, whole: Place) -> Place:
+    strides = dict(zip(node["axes"], whole.strides))
+    along = tuple(strides[k] for k in range(len(part.shape)))
+    return Place(whole.buffer, along, whole.offset, node.dtype, part.shape)
 
 
 def _phases(node: Node) -> list[tuple[str, tuple[int, ...]]]:

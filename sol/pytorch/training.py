@@ -18,6 +18,7 @@ from sol.ir.graph import Graph
 from sol.passes.autodiff import differentiate
 from sol.passes.partition import Halves, partition
 from sol.passes.pipeline import run as run_passes
+from sol.plan.kept import keep_orders
 from sol.pytorch.program import Compile, Executable, Program, Tensors, as_array
 from sol.pytorch.steps import Captured, Parameter, SolStep
 from sol.pytorch.types import TO_TORCH
@@ -107,7 +108,7 @@ class Pair:
         """Differentiate, cut and compile. wants: for each input, then each parameter."""
         names = [n.name for n in (*graph.inputs, *graph.parameters)]
         wanted = [name for name, want in zip(names, wants, strict=True) if want]
-        halves = partition(differentiate(run_passes(graph), wanted))
+        halves = keep_orders(partition(differentiate(run_passes(graph), wanted)))
         graphs = [halves.forward, *([halves.backward] if wanted else [])]
         made = [
             _Ready(e, tuple(n["key"] for n in g.parameters))

@@ -1,4 +1,4 @@
-"""Weights packed in native code are those that NumPy packs, for all kinds of weights and packings."""
+"""Weights packed in native code are those that NumPy packs, for every kind of weight."""
 
 from __future__ import annotations
 
