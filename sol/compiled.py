@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,10 +35,14 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """Addresses of all tensors, and the weights among them, which live as long as this does."""
+    """Addresses of all tensors, the weights among them, which live as long as this does, and their
+    memory. running: has an element for each call that reads them.
+    """
 
     pointers: array[int]
     weights: tuple[Array, ...]
+    shelf: Shelf
+    running: list[None]
 
     def call(self, inputs: Sequence[int], outputs: Sequence[int]) -> array[int]:
         """The addresses, with those of the tensors of a call."""
@@ -72,20 +77,28 @@ class Compiled:
         self._outputs = plan.outputs
         self._own = 0  # bytes of memory that weights keep beside parameters
         self._budget = options.budget
-        self._prepared = _Prepared(array("Q", bytes(8 * len(tensors))), ())
+        self._prepared = _Prepared(array("Q", bytes(8 * len(tensors))), (), Shelf(), [])
+        self._lock = threading.Lock()  # of what is prepared
 
     def prepare(self, parameters: Mapping[str, Array]) -> None:
         """Take the parameters (arrays that share the framework's memory, by key):
 
-        evaluate what depends on them only, and pack weights.
+        evaluate what depends on them only, and pack weights. Calls that run meanwhile keep those
+        with which they began.
         """
+        with self._lock:
+            self._prepare(parameters)
+
+    def _prepare(self, parameters: Mapping[str, Array]) -> None:
         graph = self.planned.plan.graph
         packings = {m.packed[0]: m.packed for m in self.steps if m.packed}
         wanted = [packings[t][1] if t in packings else t for t in self.tensors[self._offset :]]
         given = {n.name: parameters[n["key"]] for n in graph.parameters}
         values = evaluate_nodes(graph, list(dict.fromkeys(wanted)), given)
         shared = {id(_root(v)) for v in given.values()}
-        pointers, shelf, weights, own = array("Q", self._prepared.pointers), Shelf(), [], 0
+        before = self._prepared
+        pointers, weights, own = array("Q", before.pointers), [], 0
+        shelf = Shelf() if before.running else before.shelf.emptied()
         threads = thread_count.count(self.options.threads)
         for position, (name, source) in enumerate(zip(self.tensors[self._offset :], wanted)):
             value = np.asarray(values[source])
@@ -99,7 +112,7 @@ class Compiled:
                     value = shelf.keep(value)
             weights.append(value)
             pointers[self._offset + position] = value.ctypes.data
-        self._prepared, self._own = _Prepared(pointers, tuple(weights)), own
+        self._prepared, self._own = _Prepared(pointers, tuple(weights), shelf, []), own
 
     @property
     def _offset(self) -> int:
@@ -115,8 +128,13 @@ class Compiled:
         """
         if self._budget is not None:
             self._check_budget(batch, threads)
-        prepared = self._prepared  # another thread may prepare meanwhile: these weights stay
-        return self.program.run(prepared.call(inputs, outputs), batch, threads)
+        with self._lock:
+            prepared = self._prepared
+            prepared.running.append(None)
+        try:
+            return self.program.run(prepared.call(inputs, outputs), batch, threads)
+        finally:
+            prepared.running.pop()
 
     def profile(
         self,

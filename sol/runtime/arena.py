@@ -62,9 +62,14 @@ class Shelf:
     """
 
     def __init__(self) -> None:
-        self._board = np.empty(0, np.uint8)
-        self._used = 0
-        self._next = _FIRST_BOARD
+        self._boards: list[NDArray[np.uint8]] = []
+        self._at = -1  # the board at hand
+        self._used = 0  # bytes of it
+
+    def emptied(self) -> Shelf:
+        """The same, with room for other arrays in the place of those that were there."""
+        self._at, self._used = -1, 0
+        return self
 
     def keep(self, array: NDArray[Any]) -> NDArray[Any]:
         """A contiguous copy of an array."""
@@ -75,11 +80,12 @@ class Shelf:
     def room(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Memory for so many elements."""
         count = size * dtype.itemsize
-        if self._used + count > self._board.nbytes:
-            self._board = _board(max(self._next, count))
-            self._next = min(2 * self._next, _LARGEST_BOARD)
-            self._used = 0
-        place = self._board[self._used : self._used + count]
+        while self._at < 0 or self._used + count > self._boards[self._at].nbytes:
+            self._at, self._used = self._at + 1, 0
+            if self._at == len(self._boards):
+                size = min(_FIRST_BOARD << self._at, _LARGEST_BOARD)
+                self._boards.append(_board(max(size, count)))
+        place = self._boards[self._at][self._used : self._used + count]
         self._used += -(-count // _LINE) * _LINE
         return place.view(dtype)
 

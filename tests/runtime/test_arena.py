@@ -32,3 +32,12 @@ def test_an_array_outlives_its_shelf() -> None:
     kept = [shelf.keep(np.full(n, n, np.int32)) for n in SIZES]
     del shelf
     assert all((array == n).all() for array, n in zip(kept, SIZES))
+
+
+def test_an_emptied_shelf_gives_the_same_places_again() -> None:
+    shelf = Shelf()
+    first = [shelf.keep(np.full(n, 1, np.int32)) for n in SIZES]
+    again = [shelf.emptied().keep(np.full(SIZES[0], 2, np.int32))]
+    again += [shelf.keep(np.full(n, 2, np.int32)) for n in SIZES[1:]]
+    assert [a.ctypes.data for a in again] == [f.ctypes.data for f in first]
+    assert all((f == 2).all() for f in first)
