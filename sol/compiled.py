@@ -75,6 +75,8 @@ class Compiled:
         plan = planned.plan.graph
         self._inputs = [n.name for n in plan.inputs]
         self._outputs = plan.outputs
+        results = [o for o in dict.fromkeys(plan.outputs) if o in tensors]
+        self._offset = len(self._inputs) + len(results)  # of weights among the tensors
         self._own = 0  # bytes of memory that weights keep beside parameters
         self._budget = options.budget
         self._prepared = _Prepared(array("Q", bytes(8 * len(tensors))), (), Shelf(), [])
@@ -113,12 +115,6 @@ class Compiled:
             weights.append(value)
             pointers[self._offset + position] = value.ctypes.data
         self._prepared, self._own = _Prepared(pointers, tuple(weights), shelf, []), own
-
-    @property
-    def _offset(self) -> int:
-        return len(self._inputs) + len(
-            [o for o in dict.fromkeys(self._outputs) if o in self.tensors]
-        )
 
     def run(
         self, inputs: Sequence[int], outputs: Sequence[int], batch: int, threads: int

@@ -8,7 +8,7 @@ the values that are kept, and backward. Steps of PyTorch run as they are, so aut
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,9 +19,11 @@ from sol.passes.autodiff import differentiate
 from sol.passes.partition import Halves, partition
 from sol.passes.pipeline import run as run_passes
 from sol.plan.kept import keep_orders
+from sol.pytorch.lease import lease
 from sol.pytorch.program import Compile, Executable, Program, Tensors, as_array
 from sol.pytorch.steps import Captured, Parameter, SolStep
 from sol.pytorch.types import TO_TORCH
+from sol.runtime.arena import ArenaPool
 
 Wants = tuple[bool, ...]
 
@@ -94,6 +96,7 @@ class Pair:
     names: tuple[str, ...]  # of the tensors that the step is called with, as nodes
     forward: _Ready
     backward: _Ready | None
+    memory: ArenaPool = field(default_factory=ArenaPool)  # of what is kept
 
     @property
     def parts(self) -> list[tuple[Executable, Graph]]:
@@ -160,9 +163,10 @@ class _Call:
     def run(self, ready: _Ready, graph: Graph, tensors: Tensors) -> list[torch.Tensor]:
         """Run one half; its results."""
         types = [graph[o].tensor for o in graph.outputs]
-        outputs = [
-            torch.empty(concrete(t.shape, self.batch), dtype=TO_TORCH[t.dtype]) for t in types
-        ]
+        kinds = [(concrete(t.shape, self.batch), TO_TORCH[t.dtype]) for t in types]
+        own = self.pair.halves.results if ready is self.pair.forward else len(kinds)
+        outputs = [torch.empty(shape, dtype=dtype) for shape, dtype in kinds[:own]]
+        outputs += lease(self.pair.memory, kinds[own:])
         ready.run(tensors, outputs, self.batch, self.threads, self.state, self.parameters)
         return outputs
 

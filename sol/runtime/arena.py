@@ -48,6 +48,10 @@ class Arena:
         self.address = ctypes.addressof(view)
         del view  # else the memory could not be closed
 
+    def array(self) -> NDArray[np.uint8]:
+        """All of it. It cannot be closed as long as this array lives."""
+        return np.frombuffer(self._memory, np.uint8)
+
     def close(self) -> None:
         """Give the memory back."""
         self._memory.close()
