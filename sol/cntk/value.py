@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sol.arrays.captured import pruned
+from sol.cntk.bounds import least
 from sol.cntk.codes import name_of
 from sol.cntk.dictionary import Axis, Shape
 from sol.cntk.model import Operation
@@ -149,6 +150,10 @@ class Context:
         if not all(isinstance(s, int) for s in v.shape):
             self.refuse("a static size depends on the batch")
         return tuple(s for s in v.shape if isinstance(s, int))
+
+    def least(self, v: Value) -> float:
+        """A number that no element of a value is less than."""
+        return least(self.builder, v.node, self.arrays)
 
     def known(self, v: Value) -> Array:
         """The number that a value is whatever the inputs are, without its axis of images."""

@@ -280,6 +280,7 @@ several(
     embedding=lambda: C.layers.Embedding(weights=rand(7, 3))(
         C.one_hot(C.floor(positive(x(1)) * 5), 7)
     ),
+    embedding_outside=lambda: C.times(C.one_hot(C.floor(x(4) * 8), 5), param(5, 2, 3), 2),
     embedding_learnt=lambda: C.layers.Embedding(3, init=init())(s(7)),
     sequence_dense=lambda: C.layers.Dense(4, init=init())(s(3)),
 )

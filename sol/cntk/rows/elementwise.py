@@ -13,6 +13,7 @@ from sol.core.dtypes import F32, F64
 from sol.ir.graph import Node
 from sol.ops.registry import OPS
 
+_TINY = 1e-30  # what is larger does not vanish by rounding
 _SMALLEST_IN_LOG, _LOG_OF_THAT = 1e-37, -85.1
 
 
@@ -64,7 +65,7 @@ def element_times(c: Context, a: Value, b: Value) -> Value:
 def reciprocal(c: Context, x: Value) -> Value:
     """`1 / x`, 0 for 0"""
     inverse = c.op("reciprocal", x.node)
-    if _not_zero(c, x.node):
+    if c.least(x) > _TINY:
         return c.keep(x, inverse)
     zero = c.op("eq", x.node, c.constant(0.0))
     return c.keep(x, c.op("where", zero, c.constant(0.0), inverse))
@@ -74,40 +75,17 @@ def reciprocal(c: Context, x: Value) -> Value:
 def log(c: Context, x: Value) -> Value:
     """`ln x`, -85.1 below 1e-37"""
     plain = c.op("log", x.node)
-    if _sum_of_softmax(c, x.node):
+    if c.least(x) > _TINY:
         return c.keep(x, plain)
     small = c.op("lt", x.node, c.constant(_SMALLEST_IN_LOG))
     return c.keep(x, c.op("where", small, c.constant(_LOG_OF_THAT), plain))
 
 
-def _not_zero(c: Context, x: Node) -> bool:
-    if x.op == "constant":
-        return bool(np.all(x["value"].array != 0))
-    if x.op == "parameter":
-        return bool(np.all(c.arrays[x["key"]] != 0))
-    return _sum_of_softmax(c, x)
-
-
-def _sum_of_softmax(c: Context, x: Node) -> bool:
-    """Whether x is `sum(exp(y - max(y)))` over the same axes, which is at least 1."""
-    if x.op != "sum":
-        return False
-    exp = c.builder[x.inputs[0]]
-    difference = c.builder[exp.inputs[0]] if exp.op == "exp" else exp
-    if difference.op != "sub":
-        return False
-    largest = c.builder[difference.inputs[1]]
-    return (
-        largest.op == "max_reduce"
-        and largest.inputs[0] == difference.inputs[0]
-        and largest["axes"] == x["axes"]
-    )
-
-
 @row("Sqrt")
 def sqrt(c: Context, x: Value) -> Value:
     """`√max(x, 0)`"""
-    return c.keep(x, c.op("sqrt", c.op("max", x.node, c.constant(0.0))))
+    node = x.node if c.least(x) >= 0 else c.op("max", x.node, c.constant(0.0))
+    return c.keep(x, c.op("sqrt", node))
 
 
 @row("Asinh")

@@ -6,6 +6,7 @@ from math import prod
 
 from sol.cntk.rows.table import row
 from sol.cntk.value import Context, Value
+from sol.core.dtypes import I64
 from sol.ir.graph import Node
 
 _REDUCES_SEQUENCE = -2
@@ -42,6 +43,9 @@ def _product(c: Context, left: Value, right: Value, transposed: bool) -> Value:
     k, m = prod(summed), prod(result)
     second = (m, k) if transposed else (k, m)
     if not left.axes:
+        found = _taken(c, left, right) if inner == 1 and not transposed else None
+        if found is not None:
+            return found
         x = c.reshape(right.node, (*right.lead, *rows, k))
         weight = c.reshape(left.node, second)
         weight = weight if transposed else c.permute(weight, (1, 0))
@@ -53,6 +57,23 @@ def _product(c: Context, left: Value, right: Value, transposed: bool) -> Value:
     (x, y), axes = c.aligned(a, b)
     y = _turned(c, y) if transposed else y
     return _shaped(c, c.op("matmul", x, y), axes, (*rows, *result))
+
+
+def _taken(c: Context, weight: Value, right: Value) -> Value | None:
+    """Rows of a weight where the other operand is one of `OneHot`: an embedding. A number that is
+    no class gives 0."""
+    node = right.node
+    ones = c.builder[node.inputs[0]] if node.op == "cast" else node
+    if ones.op != "one_hot":
+        return None
+    index, (classes, *_) = c.builder[ones.inputs[0]], c.sizes_of(weight)
+    first, last = c.constant(0, I64), c.constant(classes - 1, I64)
+    inside = c.op("min", c.op("max", index, first), last)
+    rows = c.op("take", weight.node, inside, axis=0)
+    there = c.op("eq", index, inside)
+    ends = (1,) * (weight.rank - 1)
+    there = c.reshape(there, (*index.shape, *ends))
+    return c.keep(right, c.op("where", there, rows, c.constant(0.0)))
 
 
 def _turned(c: Context, x: Node) -> Node:
