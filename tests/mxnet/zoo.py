@@ -30,14 +30,14 @@ NAMES = (
 )  # fmt: skip
 
 
-def network(name: str, dtype: str = "float32", seed: int = 0) -> Any:
-    """A network with random weights and statistics, the same ones in every type."""
+def network(name: str, dtype: str, size: int, seed: int = 0) -> Any:
+    """A network for images of this size, with the same random weights and statistics in every
+    type."""
     mx = mxnet()
     net = mx.gluon.model_zoo.vision.get_model(name, prefix="net_")
     net.cast(dtype)
     net.initialize()
     net.hybridize()
-    size = SIZES.get(name, 224)
     net.infer_shape(mx.nd.zeros((1, 3, size, size), dtype=dtype))
     rng = np.random.default_rng(seed)
     for key, parameter in net.collect_params().items():
@@ -59,8 +59,8 @@ def errors(name: str, batch: int = 1) -> dict[str, float]:
     mx = mxnet()
     size = SIZES.get(name, 224)
     x = np.random.default_rng(1).standard_normal((batch, 3, size, size), np.float32)
-    exact = network(name, "float64")(mx.nd.array(x, dtype="float64")).asnumpy()
-    net = network(name)
+    exact = network(name, "float64", size)(mx.nd.array(x, dtype="float64")).asnumpy()
+    net = network(name, "float32", size)
     given = mx.nd.array(x)
     found = {"mxnet": net(given).asnumpy()}
     with tempfile.TemporaryDirectory() as folder:
