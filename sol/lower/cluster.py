@@ -111,6 +111,14 @@ def lowered_units(
     return Lowered(kernel, names)
 
 
+def _order(plan: Plan, name: str) -> tuple[int, ...]:
+    """A value's axes in memory; those of a part are where it lies in the whole."""
+    whole = name.split("@")[0]
+    kept = "@" in name and plan.graph[whole].op == "kept"
+    axes: tuple[int, ...] = plan.graph[whole]["axes"] if kept else plan.orders[whole]
+    return axes
+
+
 def part_group(plan: Plan, name: str) -> Group:
     """The group that copies one part, `name@k`, of a concatenation."""
     whole, part = name.split("@")
@@ -122,6 +130,8 @@ def part_group(plan: Plan, name: str) -> Group:
 def _part_index(plan: Plan, name: str, index: Sequence[Expr]) -> tuple[str, tuple[Expr, ...]]:
     whole, part = name.split("@")
     node = plan.graph[whole]
+    if node.op == "kept":
+        return whole, tuple(index[k] for k in node["axes"])
     if node.op == "interleave":
         return whole, _phase_index(node, int(part), index)
     start: Size = 0
@@ -221,7 +231,7 @@ def _serial(group: Group, outer: Sequence[Expr]) -> tuple[Expr, ...]:
 def _inner_axes(plan: Plan, group: Group, name: str) -> tuple[Expr, ...]:
     """A member's own axes in memory order."""
     index = group.indices[name]
-    order = plan.orders[name.split("@")[0]]
+    order = _order(plan, name)
     shared = {p for a in group.outer for p in (a, *walk(a))}
     found: list[Expr] = []
     for k in order:
@@ -294,7 +304,7 @@ def _axes_of(plan: Plan, group: Group) -> list[Expr]:
     """All axes of a group's result, in memory order."""
     sink = group.members[-1]
     index = group.indices[sink]
-    return [index[k] for k in plan.orders[sink.split("@")[0]] if index[k].op == "axis"]
+    return [index[k] for k in _order(plan, sink) if index[k].op == "axis"]
 
 
 def _share_out(

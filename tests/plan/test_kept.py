@@ -15,6 +15,7 @@ from sol.passes.autodiff import differentiate
 from sol.passes.partition import Halves, partition
 from sol.plan.kept import keep_orders
 from sol.plan.planner import make_plan
+from tests.compiler.programs import Case, build_joined, compare
 
 
 def network() -> Graph:
@@ -68,3 +69,16 @@ def test_gradients_are_the_same() -> None:
         found.append(evaluate(cut.backward, given, parameters, batch=2))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
+def test_what_lies_elsewhere_is_copied() -> None:
+    """A value in an order that differs, and one that is computed nowhere else."""
+    b = builder()
+    x = b.input("x", TensorType((B, 3, 5, 4), F32))
+    y = b.add("sigmoid", x)
+    outputs = [
+        b.add("kept", b.add("exp", y), axes=(0, 2, 3, 1)),
+        b.add("kept", y, axes=(0, 1, 2, 3)),
+        y,
+    ]
+    compare(build_joined([Case("kept", b.finish(outputs))], flags=("-O1",)), batch=2)
