@@ -39,6 +39,68 @@ def make_functional(graph: fx.Graph, decomposed: Mapping[Any, Callable[..., Any]
     return all(_replace(n, place) for n in calls if _writes(n))
 
 
+def take_out_statistics(graph: fx.Graph, buffers: Mapping[str, str]) -> list[tuple[str, fx.Node]]:
+    """Batch statistics as values: pairs of a buffer's name and its new value.
+
+    `batch_norm(x, …, mean, var, True)`, which changes mean and var without saying so -> the
+    operator that returns them; `add_(count, 1)` -> `add(count, 1)`. buffers: names by placeholder.
+    """
+    changed: dict[str, fx.Node] = {}
+    for node in list(graph.nodes):
+        if node.op != "call_function":
+            continue
+        if str(node.target) == "aten.batch_norm.default" and node.args[5] and node.args[3]:
+            _batch_statistics(graph, node, buffers, changed)
+        elif str(node.target) == "aten.add_.Tensor" and (
+            _buffer(node.args[0]) in buffers or node.args[0] in changed.values()
+        ):
+            with graph.inserting_before(node):
+                added = graph.call_function(torch.ops.aten.add.Tensor, node.args, node.kwargs)
+            added.meta = dict(node.meta)
+            node.replace_all_uses_with(added)
+            _follow(graph, node, node.args[0], added, buffers, changed)
+            graph.erase_node(node)
+    return list(changed.items())
+
+
+def _batch_statistics(
+    graph: fx.Graph, node: fx.Node, buffers: Mapping[str, str], changed: dict[str, fx.Node]
+) -> None:
+    mean, var = node.args[3], node.args[4]
+    with graph.inserting_before(node):
+        functional = graph.call_function(
+            torch.ops.aten._native_batch_norm_legit_functional.default, node.args[:8]
+        )
+        parts = [graph.call_function(operator.getitem, (functional, k)) for k in (0, 3, 4)]
+    of_mean, of_var = (n.meta["val"] for n in (mean, var))  # type: ignore[union-attr]
+    functional.meta = node.meta | {"val": (node.meta["val"], of_mean, of_var, of_mean, of_var)}
+    for part, value in zip(parts, (node.meta["val"], of_mean, of_var)):
+        part.meta = node.meta | {"val": value}
+    node.replace_all_uses_with(parts[0])
+    for old, new in ((mean, parts[1]), (var, parts[2])):
+        _follow(graph, node, old, new, buffers, changed)
+    graph.erase_node(node)
+
+
+def _follow(
+    graph: fx.Graph, node: fx.Node, old: Any, new: fx.Node, buffers: Mapping[str, str],
+    changed: dict[str, fx.Node],
+) -> None:  # fmt: skip
+    """What reads the old value after this node reads the new one."""
+    place = {n: number for number, n in enumerate(graph.nodes)}
+    for user in list(old.users):
+        if place[user] > place[node]:
+            user.replace_input_with(old, new)
+    key = buffers.get(_buffer(old))
+    if key is None:  # a value that follows from a buffer: a module that is called twice
+        key = next(k for k, v in changed.items() if v is old)
+    changed[key] = new
+
+
+def _buffer(node: Any) -> str:
+    return node.name if isinstance(node, fx.Node) and node.op == "placeholder" else ""
+
+
 def detach_what_has_no_gradient(graph: fx.Graph) -> None:
     """`y = f(x)` in a block of torch.no_grad() -> `y = detach(f(x))`, as decomposition forgets
     the block."""

@@ -24,7 +24,11 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from sol.core.errors import UnsupportedError
 from sol.pytorch.effects import without_effects
-from sol.pytorch.functional import detach_what_has_no_gradient, make_functional
+from sol.pytorch.functional import (
+    detach_what_has_no_gradient,
+    make_functional,
+    take_out_statistics,
+)
 from sol.pytorch.replica import tensors_of
 from sol.pytorch.rows import ROWS
 from sol.pytorch.tree import Tree, constants, flatten, unflatten
@@ -147,15 +151,30 @@ def trace(
     examples, shapes = _examples(model, signature)
     with _quiet(), torch.set_grad_enabled(training):
         program = torch.export.export(flat, examples, dynamic_shapes=(shapes,), strict=False)
+        statistics: list[tuple[str, torch.fx.Node]] = []
         if training:
             detach_what_has_no_gradient(program.graph)
-        # batch statistics are changed by an operator that does not say so, until it is decomposed
-        if training or not make_functional(program.graph, decompositions()):
+        if training and not _draws_elsewhere(program.graph):
+            buffers = program.graph_signature.inputs_to_buffers
+            statistics = take_out_statistics(program.graph, buffers)
+        if not make_functional(program.graph, decompositions()):
+            if statistics:  # what was taken out is not in the program's signature
+                program = torch.export.export(
+                    flat, examples, dynamic_shapes=(shapes,), strict=False
+                )
+                detach_what_has_no_gradient(program.graph)
+                statistics = []
             program = program.run_decompositions(decompositions())
     if any(map(_is_symbolic, constants(trees[0]))):
         raise UnsupportedError("a number that is returned", "it depends on the batch size B")
     traced = _read(program, trees[0], {id(t): path for path, t in tensors_of(model)})
-    return replace(traced, training=training)
+    mutations = (*traced.mutations, *((_strip(key), value) for key, value in statistics))
+    return replace(traced, training=training, mutations=mutations)
+
+
+def _draws_elsewhere(graph: torch.fx.Graph) -> bool:
+    """Whether dropout of a kind that has no row in training has to be decomposed."""
+    return any("feature_" in str(n.target) or "alpha_" in str(n.target) for n in graph.nodes)
 
 
 def _is_symbolic(value: Any) -> bool:

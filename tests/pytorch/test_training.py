@@ -249,6 +249,17 @@ def test_embeddings_with_padding_and_losses_inside() -> None:
     same_gradients(fast, own)
 
 
+def test_large_tables_are_trained_by_pytorch(compiler: Compiler) -> None:
+    net = Apply(lambda m, i: m.fc(m.table(i)), table=nn.Embedding(5000, 4), fc=nn.Linear(4, 2))
+    fast, own = trained(net)
+    i = torch.randint(0, 5000, (3, 5))
+    for model in (fast, own):
+        model(i).square().sum().backward()
+    same_gradients(fast, own)
+    assert compiler.runs == 2
+    assert "a table of 5000 rows" in str(fast.sol.report)
+
+
 def test_results_that_are_views_or_inputs() -> None:
     def function(m: Any, x: torch.Tensor) -> Any:
         y = m.fc(x)

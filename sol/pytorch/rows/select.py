@@ -14,6 +14,7 @@ from sol.pytorch.rows.shape import cut
 from sol.pytorch.rows.table import row
 
 _MODES = ("sum", "mean", "max")
+_MOST_ROWS = 512  # of a table that is trained
 
 
 # ---- by position
@@ -119,6 +120,9 @@ def embedding(
         return y
     if by_frequency or sparse:
         c.refuse("an embedding whose gradient is sparse or scaled by frequency")
+    rows = weight.shape[0]
+    if isinstance(rows, Dim) or rows > _MOST_ROWS:
+        c.refuse(f"the gradient of a table of {rows} rows: Sol looks for each of them everywhere")
     if padding < 0:
         return y
     is_padding = c.op("eq", index, c.constant(padding, index.dtype))

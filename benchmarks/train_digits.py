@@ -1,0 +1,102 @@
+"""Trains three small networks on scikit-learn's digits, by Sol and by PyTorch, and compares losses.
+
+    python benchmarks/train_digits.py [steps]
+
+Both start from the same weights and see the same batches. Needs scikit-learn.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+from sol.pytorch import optimize
+
+
+def cnn() -> nn.Module:
+    """Convolutions with batch statistics and pooling."""
+    return nn.Sequential(
+        *(nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 16, 3, padding=1), nn.BatchNorm2d(16)),
+        *(nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU()),
+        *(nn.MaxPool2d(2), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Flatten()),
+        nn.Linear(512, 10),
+    )
+
+
+class Transformer(nn.Module):
+    """Rows of pixels as tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter = nn.Linear(8, 32)
+        layer = nn.TransformerEncoderLayer(32, 4, 64, dropout=0.0, batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, 2)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores of the classes."""
+        return self.head(self.layers(self.enter(x.reshape(-1, 8, 8))).mean(1))  # type: ignore[no-any-return]
+
+
+class Recurrent(nn.Module):
+    """Rows of pixels as steps of time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 48, batch_first=True)
+        self.head = nn.Linear(48, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Scores of the classes."""
+        return self.head(torch.relu(self.lstm(x.reshape(-1, 8, 8))[0][:, -1]))  # type: ignore[no-any-return]
+
+
+def train(model: nn.Module, x: torch.Tensor, target: torch.Tensor, steps: int) -> list[float]:
+    """The loss of every step."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
+    order = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(steps):
+        batch = torch.randint(len(x), (64,), generator=order)
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(model(x[batch]), target[batch])
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
+
+
+def main() -> None:
+    """Train all three, and print losses and the accuracy on what was not trained with."""
+    from sklearn.datasets import load_digits  # type: ignore[import-not-found, unused-ignore]
+
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    digits: Any = load_digits()
+    x = torch.tensor(digits.data, dtype=torch.float32) / 16
+    target = torch.tensor(digits.target)
+    for make in (cnn, Transformer, Recurrent):
+        torch.manual_seed(0)
+        own = make()
+        model = copy.deepcopy(own)
+        fast: Any = optimize(model.train(), never_slower=False)
+        start = time.perf_counter()
+        mine, theirs = (train(m, x[:1500], target[:1500], steps) for m in (fast, own.train()))
+        seconds = time.perf_counter() - start
+        right = [
+            (m.eval()(x[1500:]).argmax(1) == target[1500:]).float().mean().item()
+            for m in (model, own)
+        ]
+        worst = max(abs(a - b) for a, b in zip(mine, theirs))
+        print(f"{make.__name__}: {seconds:.0f} s; largest difference of a loss {worst:.1e}")
+        for step in (0, steps // 10, steps // 3, steps - 1):
+            print(f"  step {step:4}: Sol {mine[step]:.6f}  PyTorch {theirs[step]:.6f}")
+        print(f"  accuracy: Sol {right[0]:.4f}, PyTorch {right[1]:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
