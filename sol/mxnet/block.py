@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from sol.arrays.network import Network
+from sol.arrays.program import Progress
 from sol.arrays.signature import input_of
-from sol.core.errors import InputError, SolError, UnsupportedError
+from sol.core.errors import InputError, MemoryBudgetError, SolError, UnsupportedError
 from sol.mxnet.framework import handed_back, is_array, is_symbol, package, viewed
 from sol.mxnet.symbol import parse_symbol
 from sol.mxnet.translate import read
@@ -27,7 +28,7 @@ from sol.options import Options
 _CLASSES: dict[type, type] = {}  # a class of blocks -> the one that asks Sol first
 
 
-def optimized(block: Any, example: Any, options: Options, progress: Any) -> Any:
+def optimized(block: Any, example: Any, options: Options, progress: Progress | None) -> Any:
     """The block by Sol. example: what to call it with once, a tuple, so that it is ready."""
     mx = package()
     if not isinstance(block, mx.gluon.HybridBlock):
@@ -81,7 +82,7 @@ class Session:
     print(fast.sol.explain()) tells all of it.
     """
 
-    def __init__(self, name: str, options: Options, progress: Any) -> None:
+    def __init__(self, name: str, options: Options, progress: Progress | None) -> None:
         self.name = name
         self.refused: dict[Any, str] = {}  # structures of arguments that MXNet runs, and why
         self._make = partial(Network, options=options, name=name, progress=progress)
@@ -108,9 +109,12 @@ class Session:
         try:
             traced = self._traced_for(key, block, original, args)
             return self._results(traced, leaves)
+        except MemoryBudgetError:
+            raise  # the user's own word
         except SolError as error:
+            results = original(*args)  # a wrong call ends here, and says nothing of others
             self.refused[key] = error.what
-            return original(*args)
+            return results
 
     def explain(self, roofline: bool = False, width: int = 100) -> str:
         """What became of each layer, and which calls run in MXNet and why."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sol.arrays.captured import Captured
 from sol.arrays.explain import Report
 from sol.arrays.network import Network
+from sol.arrays.program import Progress
 from sol.arrays.signature import Input, Types, input_of
 from sol.core.dims import B, Dim, Size, concrete
 from sol.core.errors import InputError, SolError
@@ -42,7 +43,7 @@ class Model:
         declared: Mapping[str, Input],
         options: Options = DEFAULTS,
         name: str = "the network",
-        progress: Any = None,
+        progress: Progress | None = None,
     ) -> None:
         self.inputs = tuple(n.name for n in inputs_of(graph, parameters))
         self.outputs = graph.outputs

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from sol.arrays.program import Progress
 from sol.arrays.signature import Input, Open, input_of
 from sol.core.dtypes import F32, DType
 from sol.core.errors import InputError
@@ -33,8 +34,11 @@ def optimize(
     params: Any = None,
     inputs: Any = None,
     *,
-    progress: Any = None,
-    **options: Any,
+    threads: int | None = None,
+    precision: Literal["float32", "strict"] = "float32",
+    memory: int | str | None = None,
+    tune: float | None = None,
+    progress: Progress | None = None,
 ) -> Any:
     """What `model` computes, by Sol.
 
@@ -45,12 +49,13 @@ def optimize(
     name for a size that may change, the first such being the batch; (shape, "int32") for another
     type than the symbol's; or an array, for whose sizes the program is made at once. Without it,
     all that has no parameter is an input, of any size. For a block, what it is called with, as a
-    tuple of NDArrays. options: as in sol.options.Options.
+    tuple of NDArrays. threads, precision, memory, tune: as in docs/using.md. progress: told what
+    happens, steps done, steps in all.
 
     Raises InputError for files that are none, for parameters and inputs that are not there or do
     not fit, UnsupportedError for what Sol cannot compute, ConfigError for options.
     """
-    chosen = Options(**options)
+    chosen = Options(threads=threads, precision=precision, memory=memory, tune=tune)
     if is_block(model):
         from sol.mxnet.block import optimized
 

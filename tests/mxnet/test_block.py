@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sol.core.errors import InputError
+from sol.core.errors import InputError, MemoryBudgetError
 from sol.mxnet import optimize
 from sol.mxnet.versions import counter
 from tests.mxnet import networks
@@ -117,6 +117,18 @@ def test_what_sol_does_not_have_runs_in_mxnet_and_is_named() -> None:
     same(fast(x), x.sort(axis=1))
     assert "sort" in fast.sol.explain()
     assert "Sol has no row for it" in fast.sol.explain()
+
+
+def test_a_wrong_call_is_mxnets_error_and_changes_nothing() -> None:
+    mx = mxnet()
+    fast, x = optimize(networks.block()), networks.images()
+    with pytest.raises(mx.MXNetError):
+        fast(mx.nd.ones((2, 4, 9, 10))).wait_to_read()
+    before = fast(x)
+    assert not fast.sol.refused
+    same(fast(x), before)
+    with pytest.raises(MemoryBudgetError):
+        optimize(networks.block(), memory=100)(x)
 
 
 def test_several_results_nested_arguments_and_the_numpy_interface() -> None:

@@ -14,6 +14,7 @@ from sol.core.dtypes import F32
 from sol.ir.graph import Graph, TensorType
 from sol.mxnet.symbol import parse_symbol
 from sol.mxnet.translate import read
+from sol.ops.reference import evaluate
 from sol.passes.pipeline import run
 from sol.plan.planner import make_plan
 from tests.mxnet import zoo
@@ -76,6 +77,43 @@ def test_a_resnet_18_is_planned_as_torchvisions() -> None:
         model = models.resnet18().eval()
         theirs = capture(model, (torch.rand(2, 3, 224, 224),)).graph
     assert clusters(graph_of(symbol_of("resnet18_v1"), 224)) == clusters(theirs)
+
+
+def evaluated(symbol: Any, block: Any, x: np.ndarray) -> list[np.ndarray]:
+    """The results of a traced block, read with the batch open, by the reference in NumPy."""
+    parameters = {k: p.data().asnumpy() for k, p in block.collect_params().items()}
+    types = {"data": TensorType((B, *x.shape[1:]), F32)}
+    (graph,) = read(parse_symbol(symbol.tojson()), types, parameters).graphs
+    return evaluate(graph, {"data": x}, parameters)
+
+
+def test_cells_that_are_unrolled_begin_with_states_of_any_batch() -> None:
+    mx = mxnet()
+    cell = mx.gluon.rnn.LSTMCell(6, input_size=4)
+    cell.initialize()
+    y, states = cell.unroll(3, mx.sym.var("data"), layout="NTC", merge_outputs=True)
+    x = np.random.default_rng(0).random((2, 3, 4), np.float32)
+    found = evaluated(mx.sym.Group([y, *states]), cell, x)
+    y, states = cell.unroll(3, mx.nd.array(x), layout="NTC", merge_outputs=True)
+    for got, wanted in zip(found, [y, *states], strict=True):
+        np.testing.assert_allclose(got, wanted.asnumpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_layers_in_the_numpy_interface() -> None:
+    mx = mxnet()
+    nn = mx.gluon.nn
+    with mx.util.np_shape(True), mx.util.np_array(True):
+        net = nn.HybridSequential()
+        net.add(
+            nn.Conv2D(8, 3, in_channels=3), nn.BatchNorm(in_channels=8), nn.LeakyReLU(0.1),
+            nn.MaxPool2D(), nn.Flatten(), nn.Dense(5, in_units=72), nn.LayerNorm(in_channels=5),
+            nn.GELU(), nn.Dense(3, in_units=5, flatten=False),
+        )  # fmt: skip
+        net.initialize()
+        x = np.random.default_rng(0).random((2, 3, 8, 8), np.float32)
+        (found,) = evaluated(net(mx.sym.var("data").as_np_ndarray()), net, x)
+        wanted = net(mx.np.array(x)).asnumpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_errors_are_those_of_float32() -> None:
