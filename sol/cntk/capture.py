@@ -12,6 +12,7 @@ from sol.cntk.reader import Reader
 from sol.cntk.rows.sequence import images_of
 from sol.cntk.stepwise import Compile, Steps, captured
 from sol.cntk.value import Value
+from sol.core.dims import Size
 from sol.ir.graph import Node, TensorType
 from sol.ops.registry import builder
 from sol.options import DEFAULTS
@@ -30,10 +31,11 @@ def names(model: Model) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Reading:
-    """A model, read for one signature, and the dynamic axes of its outputs, by name."""
+    """A model, read for one signature; dynamic axes and static sizes of its outputs, by name."""
 
     captured: Captured
     axes: Mapping[str, tuple[str, ...]]
+    shapes: Mapping[str, tuple[Size, ...]]
 
 
 def read(
@@ -63,6 +65,7 @@ def read(
     images = images_of(*(reader.values[v.uid] for v in model.inputs))
     outputs: dict[str, Node] = {}
     axes: dict[str, tuple[str, ...]] = {}
+    shapes: dict[str, tuple[Size, ...]] = {}
     for output in model.outputs:
         value = reader.value(output.value)
         node = value.node
@@ -70,8 +73,9 @@ def read(
             node = reader.builder.add("expand", node, shape=(images, *node.shape[1:]))
         outputs[called[output.uid]] = node
         axes[called[output.uid]] = value.axes
+        shapes[called[output.uid]] = value.shape
     graph = reader.builder.finish(outputs.values())
     nodes = {name: node.name for name, node in outputs.items()}
     compile_step = compile_step or Steps(DEFAULTS)
     found = captured(graph, nodes, reader.arrays, reader.cuts, compile_step, threads)
-    return Reading(found, axes)
+    return Reading(found, axes, shapes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from threading import Lock
 from typing import Any
 
@@ -17,21 +17,26 @@ from sol.cntk.mixing import sees_others
 from sol.cntk.model import Model, Sizes, Variable
 from sol.cntk.reader import check
 from sol.cntk.stepwise import Steps
+from sol.core.dims import B
 from sol.core.dtypes import F32
-from sol.core.errors import InputError
+from sol.core.errors import InputError, SolError
 from sol.ir.graph import TensorType
 from sol.options import DEFAULTS, Options
 
 _MOST_NETWORKS = 8
+_TRIALS = (8, 9)  # for sizes that stand open: small, so that loops are written out
 
 
 @dataclass(frozen=True)
 class Argument:
-    """An input or output: its name, CNTK's uid, static sizes (None stands open), dynamic axes."""
+    """An input or output: its name, CNTK's uid, static sizes, dynamic axes.
+
+    A size that stands open or follows from one is None; shape is None where nothing is known.
+    """
 
     name: str
     uid: str
-    shape: Sizes = ()
+    shape: Sizes | None = None
     dynamic_axes: tuple[str, ...] = ()
 
 
@@ -71,13 +76,30 @@ class Function:
         """The inputs, in the order of CNTK's `arguments`."""
         return tuple(Argument(name, v.uid, v.shape, v.axes) for name, v in self._inputs)
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[Argument, ...]:
-        """The outputs, in order. Sizes are those of CNTK where the file has them."""
-        return tuple(
-            Argument(self._called[o.uid], o.uid, self.model.shapes.get(o.value, ()))
-            for o in self.model.outputs
-        )
+        """The outputs, in order. The model is read twice for their sizes, and nothing compiled."""
+        try:
+            one, two = (read(self.model, self._types(more)) for more in _TRIALS)
+        except SolError:
+            return tuple(Argument(self._called[o.uid], o.uid) for o in self.model.outputs)
+        found = []
+        for output in self.model.outputs:
+            name = self._called[output.uid]
+            pairs = zip(one.shapes[name], two.shapes[name])
+            shape = tuple(a if a == b and isinstance(a, int) else None for a, b in pairs)
+            found.append(Argument(name, output.uid, shape, one.axes[name]))
+        return tuple(found)
+
+    def _types(self, open_size: int) -> dict[str, TensorType]:
+        """Types of the inputs, with a number for open sizes but the batch."""
+        lead = (B, open_size)
+        return {
+            name: TensorType(
+                (*lead[: len(v.axes)], *(open_size if s is None else s for s in v.shape)), F32
+            )
+            for name, v in self._inputs
+        }
 
     def __call__(self, *values: Any, **named: Any) -> Any:
         """The results for inputs in the order of `arguments`, or by name: an array, or a dict of

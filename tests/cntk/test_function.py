@@ -65,6 +65,20 @@ def test_several_outputs() -> None:
     assert list(model.eval(case.inputs, outputs=["total", "first"])) == ["total", "first"]
 
 
+def test_sizes_of_outputs() -> None:
+    """As CNTK says them; what depends on the number of steps stands open."""
+    for name in ("lstm_stacked", "conv_stride", "combine", "reduce_all", "conv_free", "seq_unpack"):
+        model, case = function(name), cases()[name]
+        for output, expected in zip(model.outputs, case.outputs, strict=True):
+            example = expected[0] if isinstance(expected, list) else expected
+            assert output.shape is not None
+            assert len(output.shape) == example.ndim - 1
+            assert all(a in (None, b) for a, b in zip(output.shape, example.shape[1:]))
+            assert len(output.dynamic_axes) == 1 + isinstance(expected, list)
+    assert function("seq_unpack").outputs[0].shape == (None, 3)
+    assert function("conv_stride").outputs[0].shape == (3, 5, 3)
+
+
 def test_sequences() -> None:
     """Lists of any lengths, one array for equal ones, one sequence alone."""
     model, case = function("lstm"), cases()["lstm"]
