@@ -289,6 +289,9 @@ class _Layer:
 
     def _is_layer(self, product: Operation, width: int) -> bool:
         """Whether it is a matrix and the steps of a sequence of vectors."""
+        known = self.reader.values.keys() | self.reader.model.variables.keys()
+        if not known >= set(product.inputs):
+            return False  # it is a part of another loop
         w, x = (self.reader.value(i) for i in product.inputs)
         return (
             not w.axes and w.rank == 2 and w.shape[1] == width
