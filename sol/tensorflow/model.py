@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import tree
+from keras.src.backend.common import global_state
 from tensorflow.python.eager import record
 from tensorflow.python.saved_model import save_context
 
@@ -53,6 +54,22 @@ class Optimized(keras.Model, Wrapper):  # type: ignore[misc]
         return getattr(self.original, name)
 
     # ---- calls
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the original computes. A plain call from outside needs no more of Keras."""
+        if len(args) == 1 and not kwargs and self._is_plain(args[0]):
+            return self._session(args, kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def _is_plain(self, x: Any) -> bool:
+        """Whether an argument is a tensor or array without a mask, and no layer is being called."""
+        return (
+            isinstance(x, (tf.Tensor, np.ndarray))
+            and tf.executing_eagerly()
+            and global_state.get_global_attribute("current_call_ctx") is None
+            and getattr(x, "_keras_mask", None) is None
+            and graph_of(self.original) is not None
+        )
 
     def call(self, *args: Any, training: Any = None, mask: Any = None, **kwargs: Any) -> Any:
         """What the original computes, by Sol where it can."""

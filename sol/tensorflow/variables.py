@@ -35,6 +35,9 @@ class Variables:
         self._taken: set[str] = set()
         self._variables: dict[str, Any] = {}
         self._held: dict[str, Array] = {}
+        # of the variables, in this order: what is needed to read them, and where they stood
+        self._handles: list[Any] = []
+        self._types: list[int] = []
         self._addresses: list[int] = []
 
     def key(self, owner: Any, name: str) -> str:
@@ -58,15 +61,18 @@ class Variables:
         with self.lock:
             if key not in self._variables:
                 self._variables[key] = owner
-                self._held[key] = _array(_read([owner])[0])
-                self._addresses = [_address(a) for a in self._held.values()]
+                self._handles.append(owner.handle)
+                self._types.append(owner.dtype.as_datatype_enum)
+                (tensor,) = _read(self._handles[-1:], self._types[-1:])
+                self._held[key] = _array(tensor)
+                self._addresses.append(_address(self._held[key]))
             return self._held[key]
 
     def changed(self) -> dict[str, Array]:
         """The arrays of variables that were assigned since they were read last."""
         if not self._variables:
             return {}
-        tensors = _read(list(self._variables.values()))
+        tensors = _read(self._handles, self._types)
         found: dict[str, Array] = {}
         for key, tensor, before in zip(self._variables, tensors, self._addresses):
             array = _array(tensor)
@@ -88,12 +94,10 @@ class Variables:
         return True
 
 
-def _read(variables: Sequence[Any]) -> list[Any]:
+def _read(handles: Sequence[Any], types: Sequence[int]) -> list[Any]:
     """The values of variables, on their own memory; by one operation where TensorFlow has it."""
-    handles = [v.handle for v in variables]
-    types = [v.dtype.as_datatype_enum for v in variables]
+    count = len(handles)
     try:
-        count = len(handles)
         eager = context.context()
         eager.ensure_initialized()
         return pywrap_tfe.TFE_Py_Execute(  # type: ignore[no-any-return]
@@ -101,7 +105,8 @@ def _read(variables: Sequence[Any]) -> list[Any]:
         )
     except Exception:
         return [
-            tf.raw_ops.ReadVariableOp(resource=h, dtype=v.dtype) for h, v in zip(handles, variables)
+            tf.raw_ops.ReadVariableOp(resource=handle, dtype=tf.as_dtype(kind))
+            for handle, kind in zip(handles, types)
         ]
 
 
