@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from sol.core.dims import Dim, Shape
 from sol.core.errors import UnsupportedError
 from sol.ir.expr import Expr, const, from_linear, walk
-from sol.ir.graph import Graph, Node, types_of
+from sol.ir.graph import SOURCES, Graph, Node, types_of
 from sol.plan.inline import Inliner, axes_for
 
 
@@ -35,6 +35,8 @@ def is_splittable(graph: Graph, stored: Collection[str]) -> bool:
     minor: dict[str, bool] = {}
     for node in graph:
         if node.name in graph.static or not node.inputs:
+            if _numbers_images(graph, node, inline):
+                return False
             minor[node.name] = False
             continue
         found = next(
@@ -86,7 +88,45 @@ def _independent(
             other = _image(graph[part.value].shape, part.args, minor[part.value])
             if other is not None and other is not image:
                 return False
-    return True
+    return not _tells_images_apart(graph, node, value, mine)
+
+
+def _numbers_images(graph: Graph, node: Node, inline: Inliner) -> bool:
+    """Whether a value that is computed from nothing is another one for each image (`iota`)."""
+    if node.op in SOURCES or _image_axis(node.shape) == -1:
+        return False
+    return _tells_images_apart(graph, node, inline.meaning(node.name, axes_for(node)), False)
+
+
+def _tells_images_apart(graph: Graph, node: Node, value: Expr, mine: bool) -> bool:
+    """Whether an element depends on the number of its image in the batch, beside its operands: in a
+    condition, as a value, or as an index of something that all images share.
+
+    The place on the axis that counts images is allowed as the part that it has within an image.
+    """
+    position = _image_axis(node.shape)
+    if position is None or position < 0:
+        return False
+    place, extent = axes_for(node)[position], node.shape[position]
+    assert isinstance(extent, Dim)
+    seen, stack = set(), [value]
+    while stack:
+        x = stack.pop()
+        if x is place:
+            return True
+        own_load = x.op == "load" and _image_axis(graph[x.value].shape) != -1
+        if own_load or x in seen or _within_image(x, place, extent.coef, mine):
+            continue
+        seen.add(x)
+        stack.extend(x.args)
+    return False
+
+
+def _within_image(x: Expr, place: Expr, coef: int, minor: bool) -> bool:
+    """Whether x is the part of a place that counts within an image."""
+    if x.op != ("floordiv" if minor else "mod") or x.args[0] is not place:
+        return False
+    return minor or (x.args[1].op == "const" and coef % x.args[1].value == 0)
 
 
 def _image(shape: Shape, index: tuple[Expr, ...], minor: bool) -> Expr | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from sol.core.dims import B
-from sol.core.dtypes import I64
+from sol.core.dtypes import F32, I64
 from sol.ir.graph import Node
 from tests.plan.networks import Net, planned
 
@@ -52,7 +52,16 @@ def _slices(n: Net) -> Node:
     return n("concat", x, n("neg", x), axis=1)
 
 
+def _of_windows(n: Net) -> Node:
+    """Each window of an image has a mask of its own."""
+    x = n("reshape", n.input(B, 4, 5, 6), shape=(B * 4, 5, 6))
+    masks = n("reshape", n.parameter(4, 5, 6), shape=(1, 4, 5, 6))
+    y = n("add", n("reshape", x, shape=(B, 4, 5, 6)), masks)
+    return n("reshape", n("tril", n("reshape", y, shape=(B, 20, 6)), diagonal=1), shape=(B, 120))
+
+
 INDEPENDENT: dict[str, Callable[[Net], Node]] = {
+    "masks of windows": _of_windows,
     "conv": lambda n: n("relu", n.conv(n.images())),
     "pooling": lambda n: n.pool(n.images()),
     "linear": lambda n: n.linear(n("reshape", n.images(), shape=(B, 144))),
@@ -112,6 +121,15 @@ DEPENDENT: dict[str, Callable[[Net], Node]] = {
     "images innermost": _minor,
     "a transposed result": lambda n: n("permute", n.input(B, 4), axes=(1, 0)),
     "a transposed input": lambda n: n("permute", n.input(4, B), axes=(1, 0)),
+    "numbers of images": lambda n: n(
+        "add", n.images(), n("iota", shape=(B, 1, 1, 1), axis=0, dtype=F32)
+    ),
+    "a triangle over the batch": lambda n: n("tril", n.input(B, 4), diagonal=0),
+    "a table by numbers of images": lambda n: n(
+        "add",
+        n.input(B, 4),
+        n("take", n.parameter(10, 4), n("iota", shape=(B,), axis=0, dtype=I64), axis=0),
+    ),
     "no batch at all": lambda n: n("relu", n.input(3, 4)),
 }
 
