@@ -20,7 +20,7 @@ from sol.onnx.values import NeedsValueError, Tensor, is_symbolic
 if TYPE_CHECKING:
     from sol.onnx.read import Reader
 
-_MOST_ROUNDS = 1 << 20
+_MOST_ROUNDS = 1024
 
 
 @dataclass(frozen=True, eq=False)

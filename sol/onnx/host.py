@@ -204,7 +204,11 @@ _GROWING = frozenset(
 def _check_size(node: Any, shape: Sequence[Size]) -> None:
     count = math.prod(concrete(shape, 1))
     if count > _MOST_ELEMENTS:
-        raise UnsupportedError(node.op_type, f"a constant of {count} elements")
+        raise InputError(
+            f"{node.op_type}: a constant of {count} elements",
+            expected=f"at most {_MOST_ELEMENTS}",
+            do="check the model: such a constant takes more memory than the file suggests",
+        )
 
 
 # ---- types of results ----------------------------------------------------------------------------

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from sol.arrays.signature import Input, Open
+from sol.core import config
 from sol.core.errors import InputError, UnsupportedError
 from sol.onnx.tensors import Array, array_of
 from sol.onnx.types import edge_type, name_of
@@ -68,13 +70,33 @@ class Model:
         return self.opsets.get("", 1)
 
 
+# what reading a model that contradicts itself may raise: in protobuf, NumPy, onnx and Python
+DAMAGE = (
+    ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RuntimeError,
+    TypeError, ValueError,
+)  # fmt: skip
+
+
 def load(source: Any) -> Model:
     """The model in a file, in bytes, or a ModelProto. Raises InputError, UnsupportedError."""
     proto, folder, name = _proto_of(source)
-    try:
+    with sound(name):
         return _model_of(proto, folder, name)
-    except (ValueError, TypeError, KeyError, OverflowError, UnicodeError) as error:
-        raise InputError(f"{name} is no valid ONNX model: {error}") from error
+
+
+@contextmanager
+def sound(name: str) -> Iterator[None]:
+    """Whatever a damaged model makes others raise is an InputError; SOL_CHECK=1 shows it all."""
+    try:
+        yield
+    except DAMAGE as error:
+        if config.CHECK.get():
+            raise
+        raise InputError(
+            f"{name} cannot be read: {type(error).__name__}: {error}",
+            expected="a valid ONNX model",
+            do="check it: onnx.checker.check_model(model, full_check=True)",
+        ) from error
 
 
 def _proto_of(source: Any) -> tuple[Any, Path | None, str]:

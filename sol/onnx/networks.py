@@ -19,7 +19,7 @@ from sol.arrays.captured import Captured
 from sol.arrays.network import Entry, Network
 from sol.arrays.program import Progress
 from sol.arrays.signature import Input, Types, checked
-from sol.onnx.model import Model
+from sol.onnx.model import Model, sound
 from sol.onnx.read import Reader
 from sol.onnx.splice import Item, items_of
 from sol.onnx.values import Array, NeedsValueError, Value
@@ -119,10 +119,9 @@ class Networks:
             for name, value in self._known.items():
                 if name not in model.weights:
                     reader.put(name, value)
-            return reader.captured(
-                items_of(model.graph.node, model.opsets) if self._items is None else self._items,
-                self.outputs,
-            )
+            with sound(model.name):
+                own = items_of(model.graph.node, model.opsets) if self._items is None else ()
+            return reader.captured(self._items or own, self.outputs)
 
         name = self.model.name
         if deciding:

@@ -16,7 +16,7 @@ from sol.core.errors import InputError, UnsupportedError
 from sol.onnx.control import CONTROL
 from sol.onnx.example import example
 from sol.onnx.host import HOST
-from sol.onnx.model import STANDARD, Model, load
+from sol.onnx.model import STANDARD, Model, load, sound
 from sol.onnx.networks import Networks
 from sol.onnx.rows import ROWS
 from sol.onnx.session import Session
@@ -58,6 +58,11 @@ def optimize(
 
 def check_operators(model: Model) -> None:
     """Raise UnsupportedError for operators that are neither Sol's nor NumPy's."""
+    with sound(model.name):
+        _check_operators(model)
+
+
+def _check_operators(model: Model) -> None:
     functions = {name for _, name in model.functions}
     nodes = [*model.graph.node, *(n for f in model.functions.values() for n in f.node)]
     for node in _all(nodes):

@@ -16,12 +16,13 @@ import numpy as np
 import onnx
 
 from sol.arrays.captured import Captured
+from sol.core import config
 from sol.core.dims import Dim
 from sol.core.errors import InputError, SolError, UnsupportedError
 from sol.ir.graph import Node, TensorType
 from sol.onnx.control import CONTROL
 from sol.onnx.host import HOST, REFUSED, Runner, folded, reason_of, result_types
-from sol.onnx.model import STANDARD, Model
+from sol.onnx.model import DAMAGE, STANDARD, Model, sound
 from sol.onnx.parts import Parts
 from sol.onnx.rest import Rest
 from sol.onnx.rows import ROWS
@@ -43,7 +44,7 @@ from sol.onnx.values import (
     tidy,
 )
 
-_MOST_NODES = 200_000
+_MOST_NODES = 50_000
 _LARGE = 1 << 16  # elements of a constant that a program computes once, rather than the reader
 _FOLDED_ALWAYS = ("Cast", "ConstantOfShape", "Range", "Reshape", "Squeeze", "Unsqueeze")
 
@@ -64,12 +65,13 @@ class Reader:
 
     def captured(self, items: Iterable[Item], outputs: tuple[str, ...]) -> Captured:
         """The steps of a network of these nodes, with these results."""
-        todo = list(items)
-        while todo:
-            todo = self._round(todo)
-        if self.rest:
-            self._add_rest(outputs)
-        return self.parts.captured(tuple(self.result(name) for name in outputs))
+        with sound(self.model.name):
+            todo = list(items)
+            while todo:
+                todo = self._round(todo)
+            if self.rest:
+                self._add_rest(outputs)
+            return self.parts.captured(tuple(self.result(name) for name in outputs))
 
     def result(self, name: str) -> Value:
         """An output of the model."""
@@ -200,14 +202,9 @@ class Reader:
             return self._other_way(call, item, error)
         except SolError as error:
             raise _named(error, item) from error
-        except (
-            IndexError,
-            KeyError,
-            TypeError,
-            ValueError,
-            OverflowError,
-            AttributeError,
-        ) as error:
+        except DAMAGE as error:
+            if config.CHECK.get():
+                raise
             raise InputError(
                 f"{op}, node {item.label}, is not as the standard has it: "
                 f"{type(error).__name__}: {error}",

@@ -125,7 +125,7 @@ def _inside(location: str, folder: Path | None, name: str) -> Path:
     plain = not location.startswith("/") and ".." not in parts and ":" not in parts[0]
     if not location or "\0" in location or not plain:
         raise InputError(what, expected="a file in the folder of the model, by a relative path")
-    path = folder
+    path, kind = folder, stat.S_IFDIR
     for part in (p for p in parts if p not in ("", ".")):
         path = path / part
         try:

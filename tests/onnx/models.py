@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.helper as helper
+import onnxruntime
 from onnx.reference import ReferenceEvaluator
 
 from sol.onnx.model import load
@@ -58,6 +59,15 @@ def by_reference(proto: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
     """The results of ONNX's own reference."""
     names = [o.name for o in proto.graph.output]
     return dict(zip(names, ReferenceEvaluator(proto).run(names, dict(arrays))))
+
+
+def by_onnxruntime(proto: Any, arrays: Mapping[str, Any]) -> list[Any]:
+    """The results of ONNX Runtime."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
+    found: list[Any] = session.run(None, dict(arrays))
+    return found
 
 
 def agree(

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 import sol.onnx
 from sol.core.errors import InputError, UnsupportedError
-from tests.onnx.models import model, node, numbers
+from tests.onnx.models import by_onnxruntime, model, node, numbers
 
 NODES = [
     node("Conv", "x w b", "c", kernel_shape=[3, 3], pads=[1, 1, 1, 1], name="conv"),
@@ -29,12 +28,6 @@ NETWORK = model(NODES, {"x": (np.float32, ["batch", 3, 9, 9])}, ["y", "r"], WEIG
 @pytest.fixture(scope="module")
 def session() -> Any:
     return sol.onnx.optimize(NETWORK)
-
-
-def by_onnxruntime(proto: Any, arrays: Any) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(proto.SerializeToString(), options).run(None, arrays)
 
 
 def test_it_is_called_as_onnx_runtime(session: Any) -> None:

@@ -69,6 +69,8 @@ def unsqueeze(c: Call) -> Results:
     x, axes = c.x(), c.listed("axes", 1) or ()
     rank = x.tensor.rank + len(axes)
     chosen = {c.axis(a, rank) for a in axes}
+    if len(chosen) < len(axes):
+        raise UnsupportedError("Unsqueeze", f"axes {list(axes)}", expected="each axis once")
     sizes = iter(x.shape)
     return c.reshape(x, tuple(1 if k in chosen else next(sizes) for k in range(rank)))
 
