@@ -42,6 +42,7 @@ docs: $(STAMP)-test ## write the generated pages and the outputs on pages of doc
 	@$(VENV)/bin/python -m sol.cntk.docs > docs/operators-cntk.md
 	@$(VENV)/bin/python -m sol.mxnet.docs > docs/operators-mxnet.md
 	@$(VENV)/bin/python -m sol.tensorflow.docs 2>/dev/null > docs/operators-tensorflow.md
+	@$(VENV)/bin/python -m sol.onnx.docs > docs/operators-onnx.md
 	@$(VENV)/bin/python -m tests.docs.pages --renew
 
 bench: $(STAMP)-bench ## Sol against its rivals: make bench BENCH_ARGS="vgg16 --batch 1 16"

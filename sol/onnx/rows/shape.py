@@ -160,9 +160,13 @@ def _sliced(c: Call, x: Node, axis: int, start: Size, end: Size, step: int) -> N
 
 
 def _fixed(c: Call, x: Node, axis: int, cut: slice, extent: int) -> Node:
-    """A slice of an axis of known size, as Python has it."""
+    """A slice of an axis of known size: as Python has it, but backwards from the first element on
+    where it begins before that."""
     places = range(*cut.indices(extent))
-    if cut.step < 0:
+    if cut.step < 0 and extent:
+        start, end = (n + extent if n < 0 else n for n in (cut.start, cut.stop))
+        start, end = min(max(start, 0), extent - 1), min(max(end, -1), extent - 1)
+        places = range(start, end, cut.step)
         x = c.add("flip", x, axes=(axis,))
         places = range(extent - 1 - places.start, 2 * extent + 1, -cut.step)[: len(places)]
     if not len(places):
