@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional
 
 from sol.pytorch import optimize
@@ -332,6 +333,24 @@ def test_torch_compile(compiler: Compiler) -> None:
             model(x).square().sum().backward()
     same_gradients(net, own, 1e-3)
     assert compiler.runs >= 4  # from the second call on, when it is known that gradients matter
+
+
+def test_distributed_data_parallel(tmp_path: Path, compiler: Compiler) -> None:
+    """With one process; autograd calls the hooks that exchange gradients between several."""
+    distributed.init_process_group(
+        "gloo", rank=0, world_size=1, init_method=f"file://{tmp_path}/meeting"
+    )
+    try:
+        fast, own = trained(Net())
+        models = [nn.parallel.DistributedDataParallel(m) for m in (fast, own)]
+        for _ in range(2):
+            x = torch.randn(X)
+            for model in models:
+                model(x).square().sum().backward()
+    finally:
+        distributed.destroy_process_group()
+    same_gradients(fast, own, 1e-3)
+    assert compiler.runs == 4
 
 
 def test_evaluation_mode_once_gradients_are_asked_for(compiler: Compiler) -> None:
