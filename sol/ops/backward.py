@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from sol.core.dims import Shape, concrete
-from sol.core.dtypes import I32, U8, DType
 from sol.ir.expr import Expr, apply, cast, const, substitute, where
 from sol.ir.graph import Attrs, Node, TensorType
 from sol.ops.derivative import derivative
@@ -277,7 +276,7 @@ def _infer_spread(
     need_window(op, len(kernel), kernel=kernel, stride=stride, padding=padding, dilation=dilation)
     need(len(place) <= 1, op, f"{len(place) + 1} inputs", "values and maybe places")
     for p in place:
-        need_kind(op, p, "int")
+        need_kind(op, p, "int", "float")
         need_shape(op, "the places", p, x.shape)
     return of(x, (*x.shape[:2], *size))
 
@@ -300,8 +299,8 @@ def _compute_spread(node: Node, index: Index, x: Read, place: Read | None = None
         number = number * count + k
     element, zero = x(*index[:2], *position), const(0, node.dtype)
     if place is not None:
-        chosen = cast(place(*index[:2], *position), I32)
-        element = where(apply("eq", chosen, cast(number, I32)), element, zero)
+        chosen = place(*index[:2], *position)
+        element = where(apply("eq", chosen, cast(number, chosen.dtype)), element, zero)
     return over("sum", tap, where(all_of(conditions), element, zero))
 
 
@@ -339,11 +338,7 @@ def _infer_pool_index(
     need_rank(op, x, len(kernel) + 2)
     need_window(op, len(kernel), kernel=kernel, stride=stride, padding=padding, dilation=dilation)
     need(x.shape[:2] == y.shape[:2], op, f"{x} and its maxima {y}", "equal images and channels")
-    return of(y, y.shape, _number_type(kernel))
-
-
-def _number_type(kernel: Ints) -> DType:
-    return U8 if int(np.prod(kernel)) < 256 else I32
+    return y
 
 
 def _compute_pool_index(node: Node, index: Index, x: Read, y: Read) -> Expr:
@@ -357,7 +352,7 @@ def _compute_pool_index(node: Node, index: Index, x: Read, y: Read) -> Expr:
     none = const(float(np.prod(kernel)), x.dtype)
     same = apply("eq", where(valid, x(*index[:2], *position), 0.0), y(*index))
     found = where(valid, where(same, cast(number, x.dtype), none), none)
-    return cast(over("min", tap, found), node.dtype)
+    return over("min", tap, found)
 
 
 register(
@@ -366,7 +361,8 @@ register(
         "window",
         _infer_pool_index,
         "The least k with `x[n, c, i * stride + k * dilation - padding] = y[n, c, i]`, the "
-        "maximum of a window; the window's size where there is none.",
+        "maximum of a window; the window's size where there is none. A float, as x is: vectors "
+        "have numbers of one type.",
         samples=(
             Sample((f32(2, 3, 7, 5), f32(2, 3, 4, 3)), _window((3, 3), (2, 2), (1, 1), (1, 1))),
             Sample((f32(1, 2, 17), f32(1, 2, 5)), _window((5,), (3,), (0,), (1,))),

@@ -23,6 +23,7 @@ _INPUT = 1e-6  # cost of a byte that is there anyway
 _RESULT = 1e-7  # of a byte of a result, which its reader has anyway
 _AGAIN = ("elementwise", "move", "source")  # kinds that may be computed again
 _ALIKE = ("batch_norm",)  # operators of other kinds that are element-wise
+_ONCE = ("random", "random_numbers")  # a number costs more than the byte that says what came of it
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,8 @@ def _saved(
 
 
 def _may_repeat(node: Node) -> bool:
-    return OPS[node.op].kind in _AGAIN or node.op in _ALIKE
+    again = OPS[node.op].kind in _AGAIN or node.op in _ALIKE
+    return again and node.op not in _ONCE
 
 
 def _cost(node: Node, is_result: bool) -> float:

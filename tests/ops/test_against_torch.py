@@ -252,19 +252,27 @@ def gather_add(a: Attrs, i: Tensor, x: Tensor) -> Tensor:
     return torch.zeros(a["shape"]).scatter_add(a["axis"], i % a["shape"][a["axis"]], x)
 
 
-def random(a: Attrs, seed: Tensor) -> Tensor:
-    """The same hash in Python's whole numbers."""
+def mixed(x: int) -> int:
+    """The hash of random numbers in Python's whole numbers."""
+    for _ in range(2):
+        x = (x ^ x >> 16) * 0x45D9F3B % 2**32
+    return x ^ x >> 16
 
-    def mixed(x: int) -> int:
-        for _ in range(2):
-            x = (x ^ x >> 16) * 0x45D9F3B % 2**32
-        return x ^ x >> 16
 
+def random_key(a: Attrs, seed: Tensor) -> Tensor:
     first = mixed((int(seed) + a["stream"] * 0x9E3779B1) % 2**32)
-    second = mixed(int(seed) >> 32 ^ first)
+    return torch.tensor([first, mixed(int(seed) >> 32 ^ first)])
+
+
+def random_numbers(a: Attrs, key: Tensor) -> Tensor:
+    first, second = key.tolist()
     count = math.prod(a["shape"])
     numbers = [mixed((n + first) % 2**32 ^ second) // 256 / 2**24 for n in range(count)]
     return torch.tensor(numbers).reshape(a["shape"])
+
+
+def random(a: Attrs, seed: Tensor) -> Tensor:
+    return random_numbers(a, random_key(a, seed))
 
 
 MEANING: dict[str, Meaning] = {
@@ -304,6 +312,7 @@ MEANING: dict[str, Meaning] = {
     "full": lambda a: torch.full(a["shape"], a["value"], dtype=dtype(a["dtype"])),
     "reshape": lambda a, x: x.reshape(a["shape"]),
     "permute": lambda a, x: x.permute(a["axes"]),
+    "kept": lambda a, x: x.permute(a["axes"]),
     "expand": lambda a, x: x.expand(a["shape"]),
     "slice": lambda a, x: torch.ops.aten.slice(x, a["axis"], a["start"], a["stop"], a["step"]),
     "concat": lambda a, *x: torch.cat(x, a["axis"]),
@@ -367,6 +376,8 @@ MEANING: dict[str, Meaning] = {
     "scatter_add": scatter_add,
     "gather_add": gather_add,
     "random": random,
+    "random_key": random_key,
+    "random_numbers": random_numbers,
     "extent": lambda a: torch.tensor(a["size"], dtype=dtype(a["dtype"])),
     "lstm": recurrent("lstm", 2),
     "gru": recurrent("gru", 1),
