@@ -18,7 +18,7 @@ from tests.onnx import fuzz
 from tests.onnx.models import model, node, numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::DeprecationWarning")
-_MUTATIONS = 600  # thousands with other seeds have been run
+_MUTATIONS = 400  # thousands with other seeds have been run
 
 
 def test_models_that_mutations_start_from_are_read() -> None:
