@@ -212,9 +212,9 @@ def spread(a: Attrs, x: Tensor, place: Tensor | None = None) -> Tensor:
     """A transposed convolution of each channel by ones; or of what has this place, by one 1."""
     rank, channels, count = len(a["kernel"]), x.shape[1], math.prod(a["kernel"])
     run = getattr(nn, f"conv_transpose{rank}d")
-    total = torch.zeros(*x.shape[:2], *a["size"])
+    total = torch.zeros(*x.shape[:2], *a["size"], dtype=x.dtype)
     for k in range(count):
-        window = torch.zeros(count)
+        window = torch.zeros(count, dtype=x.dtype)
         window[k] = 1
         weight = window.reshape(1, 1, *a["kernel"]).expand(channels, 1, *a["kernel"])
         chosen = x if place is None else torch.where(place == k, x, 0)
@@ -239,17 +239,19 @@ def max_pool_index(a: Attrs, x: Tensor, y: Tensor) -> Tensor:
             if inside and x[(*at[:2], *place)] == y[at]:
                 found[at] = number
                 break
-    return found.to(torch.uint8)
+    return found.to(y.dtype)
 
 
 def scatter_add(a: Attrs, i: Tensor, x: Tensor) -> Tensor:
     rows = x.reshape(-1, *x.shape[i.ndim :])
-    y = torch.zeros(a["extent"], *rows.shape[1:])
+    y = torch.zeros(a["extent"], *rows.shape[1:], dtype=x.dtype)
     return y.index_add(0, i.reshape(-1) % a["extent"], rows)
 
 
 def gather_add(a: Attrs, i: Tensor, x: Tensor) -> Tensor:
-    return torch.zeros(a["shape"]).scatter_add(a["axis"], i % a["shape"][a["axis"]], x)
+    return torch.zeros(a["shape"], dtype=x.dtype).scatter_add(
+        a["axis"], i % a["shape"][a["axis"]], x
+    )
 
 
 def mixed(x: int) -> int:
