@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sol.bench import machine
+from sol.bench import machine, rivals
 from sol.bench.results import geometric_mean
 from sol.bench.run import benchmark
 from sol.bench.session import Plan
@@ -37,15 +37,7 @@ NETWORKS = (
     "mnasnet1_0", "regnet_y_400mf", "googlenet", "convnext_tiny", "vit_b_16", "swin_t",
     "bert-base", "benchmarks.models:lstm", "benchmarks.models:unet",
 )  # fmt: skip
-RIVALS = (
-    "eager",
-    "channels_last",
-    "inductor",
-    "inductor-freezing",
-    "openvino",
-    "onnxruntime",
-    "ncnn",
-)
+RIVALS = tuple(rival.name for rival in rivals.RIVALS if rival.name != "sol")
 LARGE = ("vgg16", "resnet50", "densenet121")  # also with a batch of 128, for memory
 
 Row = dict[str, Any]

@@ -124,13 +124,18 @@ class Compiled:
         """
         if self._budget is not None:
             self._check_budget(batch, threads)
-        with self._lock:
-            prepared = self._prepared
-            prepared.running.append(None)
+        prepared = self._begin()
         try:
             return self.program.run(prepared.call(inputs, outputs), batch, threads)
         finally:
             prepared.running.pop()
+
+    def _begin(self) -> _Prepared:
+        """What a call reads: it stays as it is until the call takes itself off `running`."""
+        with self._lock:
+            prepared = self._prepared
+            prepared.running.append(None)
+        return prepared
 
     def profile(
         self,
@@ -141,9 +146,14 @@ class Compiled:
         rounds: int = 5,
     ) -> tuple[int, ...]:
         """Nanoseconds of each step: the least of some rounds."""
-        prepared = self._prepared
-        pointers = prepared.call(inputs, outputs)
-        times = [self.program.run(pointers, batch, threads, profile=True) for _ in range(rounds)]
+        prepared = self._begin()
+        try:
+            pointers = prepared.call(inputs, outputs)
+            times = [
+                self.program.run(pointers, batch, threads, profile=True) for _ in range(rounds)
+            ]
+        finally:
+            prepared.running.pop()
         return tuple(min(each) for each in zip(*times))
 
     @property
@@ -193,9 +203,12 @@ class Compiled:
         ]
         memory = np.zeros(self.program.arena_bytes(batch, threads) + 4096, np.uint8)
         start = -memory.ctypes.data % 4096
-        prepared = self._prepared
-        pointers = prepared.call(*([t.ctypes.data for t in ts] for ts in (inputs, outputs)))
-        self.program.run_in(pointers, batch, threads, memory.ctypes.data + start)
+        prepared = self._begin()
+        try:
+            pointers = prepared.call(*([t.ctypes.data for t in ts] for ts in (inputs, outputs)))
+            self.program.run_in(pointers, batch, threads, memory.ctypes.data + start)
+        finally:
+            prepared.running.pop()
         results = dict(zip(self._outputs, outputs))
         found: dict[str, Array] = {}
         for made in self.steps:

@@ -19,11 +19,11 @@ from sol.report.explain import explain
 from sol.report.machine import peaks
 from sol.report.roofline import explain_roofline, joined, lines
 from sol.report.text import (
-    LEGEND,
     WIDTH,
     Explanation,
     Outside,
     counted,
+    legend,
     outside,
     summary,
     table,
@@ -82,10 +82,7 @@ class Report:
         yield f"{self.model} by Sol: {counted(len(self.programs), 'program')}"
         yield from (line for p in self.programs for line in p.lines(width))
         explained = [e for p in self.programs for e in p.parts if isinstance(e, Explanation)]
-        if explained:
-            plain = all(e.roofline is None for e in explained)
-            for text in LEGEND if plain else LEGEND[:1]:
-                yield from wrapped("", text, width)
+        yield from legend(explained, width)
         if not self.programs:
             yield "nothing was read yet: Sol reads the model at its first call"
 

@@ -16,6 +16,7 @@ The order of additions does not depend on threads. In: the plan and a cluster of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -101,10 +102,7 @@ class Layer:
     @property
     def taps(self) -> int:
         """Taps of the window."""
-        total = 1
-        for span in self.spans:
-            total *= span.taps
-        return total
+        return math.prod(span.taps for span in self.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,10 +265,7 @@ def _cycles(layer: Layer, blocking: Blocking, device: CpuDevice) -> float:
     products = layer.taps * tile_cycles(b.down, b.vectors, (b.rows, b.columns))
     places = b.lines * b.line
     added = layer.taps * b.down * b.vectors * _ADDED / places
-    around = 1.0  # elements of x for each place
-    for size in _copied(layer, b):
-        around *= size
-    around /= places
+    around = math.prod(_copied(layer, b)) / places  # elements of x for each place
     copied = (around * -(-b.channels // b.lanes) + -(-b.results // b.lanes)) * _PACKED
     moved = 4 * (around * b.channels + b.results) / _FAR * _EXPOSED
     size = 4 * sum(s for _, s in _arrays(layer, b))
@@ -284,12 +279,9 @@ def _cycles(layer: Layer, blocking: Blocking, device: CpuDevice) -> float:
 def _arrays(layer: Layer, blocking: Blocking) -> list[tuple[str, int]]:
     """Scratch arrays and their sizes in floats."""
     b = blocking
-    covered = 1
-    for size in _copied(layer, b):
-        covered *= size
     return [
         ("sums", layer.taps * b.down * b.width),
-        ("lines", covered * _pitch(b.channels)),
+        ("lines", math.prod(_copied(layer, b)) * _pitch(b.channels)),
         ("gradient", b.lines * b.line * _pitch(b.results)),
     ]
 

@@ -12,11 +12,11 @@ from sol.pytorch.accuracy import Accuracy
 from sol.pytorch.race import Verdict
 from sol.pytorch.steps import Left
 from sol.report.text import (
-    LEGEND,
     WIDTH,
     Explanation,
     Outside,
     counted,
+    legend,
     outside,
     size,
     summary,
@@ -116,10 +116,7 @@ class Report:
             yield from wrapped("", f"{calls} ran the original: {reason}", width)
         programs = [*self.programs, *(p for part in self.parts for p in part.programs)]
         explained = [e for p in programs for e in p.parts if isinstance(e, Explanation)]
-        if explained:
-            plain = all(e.roofline is None for e in explained)
-            for text in LEGEND if plain else LEGEND[:1]:
-                yield from wrapped("", text, width)
+        yield from legend(explained, width)
         if not self.programs and not self.refused:
             yield "nothing was read yet: Sol reads the model at its first call"
 

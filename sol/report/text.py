@@ -144,6 +144,13 @@ def shortened(text: str, room: int) -> str:
     return text if len(text) <= room else text[: room - 1] + "…"
 
 
+def legend(explained: Sequence[Explanation], width: int) -> Iterator[str]:
+    """What the figures of these explanations mean; nothing if there are none."""
+    plain = all(e.roofline is None for e in explained)
+    for text in (LEGEND if plain else LEGEND[:1]) if explained else ():
+        yield from wrapped("", text, width)
+
+
 def wrapped(head: str, text: str, width: int) -> Iterator[str]:
     """A row whose last column continues on further lines, if it must, under itself.
 
