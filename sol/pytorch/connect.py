@@ -191,3 +191,18 @@ def fingerprint(addresses: array[int], sizes: array[int]) -> int:
     from sol.runtime.native import fingerprint as native
 
     return native(addresses, sizes)
+
+
+def look(first: array[int], others: array[int]) -> Callable[[], int]:
+    """Tells whether the 64-bit words at these addresses are what they are now; the others are read
+    only while the first ones have not changed."""
+    from sol.runtime.native import look as native
+
+    return native(first, others)
+
+
+def words_at(places: array[int]) -> array[int]:
+    """The 64-bit words at these addresses."""
+    from sol.runtime.native import words_at as native
+
+    return native(places)

@@ -143,13 +143,14 @@ class Session:
         reason = self._why_original()
         if reason is not None:
             return self.by_original(reason, args, kwargs)
-        if self._watch.training:
+        settled = self._watch.settled()
+        if not settled and self._watch.training:
             return self.trainer(args, kwargs)
         try:
             tensors, tree = _taken_apart(args, kwargs)
         except UnsupportedError as error:
             return self.by_original(str(error), args, kwargs)
-        if not self._watch.same_structure():
+        if not settled and not self._watch.same_structure():
             self.forget()
         for entry in self.entries:
             if entry.tree == tree:

@@ -3,7 +3,8 @@
 A program holds packed copies of parameters and was traced from certain submodules in evaluation
 mode. `Watch` compares, in a few microseconds for each call: the submodules (by identity), their
 mode and hooks, the parameters and buffers (by identity, address, version counter and a few sampled
-words of their memory, for writes through `.data` that leave the version alone).
+words of their memory, for writes through `.data` that leave the version alone). What was found once
+holds as long as certain words of memory have not changed (places.py).
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
+
+from sol.pytorch import places
+from sol.pytorch.places import Look
 
 _training = attrgetter("training")
 _version = attrgetter("_version")
@@ -47,7 +51,8 @@ class Watch:
         self._parents: list[Any] = [table for table, _, _ in links]
         self._names = [name for _, name, _ in links]
         self._children = [child for _, _, child in links]
-        self._tables = list({id(m._modules): m._modules for m in self._modules}.values())
+        self._owners = [(m, m._modules) for m in self._modules]
+        self._tables = list({id(table): table for _, table in self._owners}.values())
         self._count = sum(map(len, self._tables))
         self._hooks = -1
         self._fingerprint = fingerprint
@@ -60,6 +65,18 @@ class Watch:
         ]
         self._kinds = self._kinds_now()
         self._sizes = array("q", [_bytes(t) for t in self._watched])
+        self._settled: Look | None = None
+        self._seen: tuple[Look | None, State] = (None, ())
+
+    def settled(self) -> bool:
+        """Whether nothing is in training mode, and submodules and tensors are the same."""
+        if self._settled is not None and self._settled():
+            return True
+        now = None if self._contained else places.of_modules(self._modules)  # before the look
+        if self.training or not self.same_structure():
+            return False
+        self._settled = now
+        return True
 
     @property
     def training(self) -> bool:
@@ -76,7 +93,8 @@ class Watch:
         tables, names, tensors = self._places
         get: Any = dict.get
         return (
-            all(map(is_, map(get, self._parents, self._names), self._children))
+            all(m._modules is table for m, table in self._owners)
+            and all(map(is_, map(get, self._parents, self._names), self._children))
             and sum(map(len, self._tables)) == self._count
             and all(map(is_, map(get, tables, names), tensors))
             and all(table[place] is tensor for table, place, tensor in self._contained)
@@ -96,9 +114,15 @@ class Watch:
 
     def values(self) -> State:
         """What differs after any tensor was written or got other memory."""
+        unchanged, state = self._seen
+        if unchanged is not None and unchanged():
+            return state
+        now = places.of_tensors(self._watched, self._sizes)  # before the look
         addresses = array("Q", map(_address, self._watched))
         versions = tuple(map(_version, self._watched))
-        return addresses.tobytes(), versions, self._fingerprint(addresses, self._sizes)
+        state = (addresses.tobytes(), versions, self._fingerprint(addresses, self._sizes))
+        self._seen = (now, state)
+        return state
 
     def same_kinds(self) -> bool:
         """Whether every tensor still has its type, shape and device (`half()`, `to()`)."""

@@ -1,5 +1,5 @@
-"""The C part of the runtime (pool.c, run.c): compiled with the user's compiler at first use, loaded
-once per process, because a process has one thread pool.
+"""The C part of the runtime (pool.c, run.c, pack.c, look.c): compiled with the user's compiler at
+first use, loaded once per process, because a process has one thread pool.
 
 `ProgramTable` mirrors `sol_program` of sol_runtime.h; a test compares the two.
 """
@@ -12,7 +12,7 @@ import re
 import struct
 import threading
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sol.backends.toolchain import build
@@ -20,7 +20,7 @@ from sol.core.device import detect
 from sol.runtime.cache import Cache, cache
 
 ABI = 2
-UNITS = ("pool.c", "run.c", "pack.c")
+UNITS = ("pool.c", "run.c", "pack.c", "look.c")
 _FOLDER = Path(__file__).parent
 _lock = threading.Lock()
 
@@ -75,6 +75,12 @@ def _load(store: Cache) -> ctypes.CDLL:
     library.sol_pack.argtypes = (ctypes.c_void_p, ctypes.c_int)
     library.sol_fingerprint.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
     library.sol_fingerprint.restype = ctypes.c_uint64
+    library.sol_unchanged.argtypes = (
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int32,
+        ctypes.c_int32,
+    )
     return library
 
 
@@ -94,3 +100,26 @@ def fingerprint(pointers: Sequence[int], sizes: Sequence[int]) -> int:
     """
     assert len(pointers) == len(sizes)
     return int(runtime().sol_fingerprint(words(pointers), words(sizes), len(sizes)))
+
+
+def look(first: array[int], others: array[int]) -> Callable[[], int]:
+    """Tells whether the aligned 64-bit words at these addresses are what they are now.
+
+    The others are read only while the first ones have not changed.
+    """
+    places = first + others
+    known = words_at(places)
+    same, counts = runtime().sol_unchanged, (len(first), len(places))
+
+    def unchanged(
+        at: int = places.buffer_info()[0], words: int = known.buffer_info()[0],
+        _alive: object = (places, known),
+    ) -> int:  # fmt: skip
+        return same(at, words, *counts)  # type: ignore[no-any-return]
+
+    return unchanged
+
+
+def words_at(places: array[int]) -> array[int]:
+    """The aligned 64-bit words at these addresses."""
+    return array("Q", [ctypes.c_uint64.from_address(place).value for place in places])

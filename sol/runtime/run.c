@@ -286,31 +286,3 @@ int sol_run(const sol_program *program, char *const *tensors, int64_t batch, int
     sol_pool_release();
     return SOL_OK;
 }
-
-/* ---- fingerprints -------------------------------------------------------------------------- */
-
-/* Mixes 64 bits (the finaliser of SplitMix64: Steele, Lea, Flood, OOPSLA 2014). */
-static uint64_t mix(uint64_t x) {
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
-uint64_t sol_fingerprint(char *const *pointers, const int64_t *bytes, int32_t n) {
-    uint64_t sum = (uint64_t)n;
-    for (int32_t i = 0; i < n; i++) {
-        int64_t width = bytes[i] < 8 ? bytes[i] : 8;
-        if (width <= 0) continue;
-        /* Most of these words are in no cache: a look at each costs as much as 1000 operations. */
-        int samples = bytes[i] > PAGE ? 3 : 1;
-        int64_t middle = (bytes[i] - width) / 2;
-        for (int k = 0; k < samples; k++) {
-            int64_t offset = k == 0 ? middle : k == 1 ? 0 : bytes[i] - width;
-            uint64_t word = 0;
-            memcpy(&word, pointers[i] + offset, (size_t)width);
-            /* A sum over positions: no load waits for another. */
-            sum += mix(word + mix((uint64_t)i * 3 + (uint64_t)k + 1));
-        }
-    }
-    return sum;
-}

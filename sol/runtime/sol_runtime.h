@@ -84,6 +84,11 @@ SOL_EXPORT int64_t sol_arena_bytes(const sol_program *program, int64_t batch, in
  * and last, too, above 4 KiB): notices parameters that were written behind the framework's back. */
 SOL_EXPORT uint64_t sol_fingerprint(char *const *pointers, const int64_t *bytes, int32_t n);
 
+/* Whether n aligned words of 64 bits are what they were: the first ones, and then the others, which
+ * are read only if the first ones are. */
+SOL_EXPORT int sol_unchanged(const uint64_t *const *places, const uint64_t *words, int32_t first,
+                             int32_t n);
+
 /* How a weight is packed: groups, and in each outputs (columns), channels and taps of a window. */
 typedef struct {
     const float *source;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import subprocess
 from pathlib import Path
 
@@ -33,7 +34,9 @@ def test_sources_stand_alone() -> None:
     for name in UNITS:
         text = source(name)
         assert '#include "' not in text
-        assert text.count("typedef void (*sol_task)") == 1
+        assert "#ifndef SOL_" in text  # the headers are there, each once
+        for guard in re.findall(r"#ifndef (SOL_\w+_H)", text):
+            assert text.count(f"#ifndef {guard}") == 1
 
 
 def test_the_python_table_is_the_c_table() -> None:
