@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sol.arrays.captured import Array, Host
+from sol.arrays.explain import Report
 from sol.arrays.network import Entry, Input
 from sol.core.errors import InputError
 from sol.onnx.model import Port
@@ -82,6 +83,11 @@ class Session:
         """Every cluster: layers, how they are computed and why, time; what NumPy computes, and
         why. Runs programs a few times on numbers of their own."""
         return self._networks.explain(roofline, width)
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        """What `explain` says, as data and without times."""
+        return tuple(n.report for n in self._networks.networks)
 
     def check(self, input_feed: Mapping[str, Any]) -> Comparison:
         """How far the results for these inputs are from the same network in float64."""

@@ -12,6 +12,7 @@ from sol.ir.rewrite import Match, Rule, rule
 from sol.ir.rewriter import Rewriter
 
 _Pads = tuple[tuple[int, int], ...]
+_LEAST = {"relu": 0, "sigmoid": 0, "hardsigmoid": 0, "exp": 0, "softmax": 0}
 
 
 def _spatial_pads(pad: Node, value: float) -> _Pads | None:
@@ -42,12 +43,24 @@ def _into_conv(rw: Rewriter, m: Match) -> Node | None:
 
 
 def _into_max_pool(rw: Rewriter, m: Match) -> Node | None:
-    """`max_pool(pad(x, -inf))` -> `max_pool(x)` with more padding, the same on both sides"""
-    pads = _symmetric(_spatial_pads(m["p"], -math.inf))
-    if pads is None:
+    """`max_pool(pad(x, v))` -> `max_pool(x)` with more padding, the same on both sides
+
+    v is -infinity, or no element of x is smaller: zeros around the result of a relu.
+    """
+    value = m["p"]["value"]
+    pads = _symmetric(_spatial_pads(m["p"], value))
+    if pads is None or not (value == -math.inf or _counts_not(m["x"], value, m.root)):
         return None
     total = tuple(a + b for a, b in zip(m.root["padding"], pads))
     return rw.add("max_pool", m["x"], **{**dict(m.root.attrs), "padding": total})
+
+
+def _counts_not(x: Node, value: float, pool: Node) -> bool:
+    """Whether the maximum of a window is the same without padding of this value: x is nowhere
+    smaller, and each window holds an element of x."""
+    least = x["low"] if x.op == "clamp" else _LEAST.get(x.op)
+    whole = not pool["ceil"] and set(pool["dilation"]) == {1} and min(pool["kernel"]) > 1
+    return least is not None and value <= least and whole
 
 
 def _into_avg_pool(rw: Rewriter, m: Match) -> Node | None:

@@ -139,11 +139,15 @@ def _reads_once(facts: Facts, user: Node) -> bool:
 def _epilogues(graph: Graph, facts: Facts) -> dict[str, str]:
     """For each contraction the value at which its chain of element-wise users ends:
 
-    {value: contraction}.
+    {value: contraction}. Where two chains meet, in the sum of a residual block, the contraction
+    with fewer of them before it goes on: whichever way round the sum is written, the shortcut is
+    computed last and adds what was just written.
     """
     claimed: set[str] = set()
     roots: dict[str, str] = {}
-    for node in reversed(graph.nodes):
+    before = _contractions_before(graph, facts)
+    backwards = tuple(reversed(graph.nodes))
+    for node in sorted(backwards, key=lambda n: before[n.name]):
         if facts.is_source(node.name) or not facts.contraction(node):
             continue
         chain = _chain(graph, facts, node, claimed)
@@ -152,6 +156,15 @@ def _epilogues(graph: Graph, facts: Facts) -> dict[str, str]:
         claimed.update(chain)
         roots[chain[-1]] = node.name
     return roots
+
+
+def _contractions_before(graph: Graph, facts: Facts) -> dict[str, int]:
+    """For each value the most contractions on a way to it."""
+    found: dict[str, int] = {}
+    for node in graph:
+        own = not facts.is_source(node.name) and facts.contraction(node)
+        found[node.name] = max((found[i] for i in node.inputs), default=0) + own
+    return found
 
 
 def _chain(graph: Graph, facts: Facts, root: Node, claimed: set[str]) -> list[str]:

@@ -196,6 +196,18 @@ PADDING: dict[str, tuple[Make, str]] = {
     "conv, no tap elsewhere": (lambda n, x: n.conv(x, padding=((5, 5), (5, 5))), "conv"),
     "max pooling": (lambda n, x: _max_pool(n, _pad(n, x, -math.inf, l2=1, h2=1)), "max_pool"),
     "max pooling, zeros": (lambda n, x: _max_pool(n, _pad(n, x, l2=1, h2=1)), "pad max_pool"),
+    "max pooling, zeros behind a relu": (
+        lambda n, x: _max_pool(n, _pad(n, n("relu", x), l2=1, h2=1)),
+        "relu max_pool",
+    ),
+    "max pooling, ones behind a relu": (
+        lambda n, x: _max_pool(n, _pad(n, n("relu", x), 1.0, l2=1, h2=1)),
+        "relu pad max_pool",
+    ),
+    "max pooling, zeros behind a clamp": (
+        lambda n, x: _max_pool(n, _pad(n, n("clamp", x, low=0.5, high=1.0), l2=1, h2=1)),
+        "clamp max_pool",
+    ),
     "max pooling, one side": (
         lambda n, x: _max_pool(n, _pad(n, x, -math.inf, l2=1)),
         "pad max_pool",
