@@ -41,6 +41,7 @@ _AGAINST = (
     "onnxruntime",
     "ncnn",
 )
+_TRAINING = ("eager", "channels_last", "inductor")
 
 Arguments = argparse.Namespace
 
@@ -242,7 +243,9 @@ def _bench_arguments(made: argparse.ArgumentParser) -> None:
     add("models", metavar="MODEL", nargs="+", help=_MODEL)
     add("--batch", type=_positive, nargs="+", default=[1], help="samples in a call (default 1)")
     add("--threads", type=_positive, default=2, help="threads of every rival (default 2)")
-    add("--against", nargs="*", default=list(_AGAINST), help=f"rivals: {', '.join(_AGAINST)}")
+    add("--against", nargs="*", help=f"rivals: {', '.join(_AGAINST)} (default: all)")
+    add("--train", action="store_true", help="whole steps of training, against PyTorch's ways")
+    add("--memory", metavar="SIZE", help="what Sol may take in training, such as 500MB")
     add("--rounds", type=_positive, default=10, help="turns of every rival (default 10)")
     add("--seconds", type=float, default=0.2, help="length of a turn (default 0.2)")
     add("--seed", type=int, default=0, help="of the random weights and inputs (default 0)")
@@ -267,6 +270,8 @@ def _bench(arguments: Arguments, screen: Screen) -> int:
             arguments.seed,
             arguments.timeout,
             tune=arguments.tune,
+            train=arguments.train,
+            memory=arguments.memory,
         )
         result = benchmark(arguments.models, arguments.batch, plan, tell)
     if arguments.json is not None:
@@ -295,7 +300,10 @@ def _rooflines(arguments: Arguments, screen: Screen) -> None:
 
 def _rivals(arguments: Arguments) -> tuple[str, ...]:
     """`--against eager,inductor ncnn` -> sol, eager, inductor, ncnn; each once."""
-    named = [name for text in arguments.against for name in text.split(",") if name]
+    against = arguments.against
+    if against is None:
+        against = _TRAINING if arguments.train else _AGAINST
+    named = [name for text in against for name in text.split(",") if name]
     ours = [] if arguments.no_sol else ["sol"]
     return tuple(dict.fromkeys(ours + named))
 

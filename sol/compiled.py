@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,23 @@ class Compiled:
         with self._lock:
             self._prepare(parameters)
 
+    def release(self) -> Shelf:
+        """Forget what was prepared: it has to be prepared again before the next run. Its memory,
+        which is other memory if a call still reads it."""
+        with self._lock:
+            before = self._prepared
+            self._prepared = _Prepared(array("Q", bytes(8 * len(self.tensors))), (), Shelf(), [])
+            self._own = 0
+        return Shelf() if before.running else before.shelf
+
+    def prepare_in_place_of(self, other: Compiled, parameters: Mapping[str, Array]) -> None:
+        """As `prepare`, on the memory of another program's weights, which `other` forgets."""
+        shelf = other.release()
+        with self._lock:
+            if not self._prepared.weights:
+                self._prepared = replace(self._prepared, shelf=shelf)
+            self._prepare(parameters)
+
     def _prepare(self, parameters: Mapping[str, Array]) -> None:
         graph = self.planned.plan.graph
         packings = {m.packed[0]: m.packed for m in self.steps if m.packed}
@@ -116,17 +133,33 @@ class Compiled:
             pointers[self._offset + position] = value.ctypes.data
         self._prepared, self._own = _Prepared(pointers, tuple(weights), shelf, []), own
 
+    def held_places(self, batch: int) -> dict[str, int]:
+        """Where kept results and lent inputs lie in the memory of a call, in bytes from its begin;
+        none if the program counts with no such memory."""
+        plan, offsets = self.planned.plan, self.planned.arena.offsets
+        names = [n.name for n in plan.graph.inputs] + list(plan.graph.outputs)
+        return {n: offsets[n][0] * batch + offsets[n][1] for n in names if n in offsets}
+
     def run(
-        self, inputs: Sequence[int], outputs: Sequence[int], batch: int, threads: int
-    ) -> tuple[int, ...]:
+        self, inputs: Sequence[int], outputs: Sequence[int], batch: int, threads: int,
+        memory: int = 0,
+    ) -> tuple[int, ...]:  # fmt: skip
         """Run on contiguous tensors at these addresses, of the types of the graph's inputs and
         outputs. Raises MemoryBudgetError if the batch is too large for a budget.
+
+        memory: the address of the memory of this call, `program.arena_bytes` bytes at a multiple of
+        4096, in which kept results and lent inputs (ir/graph.py) lie where `held_places` says; lent
+        inputs are gone afterwards. Without it these are tensors as all others.
         """
         if self._budget is not None:
             self._check_budget(batch, threads)
         prepared = self._begin()
         try:
-            return self.program.run(prepared.call(inputs, outputs), batch, threads)
+            pointers = prepared.call(inputs, outputs)
+            if memory:
+                self.program.run_in(pointers, batch, threads, memory)
+                return ()
+            return self.program.run(pointers, batch, threads)
         finally:
             prepared.running.pop()
 

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 @dataclass(frozen=True)
 class Job:
     """Which rival makes which network ready. `folder` is for its files and for output.npz; `tune`
-    is seconds for Sol's tuning."""
+    is seconds for Sol's tuning; `train` makes a call a step of training; `memory` is what Sol may
+    take."""
 
     spec: str
     batch: int
@@ -24,6 +25,8 @@ class Job:
     seed: int
     folder: str
     tune: float = 0.0
+    train: bool = False
+    memory: str | None = None
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class Ready:
     """The network ran once. Seconds and bytes; bytes are None where the system does not tell.
 
     `setup_s` is from the model in memory to its first result; `call_bytes` the peak during a call
-    above the process just before it; `held_bytes` what is occupied after it, above the process
-    with nothing but the model.
+    above the process just before it, in training without the gradients; `held_bytes` what is
+    occupied after it, above the process with nothing but the model.
     """
 
     setup_s: float

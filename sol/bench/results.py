@@ -19,8 +19,9 @@ class Measurement:
     """One row. `reason` says why nothing was measured; all else is then empty.
 
     `error` is the largest absolute difference to the network in float64 over the largest absolute
-    output. `setup_cold_s` is with empty caches on disk, `setup_warm_s` in a second process; it is
-    None for a rival that keeps nothing on disk.
+    output; of steps of training, that of gradients (training.py). `setup_cold_s` is with empty
+    caches on disk, `setup_warm_s` in a second process; it is None for a rival that keeps nothing on
+    disk.
     """
 
     rival: str
@@ -46,13 +47,14 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All rivals on one network at one batch size."""
+    """All rivals on one network at one batch size; `train`: on steps of training."""
 
     network: str
     batch: int
     threads: int
     parameters: int
     measurements: tuple[Measurement, ...]
+    train: bool = False
 
     def of(self, rival: str) -> Measurement | None:
         """The row of that rival."""

@@ -2,7 +2,8 @@
 
 A rival is a row: how it gets ready, which packages it needs, which of its settings name a cache on
 disk. Getting ready means what its documentation tells a user to do, in float32 and with the
-threads that the job says. All that differs between rivals stands in this file.
+threads that the job says. All that differs between rivals stands in this file. Those that train
+have a second way to get ready, for steps of training.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from sol.bench import files
+from sol.bench import files, training
 from sol.bench.zoo import Network
 from sol.core.errors import InputError, SolError
 
@@ -30,23 +31,28 @@ Array = NDArray[Any]
 class Runner:
     """A network made ready: `call()` is what is timed, `outputs(result)` are its arrays.
 
-    kept: what must live as long, because an engine only knows addresses of it.
+    kept: what must live as long, because an engine only knows addresses of it. release: gives back
+    memory that is kept between calls; describe: a note that is known after the first call.
     """
 
     call: Callable[[], Any]
     outputs: Callable[[Any], list[Array]]
     note: str = ""
     kept: Any = None
+    release: Callable[[], None] = lambda: None
+    describe: Callable[[], str] = lambda: ""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a rival is told: threads to use, a folder for its files, and for how many seconds Sol
-    may tune."""
+    """What a rival is told: threads to use, a folder for its files, for how many seconds Sol may
+    tune, whether a call is a step of training, and the memory that Sol may take."""
 
     threads: int
     folder: Path
     tune: float = 0.0
+    train: bool = False
+    memory: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,15 @@ class Rival:
     caches: tuple[str, ...] = ()
     first_call_compiles: bool = False
     prepare_file: Callable[[Network, Setting], Runner] | None = None
+    prepare_training: Callable[[Network, Setting], Runner] | None = None
 
     def prepare(self, network: Network, setting: Setting) -> Runner:
-        """The network made ready. Raises InputError if it is a file that the rival cannot read."""
+        """The network made ready. Raises InputError if it is a file that the rival cannot read, or
+        if the rival does not train and should."""
+        if setting.train:
+            if network.path or self.prepare_training is None:
+                raise InputError(f"{self.name} trains no {'files' if network.path else 'networks'}")
+            return self.prepare_training(training.for_training(network), setting)
         if not network.path:
             return self.prepare_module(network, setting)
         if self.prepare_file is None:
@@ -154,9 +166,63 @@ def _sol(network: Network, setting: Setting) -> Runner:
     runner.call()  # a network that cannot be read whole is cut into parts by its first call
     report = handle.report
     if not report.parts:
-        reasons = [reason for _, reason in (*report.refused, *report.fallbacks)]
-        raise SolError(f"nothing runs in Sol: {reasons[0] if reasons else 'no reason known'}")
+        raise SolError(f"nothing runs in Sol: {_why_not(report)}")
     return replace(runner, note="only parts of it run in Sol")
+
+
+def _why_not(report: Any) -> str:
+    """The first reason that a report of Sol gives."""
+    reasons = [reason for _, reason in report.refused]
+    return str([*reasons, *(reason for reason, _ in report.fallbacks), "no reason known"][0])
+
+
+# --------------------------------------------------------------------------------------- training
+
+
+def _training_runner(module: Callable[..., Any], network: Network, **more: Any) -> Runner:
+    """A step; its arrays are gradients, which `release` drops."""
+    step, more = training.step_of(module, network), {"release": network.module.zero_grad} | more
+    return Runner(step, lambda _: training.gradients(network), **more)
+
+
+def _eager_training(network: Network, setting: Setting) -> Runner:
+    return _training_runner(network.module, network)
+
+
+def _reference_training(network: Network, setting: Setting) -> Runner:
+    network.module.double()
+    return _eager_training(_mapped(network, _double), setting)
+
+
+def _channels_last_training(network: Network, setting: Setting) -> Runner:
+    network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return _eager_training(_mapped(network, _to_channels_last), setting)
+
+
+def _inductor_training(network: Network, setting: Setting) -> Runner:
+    return _training_runner(torch.compile(network.module), network)
+
+
+def _sol_training(network: Network, setting: Setting) -> Runner:
+    from sol.pytorch import optimize
+
+    fast: Any = optimize(network.module, progress=False, memory=setting.memory)
+
+    def describe() -> str:
+        report = fast.sol.report
+        programs = report.programs
+        if not programs:
+            raise SolError(f"nothing is trained by Sol: {_why_not(report)}")
+        left = sum(len(p.left) for p in programs)
+        lost = any(m.verdict.winner == "pytorch" for p in programs for m in p.measured)
+        notes = [f"{left} operators stay in PyTorch"] * bool(left) + ["PyTorch was faster"] * lost
+        return "; ".join(notes)
+
+    def release() -> None:
+        network.module.zero_grad()
+        fast.sol.give_memory_back()
+
+    return _training_runner(fast, network, release=release, describe=describe)
 
 
 # ---------------------------------------------------------------------------------------- engines
@@ -322,15 +388,28 @@ def _reference_file(network: Network, setting: Setting) -> Runner:
 
 
 RIVALS = (
-    Rival("sol", "Sol", _sol, caches=("SOL_CACHE_DIR",), prepare_file=_sol_file),
-    Rival("eager", "PyTorch as it is", _eager),
-    Rival("channels_last", "PyTorch, channels innermost", _channels_last),
+    Rival(
+        "sol",
+        "Sol",
+        _sol,
+        caches=("SOL_CACHE_DIR",),
+        prepare_file=_sol_file,
+        prepare_training=_sol_training,
+    ),
+    Rival("eager", "PyTorch as it is", _eager, prepare_training=_eager_training),
+    Rival(
+        "channels_last",
+        "PyTorch, channels innermost",
+        _channels_last,
+        prepare_training=_channels_last_training,
+    ),
     Rival(
         "inductor",
         "torch.compile with default settings",
         _inductor,
         caches=("TORCHINDUCTOR_CACHE_DIR",),
         first_call_compiles=True,
+        prepare_training=_inductor_training,
     ),
     Rival(
         "inductor-freezing",
@@ -357,5 +436,9 @@ RIVALS = (
 )
 # the same network in float64, which every error is measured against; it is not timed
 REFERENCE = Rival(
-    "reference", "PyTorch in float64, NumPy for files", _reference, prepare_file=_reference_file
+    "reference",
+    "PyTorch in float64, NumPy for files",
+    _reference,
+    prepare_file=_reference_file,
+    prepare_training=_reference_training,
 )

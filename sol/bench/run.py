@@ -54,4 +54,4 @@ def _one(spec: str, batch: int, plan: Plan, progress: Progress) -> Comparison:
         return compare(spec, batch, plan, tell)
     except NoReference as error:
         rows = tuple(Measurement(name, error.what) for name in plan.rivals)
-        return Comparison(spec, batch, plan.threads, 0, rows)
+        return Comparison(spec, batch, plan.threads, 0, rows, plan.train)

@@ -20,10 +20,12 @@ from sol.bench.client import Worker
 from sol.bench.protocol import Command, Failed, Job, Message, Ready, Round
 from sol.bench.results import Comparison, Measurement
 from sol.bench.rivals import Rival
+from sol.bench.training import gradient_errors
 from sol.core.errors import SolError
 
 # more than this is not another rounding, but another function: such a row has no times
 _WRONG = 1e-2
+_WRONG_GRADIENT = 0.3  # an activation that rounds to the other side of 0 changes a gradient a lot
 
 Progress = Callable[[str, int, int], None]
 """Called with what happens next, steps done, and steps in all."""
@@ -32,7 +34,7 @@ Progress = Callable[[str, int, int], None]
 @dataclass(frozen=True)
 class Plan:
     """What to measure. `seconds` is the length of one turn; times out are in seconds, too.
-    `tune` is seconds for Sol's tuning."""
+    `tune` is seconds for Sol's tuning; `train`: steps of training; `memory`: what Sol may take."""
 
     rivals: tuple[str, ...]
     threads: int
@@ -42,6 +44,8 @@ class Plan:
     setup_timeout_s: float = 900.0
     turn_timeout_s: float = 300.0
     tune: float = 0.0
+    train: bool = False
+    memory: str | None = None
 
 
 class NoReference(SolError):
@@ -90,7 +94,8 @@ class _Session:
             self._round(number)
         self.progress("done", self.steps, self.steps)
         rows = tuple(self.rows.values())
-        return Comparison(self.spec, self.batch, self.plan.threads, self.parameters, rows)
+        train = self.plan.train
+        return Comparison(self.spec, self.batch, self.plan.threads, self.parameters, rows, train)
 
     def _step(self, text: str) -> None:
         self.progress(text, self.done, self.steps)
@@ -121,8 +126,10 @@ class _Session:
         if not isinstance(answer, Ready) or not isinstance(cold, Ready):
             worker.end(now=True)
             return Measurement(rival.name, _reason(answer))
-        error = _error(_outputs(Path(worker.job.folder)), self.reference)
-        if not error <= _WRONG:  # a NaN is wrong, too
+        found, train = _outputs(Path(worker.job.folder)), self.plan.train
+        off = _error_of_gradients if train else _error
+        error = off(found, self.reference)
+        if not error <= (_WRONG_GRADIENT if train else _WRONG):  # a NaN is wrong, too
             worker.end(now=True)
             return Measurement(rival.name, f"wrong result: error {error:.1e}", error=error)
         worker.sleep()
@@ -147,7 +154,8 @@ class _Session:
             environment[variable] = str(cache)
         plan = self.plan
         names = (self.spec, self.batch, rival.name)
-        job = Job(*names, plan.threads, plan.seed, str(folder), plan.tune)
+        asked = (plan.tune, plan.train, plan.memory)
+        job = Job(*names, plan.threads, plan.seed, str(folder), *asked)
         worker = Worker(job, environment)
         try:
             return worker, worker.answer(plan.setup_timeout_s)
@@ -199,3 +207,8 @@ def _error(found: list[rivals.Array], expected: list[rivals.Array]) -> float:
         difference = np.abs(a.reshape(e.shape).astype(np.float64) - e).max(initial=0.0)
         worst = float(np.maximum(worst, difference / scale))  # keeps a NaN
     return worst
+
+
+def _error_of_gradients(found: list[rivals.Array], expected: list[rivals.Array]) -> float:
+    """That of the worst one (training.py)."""
+    return float(np.max(gradient_errors(found, expected)))

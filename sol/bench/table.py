@@ -15,6 +15,15 @@ from rich.text import Text
 from sol.bench.results import Benchmark, Comparison, Measurement
 
 _COLUMNS = ("min ms", "med ms", "ratio", "error", "MiB", "set-up s", "again s")
+_INFERENCE = (
+    "error   largest difference to float64 / largest output",
+    "MiB     peak memory of the first call, above the process just before it",
+)
+_TRAINING = (
+    "call    a step of training: forward, loss, backward, SGD; without dropout",
+    "error   |difference to float64| / |gradient|, norms, of the worst parameter",
+    "MiB     peak memory of a step above weights and gradients",
+)
 _REMARK = 110  # characters of a reason that are shown; JSON has all
 
 
@@ -37,7 +46,8 @@ def comparison_table(comparison: Comparison, baseline: str) -> Table:
     """One row per rival, the fastest one in bold."""
     weights = f"{comparison.parameters / 1e6:.1f} million weights"
     threads = f"{comparison.threads} thread" + "s" * (comparison.threads > 1)
-    table = _table(f"{comparison.network}: {weights}, batch {comparison.batch}, {threads}")
+    what = f"batch {comparison.batch}, {threads}" + ", training" * comparison.train
+    table = _table(f"{comparison.network}: {weights}, {what}")
     for name in _COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     times = [m.min_ms for m in comparison.measurements if m.min_ms is not None]
@@ -58,8 +68,7 @@ def remarks(comparison: Comparison) -> Iterator[str]:
 def legend(benchmark: Benchmark, baseline: str) -> Iterator[str]:
     """What the columns mean, and what the figures were taken on."""
     yield f"ratio   fastest call / fastest call of {baseline or 'nobody: nothing ran'}"
-    yield "error   largest difference to float64 / largest output"
-    yield "MiB     peak memory of the first call, above the process just before it"
+    yield from _TRAINING if any(c.train for c in benchmark.comparisons) else _INFERENCE
     yield "set-up  from the model to its first result; again: in a second process, from caches"
     machine = benchmark.machine
     yield (

@@ -22,7 +22,7 @@ import torch
 
 from sol.bench import memory, rivals, zoo
 from sol.bench.protocol import Command, Failed, Job, Ready, Round, decode, encode
-from sol.bench.rivals import Rival, Runner, Setting
+from sol.bench.rivals import Array, Rival, Runner, Setting
 
 _MOST_CALLS = 500  # of one round
 
@@ -79,20 +79,23 @@ def _make_ready(job: Job) -> tuple[Ready, Runner]:
     before = memory.resident()
 
     begin = time.perf_counter()
-    runner = rival.prepare(network, Setting(job.threads, Path(job.folder), job.tune))
+    setting = Setting(job.threads, Path(job.folder), job.tune, job.train, job.memory)
+    runner = rival.prepare(network, setting)
     prepared = time.perf_counter() - begin
-    result, first_call, call_bytes = _first_call(rival, runner)
+    first = _first_step if job.train else _first_call
+    arrays, first_call, call_bytes = first(rival, runner)
 
-    np.savez(Path(job.folder) / "output.npz", *runner.outputs(result))
-    del result
+    np.savez(Path(job.folder) / "output.npz", *arrays)
+    del arrays
     memory.settle()
     held = _difference(memory.resident(), before)
     setup = prepared + first_call
-    return Ready(setup, call_bytes, held, network.parameters, runner.note), runner
+    note = runner.note or runner.describe()
+    return Ready(setup, call_bytes, held, network.parameters, note), runner
 
 
-def _first_call(rival: Rival, runner: Runner) -> tuple[Any, float, int | None]:
-    """Result, seconds and peak bytes of the first call; of the second, if the first one compiles.
+def _first_call(rival: Rival, runner: Runner) -> tuple[list[Array], float, int | None]:
+    """Arrays, seconds and peak bytes of the first call; of the second, if the first one compiles.
 
     Later calls would show less than they need: most rivals keep their buffers from call to call.
     """
@@ -107,7 +110,25 @@ def _first_call(rival: Rival, runner: Runner) -> tuple[Any, float, int | None]:
     result = runner.call()
     if not rival.first_call_compiles:
         seconds = time.perf_counter() - begin
-    return result, seconds, memory.peak_since(mark)
+    peak = memory.peak_since(mark)
+    return runner.outputs(result), seconds, peak
+
+
+def _first_step(rival: Rival, runner: Runner) -> tuple[list[Array], float, int | None]:
+    """Gradients and seconds of the first step of training, which compiles for whoever does; peak
+    bytes of the second one, without its gradients, above the process without gradients and without
+    what is kept between steps."""
+    begin = time.perf_counter()
+    result = runner.call()
+    seconds = time.perf_counter() - begin
+    arrays = [np.array(a) for a in runner.outputs(result)]
+    runner.release()
+    memory.settle()
+    mark = memory.start_peak()
+    runner.call()
+    peak = memory.peak_since(mark)
+    gradients = sum(a.nbytes for a in arrays)
+    return arrays, seconds, None if peak is None else max(0, peak - gradients)
 
 
 def _difference(now: int | None, before: int | None) -> int | None:

@@ -17,7 +17,16 @@ from typing import Any, NoReturn
 from sol.core.dims import Dim
 from sol.core.dtypes import DType
 from sol.core.errors import SolError, VerifyError
-from sol.ir.graph import SOURCES, Graph, Literal, Node, TensorType, TypeRule, types_of
+from sol.ir.graph import (
+    SOURCES,
+    Graph,
+    Literal,
+    Node,
+    TensorType,
+    TypeRule,
+    is_lent,
+    types_of,
+)
 from sol.ir.show import show_node
 
 _LEGAL = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -97,7 +106,7 @@ def _legal(value: Any) -> bool:
 
 def _verify_source(node: Node) -> None:
     keys, wanted = [key for key, _ in node.attrs], _SOURCE_ATTRS[node.op]
-    if node.inputs or keys != wanted:
+    if node.inputs or (keys != wanted and not is_lent(node)):
         _broken(node, "sources", f"attributes {keys}", f"no inputs and the attributes {wanted}")
     if not isinstance(node.type, TensorType):
         _broken(node, "sources", "it has several results", "one result")

@@ -104,6 +104,7 @@ class Node:
 
 
 SOURCES = ("input", "parameter", "constant")
+_LENT = (("lent", True),)
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,17 @@ class Graph:
 
 
 Known = Literal_["call", "anywhere", "static"]
+
+
+def lent(node: Node) -> Node:
+    """The input, lent: once it has been read for the last time, the program may write other values
+    into its memory. It lies in the arena, where the plan says, or the call lends nothing."""
+    return replace(node, attrs=_LENT)
+
+
+def is_lent(node: Node) -> bool:
+    """Whether a node is an input whose memory the program may use."""
+    return node.op == "input" and node.attrs == _LENT
 
 
 def when_known(node: Node, known: Mapping[str, Known]) -> Known:

@@ -22,13 +22,12 @@ from sol.plan.layout import Order, choose_orders
 def keep_orders(halves: Halves) -> Halves:
     """The same halves, kept values in the order of the planner."""
     forward, backward = halves.forward, halves.backward
-    extra = forward.outputs[halves.results :]
+    extra = [n for n in forward.outputs[halves.results :] if n in backward]
     orders = _orders(forward, halves.results)
-    turned = {n: orders[n] for n in extra if n in orders and orders[n] != _row_major(orders[n])}
+    turned = {n: orders.get(n, _row_major(forward[n])) for n in extra}
     names = {name: _fresh(f"{name}_kept", forward, backward) for name in turned}
     nodes = [_kept(names[n], forward[n], order) for n, order in turned.items()]
-    results = tuple(names.get(n, n) for n in extra)
-    outputs = (*forward.outputs[: halves.results], *results)
+    outputs = (*forward.outputs[: halves.results], *(names[n] for n in extra))
     return replace(
         halves,
         forward=Graph((*forward.nodes, *nodes), outputs),
@@ -45,8 +44,8 @@ def _orders(graph: Graph, results: int) -> Mapping[str, Order]:
     return choose_orders(free, facts, choose(graph, facts))
 
 
-def _row_major(order: Order) -> Order:
-    return tuple(range(len(order)))
+def _row_major(node: Node) -> Order:
+    return tuple(range(node.tensor.rank))
 
 
 def _fresh(hint: str, *graphs: Graph) -> str:

@@ -5,6 +5,10 @@ Two regions: sizes that do not depend on the batch, then sizes per image; the of
 the second is a multiple of the batch. Buffers are placed largest first at the lowest offset that no
 buffer alive at the same time takes (Y. Pisarchyk and J. Lee, "Efficient Memory Management for Deep
 Neural Net Inference", 2020, greedy by size).
+
+What a forward program keeps for a backward one lies in the arenas of both, at the same places: at
+the begin, in its own order, sizes that do not depend on the batch first. Before it is written, and
+after it was read for the last time, its memory is there for others.
 """
 
 from __future__ import annotations
@@ -19,12 +23,16 @@ _ALIGN = 64
 
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """A buffer of `size` bytes that is in use from step `first` to step `last`."""
+    """A buffer of `size` bytes that is in use from step `first` to step `last`.
+
+    held: it is passed from one program to another, so its place follows from what is held alone.
+    """
 
     name: str
     size: Size
     first: int
     last: int
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +49,52 @@ class Arena:
 
 
 def plan_arena(lifetimes: Sequence[Lifetime]) -> Arena:
-    """Offsets for all buffers."""
-    fixed = [(item, _aligned(item.size)) for item in lifetimes if isinstance(item.size, int)]
-    scaled = [
-        (item, _aligned(item.size.coef + max(0, item.size.const)))
-        for item in lifetimes
-        if isinstance(item.size, Dim)
-    ]
-    constants, constant = _place(fixed)
-    multiples, per_image = _place(scaled)
-    offsets = {name: (0, offset) for name, offset in constants.items()}
-    offsets.update({name: (offset, constant) for name, offset in multiples.items()})
-    return Arena(offsets, per_image, constant)
+    """Offsets for all buffers; those that are held in the order given."""
+    held = [item for item in lifetimes if item.held]
+    free = [item for item in lifetimes if not item.held]
+    below, begin = _in_turn([(item, _bytes(item)) for item in held if _is_fixed(item)])
+    rows, _ = _in_turn([(item, _bytes(item)) for item in held if not _is_fixed(item)])
+    constants, constant = _place([(item, _bytes(item)) for item in free if _is_fixed(item)], [])
+    scaled = [(item, _bytes(item)) for item in free if not _is_fixed(item)]
+    multiples, per_image = _place(scaled, rows)
+    offsets = {item.name: (0, offset) for item, offset, _ in below}
+    if held:  # what is held comes first
+        offsets |= {item.name: (per_image, begin + at) for item, at, _ in constants}
+    else:
+        offsets |= {item.name: (0, at) for item, at, _ in constants}
+        begin = constant
+    offsets |= {item.name: (at, begin) for item, at, _ in (*rows, *multiples)}
+    return Arena(offsets, per_image, begin + constant if held else constant)
 
 
-def _aligned(size: int) -> int:
-    return (size + _ALIGN - 1) // _ALIGN * _ALIGN
+_Placed = tuple[Lifetime, int, int]  # with its offset and its bytes, of an image or at all
 
 
-def _place(items: Sequence[tuple[Lifetime, int]]) -> tuple[dict[str, int], int]:
-    placed: list[tuple[Lifetime, int, int]] = []
-    total = 0
+def _is_fixed(item: Lifetime) -> bool:
+    return isinstance(item.size, int)
+
+
+def _bytes(item: Lifetime) -> int:
+    """Of a buffer, or of an image in it, in whole lines."""
+    size = item.size
+    count = size.coef + max(0, size.const) if isinstance(size, Dim) else size
+    return (count + _ALIGN - 1) // _ALIGN * _ALIGN
+
+
+def _in_turn(items: Sequence[tuple[Lifetime, int]]) -> tuple[list[_Placed], int]:
+    """One after the other, and their bytes."""
+    placed, total = [], 0
+    for item, size in items:
+        placed.append((item, total, size))
+        total += size
+    return placed, total
+
+
+def _place(
+    items: Sequence[tuple[Lifetime, int]], held: Sequence[_Placed]
+) -> tuple[list[_Placed], int]:
+    """Places around those that are held, and the bytes of all."""
+    placed = list(held)
     for item, size in sorted(items, key=lambda pair: (-pair[1], pair[0].first, pair[0].name)):
         offset = 0
         alive = sorted(
@@ -74,5 +107,4 @@ def _place(items: Sequence[tuple[Lifetime, int]]) -> tuple[dict[str, int], int]:
                 break
             offset = max(offset, start + length)
         placed.append((item, offset, size))
-        total = max(total, offset + size)
-    return {item.name: offset for item, offset, _ in placed}, total
+    return placed[len(held) :], max((o + s for _, o, s in placed), default=0)

@@ -155,6 +155,25 @@ def give_memory_back() -> None:
     arenas.trim()
 
 
+def prepare(executable: Any, parameters: Mapping[str, NDArray[Any]], other: Any = None) -> None:
+    """Take parameters; on the memory of the packed weights of another executable, if there is one,
+    which has to be prepared again before it runs."""
+    if other is None:
+        executable.prepare(parameters)
+    else:
+        executable.prepare_in_place_of(other, parameters)
+
+
+def forget_weights(executable: Any) -> None:
+    """Give the memory of packed weights back; the executable has to be prepared again."""
+    executable.release()
+
+
+def held_places(executable: Any, batch: int, threads: int) -> tuple[dict[str, int], int]:
+    """Where kept results or lent inputs lie in the memory of a call, and its bytes."""
+    return executable.held_places(batch), int(executable.program.arena_bytes(batch, threads))
+
+
 def packed_bytes(executable: Any) -> int:
     """Bytes of packed weights."""
     return int(executable.packed_bytes)

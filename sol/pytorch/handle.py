@@ -75,6 +75,12 @@ class Handle:
         """Forget all programs: for changes that Sol does not watch, in attributes of submodules."""
         self._session.forget()
 
+    def give_memory_back(self) -> None:
+        """Keep nothing between calls but programs: arenas, what steps of training kept, and in
+        training packed weights go back to the system. The next call takes them anew."""
+        self._session.trainer.give_memory_back()
+        connect.give_memory_back()
+
     def _report(self, with_times: bool, roofline: bool = False) -> Report:
         session = self._session
         for entry in session.entries:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -18,20 +19,38 @@ _LINE = 64  # bytes; each tensor begins at a cache line
 Kind = tuple[tuple[int, ...], torch.dtype]
 
 
-def lease(pool: ArenaPool, kinds: Sequence[Kind]) -> list[torch.Tensor]:
+@dataclass(frozen=True)
+class Layout:
+    """Where tensors begin in a piece of memory, in bytes, and its size."""
+
+    begins: tuple[int, ...]
+    size: int
+
+
+def one_after_the_other(kinds: Sequence[Kind]) -> Layout:
+    """A layout without gaps but for cache lines."""
+    begins, size = [], 0
+    for kind in kinds:
+        begins.append(size)
+        size += -(-_bytes(kind) // _LINE) * _LINE
+    return Layout(tuple(begins), size)
+
+
+def lease(pool: ArenaPool, kinds: Sequence[Kind], layout: Layout) -> list[torch.Tensor]:
     """Contiguous tensors of these shapes and types on one piece of the pool's memory, which goes
     back to the pool when none of them is alive. What is in them is arbitrary."""
-    begins, size = [], 0
-    for shape, dtype in kinds:
-        begins.append(size)
-        size += -(-math.prod(shape) * dtype.itemsize // _LINE) * _LINE
-    if not size:
+    if not sum(map(_bytes, kinds)):
         return [torch.empty(shape, dtype=dtype) for shape, dtype in kinds]
-    arena = pool.take(size)
+    arena = pool.take(layout.size)
     memory = arena.array()
     weakref.finalize(memory, pool.give, arena).atexit = False
     block = torch.from_numpy(memory)
     return [
-        block[begin : begin + math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
-        for begin, (shape, dtype) in zip(begins, kinds)
+        block[begin : begin + _bytes((shape, dtype))].view(dtype).view(shape)
+        for begin, (shape, dtype) in zip(layout.begins, kinds, strict=True)
     ]
+
+
+def _bytes(kind: Kind) -> int:
+    shape, dtype = kind
+    return math.prod(shape) * dtype.itemsize

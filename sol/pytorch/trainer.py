@@ -94,6 +94,11 @@ class Trainer:
         """Drop all programs."""
         self.entries, self.refused, self._refused = [], {}, set()
 
+    def give_memory_back(self) -> None:
+        """Keep no memory of finished steps."""
+        for pair in (p for entry in self.entries for p in entry.program.pairs):
+            pair.give_memory_back()
+
     # ---- running
 
     def _run(

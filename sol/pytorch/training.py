@@ -7,19 +7,23 @@ the values that are kept, and backward. Steps of PyTorch run as they are, so aut
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from sol.core.dims import concrete
-from sol.ir.graph import Graph
+from sol.ir.graph import Graph, lent
 from sol.passes.autodiff import differentiate
+from sol.passes.late import late
 from sol.passes.partition import Halves, partition
 from sol.passes.pipeline import run as run_passes
 from sol.plan.kept import keep_orders
-from sol.pytorch.lease import lease
+from sol.pytorch import connect
+from sol.pytorch.lease import Kind, Layout, lease, one_after_the_other
 from sol.pytorch.program import Compile, Executable, Program, Tensors, as_array
 from sol.pytorch.steps import Captured, Parameter, SolStep
 from sol.pytorch.types import TO_TORCH
@@ -75,21 +79,38 @@ class _Ready:
     keys: tuple[str, ...]
     state: Any = None
 
-    def run(
-        self, inputs: Tensors, outputs: Tensors, batch: int, threads: int, state: Any,
-        parameters: Mapping[str, torch.Tensor],
-    ) -> None:  # fmt: skip
-        """Run with these parameters, whose state this is."""
-        if self.state is None or self.state != state:
-            self.executable.prepare({key: as_array(parameters[key]) for key in self.keys})
-            self.state = state
-        addresses = ([t.data_ptr() for t in inputs], [t.data_ptr() for t in outputs])
-        self.executable.run(*addresses, batch, threads)
+    def prepare(self, parameters: Mapping[str, torch.Tensor], other: _Ready | None) -> None:
+        """Take these parameters, on the memory of the packed weights of another one."""
+        values = {key: as_array(parameters[key]) for key in self.keys}
+        if other is None:
+            connect.prepare(self.executable, values)
+        else:
+            other.state = None
+            connect.prepare(self.executable, values, other.executable)
+
+    def give_memory_back(self) -> None:
+        """Forget the parameters."""
+        self.state = None
+        connect.forget_weights(self.executable)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Where kept values lie in a block of memory, and which halves compute in this block, too."""
+
+    layout: Layout
+    forward: bool
+    backward: bool
 
 
 @dataclass
 class Pair:
-    """A step's two executables, for one set of tensors that want gradients."""
+    """A step's two executables, for one set of tensors that want gradients.
+
+    Weights change from step to step and are packed anew in each half, so both halves pack them into
+    the same memory: one runs at a time. What the forward half keeps lies in the memory that the
+    backward half computes in, which takes what is not needed any more.
+    """
 
     source: Graph
     halves: Halves
@@ -97,6 +118,8 @@ class Pair:
     forward: _Ready
     backward: _Ready | None
     memory: ArenaPool = field(default_factory=ArenaPool)  # of what is kept
+    lock: threading.Lock = field(default_factory=threading.Lock)  # of a half that runs
+    layouts: dict[tuple[int, int], Held] = field(default_factory=dict)
 
     @property
     def parts(self) -> list[tuple[Executable, Graph]]:
@@ -111,13 +134,74 @@ class Pair:
         """Differentiate, cut and compile. wants: for each input, then each parameter."""
         names = [n.name for n in (*graph.inputs, *graph.parameters)]
         wanted = [name for name, want in zip(names, wants, strict=True) if want]
-        halves = keep_orders(partition(differentiate(run_passes(graph), wanted)))
+        halves = _lending(keep_orders(partition(differentiate(run_passes(graph), wanted))))
         graphs = [halves.forward, *([halves.backward] if wanted else [])]
         made = [
             _Ready(e, tuple(n["key"] for n in g.parameters))
             for g, e in zip(graphs, compile_graphs(graphs))
         ]
         return Pair(graph, halves, tuple(names), made[0], made[1] if wanted else None)
+
+    def run(
+        self, ready: _Ready, inputs: Tensors, outputs: Tensors, batch: int, threads: int,
+        state: Any, parameters: Mapping[str, torch.Tensor], memory: int = 0,
+    ) -> None:  # fmt: skip
+        """Run a half with these parameters, whose state this is."""
+        addresses = ([t.data_ptr() for t in inputs], [t.data_ptr() for t in outputs])
+        with self.lock:
+            if ready.state is None or ready.state != state:
+                ready.prepare(parameters, self.backward if ready is self.forward else self.forward)
+                ready.state = state
+            ready.executable.run(*addresses, batch, threads, *([memory] if memory else []))
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """What the forward half keeps for the backward half, in the order of its results."""
+        return self.halves.forward.outputs[self.halves.results :]
+
+    def layout(self, batch: int, threads: int) -> Held:
+        """Where kept values lie, for calls like this."""
+        found = self.layouts.get((batch, threads))
+        if found is None:
+            found = self.layouts[batch, threads] = self._layout(batch, threads)
+        return found
+
+    def _layout(self, batch: int, threads: int) -> Held:
+        kinds = [kind_of(self.halves.forward, name, batch) for name in self.kept]
+        ready = [r for r in (self.forward, self.backward) if r is not None]
+        found = [connect.held_places(r.executable, batch, threads) for r in ready]
+        known = [places for places, _ in found if places]
+        if not known or not kinds:
+            return Held(one_after_the_other(kinds), False, False)
+        assert all(places == known[0] for places in known), "both halves know the same places"
+        begins = tuple(known[0][name] for name in self.kept)
+        ends = [b + math.prod(shape) * dtype.itemsize for b, (shape, dtype) in zip(begins, kinds)]
+        sizes = [size for places, size in found if places]
+        inside = [bool(places) for places, _ in found]
+        return Held(Layout(begins, max(*sizes, *ends)), inside[0], inside[-1])
+
+    def give_memory_back(self) -> None:
+        """Keep no memory of finished steps."""
+        with self.lock:
+            self.memory.trim()
+            for ready in filter(None, (self.forward, self.backward)):
+                ready.give_memory_back()
+
+
+def _lending(halves: Halves) -> Halves:
+    """The same halves; what is kept lends its memory to the backward one."""
+    kept = halves.forward.outputs[halves.results :]
+    nodes = tuple(
+        lent(n) if n.op == "input" and n.name in kept else n for n in halves.backward.nodes
+    )
+    backward = late(Graph(nodes, halves.backward.outputs), [s for s in halves.seeds if s])
+    return replace(halves, backward=backward)
+
+
+def kind_of(graph: Graph, name: str, batch: int) -> Kind:
+    """Shape and type of a value, for a batch."""
+    type = graph[name].tensor
+    return concrete(type.shape, batch), TO_TORCH[type.dtype]
 
 
 class _TrainingRunner:
@@ -160,15 +244,43 @@ class _Call:
     threads: int
     inputs: int
 
-    def run(self, ready: _Ready, graph: Graph, tensors: Tensors) -> list[torch.Tensor]:
-        """Run one half; its results."""
-        types = [graph[o].tensor for o in graph.outputs]
-        kinds = [(concrete(t.shape, self.batch), TO_TORCH[t.dtype]) for t in types]
-        own = self.pair.halves.results if ready is self.pair.forward else len(kinds)
-        outputs = [torch.empty(shape, dtype=dtype) for shape, dtype in kinds[:own]]
-        outputs += lease(self.pair.memory, kinds[own:])
-        ready.run(tensors, outputs, self.batch, self.threads, self.state, self.parameters)
-        return outputs
+    def forward(self, inputs: Tensors) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Run the forward half; its results, and what it keeps."""
+        pair = self.pair
+        graph = pair.halves.forward
+        kinds = [kind_of(graph, name, self.batch) for name in graph.outputs]
+        count = pair.halves.results
+        results = [torch.empty(shape, dtype=dtype) for shape, dtype in kinds[:count]]
+        held = pair.layout(self.batch, self.threads)
+        kept = lease(pair.memory, kinds[count:], held.layout)
+        memory = kept[0].data_ptr() - held.layout.begins[0] if held.forward else 0
+        self._run(pair.forward, inputs, [*results, *kept], memory)
+        return results, kept
+
+    def backward(
+        self, ready: _Ready, saved: Mapping[str, torch.Tensor], seeds: Tensors
+    ) -> list[torch.Tensor]:
+        """Run the backward half on what was saved and the gradients of results; gradients."""
+        graph = self.pair.halves.backward
+        kinds = [kind_of(graph, name, self.batch) for name in graph.outputs]
+        found = [torch.empty(shape, dtype=dtype) for shape, dtype in kinds]
+        self._run(ready, [*saved.values(), *seeds], found, self._memory(saved))
+        return found
+
+    def _memory(self, saved: Mapping[str, torch.Tensor]) -> int:
+        """The address of the memory that kept values lie in, if the backward half may take it: they
+        are still there, and nobody reads them afterwards."""
+        held = self.pair.layout(self.batch, self.threads)
+        if not held.backward or torch._C._autograd._get_current_graph_task_keep_graph():
+            return 0
+        places = dict(zip(self.pair.kept, held.layout.begins))
+        bases = {t.data_ptr() - places[n] for n, t in saved.items() if n in places}
+        return bases.pop() if len(bases) == 1 else 0  # hooks may have put them elsewhere
+
+    def _run(self, ready: _Ready, inputs: Tensors, outputs: Tensors, memory: int) -> None:
+        self.pair.run(
+            ready, inputs, outputs, self.batch, self.threads, self.state, self.parameters, memory
+        )
 
 
 class _Function(torch.autograd.Function):
@@ -177,9 +289,8 @@ class _Function(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, call: _Call, *tensors: torch.Tensor) -> Any:
         halves = call.pair.halves
-        outputs = call.run(call.pair.forward, halves.forward, tensors[: call.inputs])
-        results = outputs[: halves.results]
-        made = dict(zip(halves.forward.outputs, outputs))
+        results, kept = call.forward(tensors[: call.inputs])
+        made = dict(zip(halves.forward.outputs, [*results, *kept]))
         given = dict(zip(call.pair.names, tensors))
         saved = [made[n] if n in made else given[n] for n in halves.saved]
         ctx.call = call
@@ -198,13 +309,13 @@ class _Function(torch.autograd.Function):
         count = 1 + call.inputs + len(call.parameters)
         if backward is None or all(g is None for g in gradients):
             return (None,) * count
-        saved = kept[: len(halves.saved)]
+        saved = dict(zip(halves.saved, kept))
         seeds = [
             _dense(g, halves.backward[s].tensor, call.batch)
             for g, s in zip(gradients, halves.seeds)
             if s
         ]
-        found = call.run(backward, halves.backward, [*saved, *seeds])
+        found = call.backward(backward, saved, seeds)
         by_name = {
             name: found[n] if n >= 0 else None for name, n in zip(halves.wanted, halves.gradients)
         }

@@ -84,7 +84,8 @@ class Program:
         """Run the whole batch at once in the caller's memory at `arena`, which keeps the
         intermediates: `arena_bytes` bytes at a multiple of 64.
         """
-        self._runtime.sol_run(self._table, words(pointers), batch, 0, arena, threads, None)
+        status = self._runtime.sol_run(self._table, words(pointers), batch, 0, arena, threads, None)
+        _check(status, batch, threads)
 
     def _call(
         self, pointers: bytes | int, batch: int, threads: int, times: array[int] | None
@@ -102,12 +103,16 @@ class Program:
             )
         finally:
             arenas.give(arena)
-        if status:
-            raise InputError(
-                f"the runtime refused a call with a batch of {batch} on {threads} threads",
-                expected="a batch of 0 or more and 1 or more threads",
-            )
+        _check(status, batch, threads)
 
     def close(self) -> None:
         """Give the memory of finished calls back to the system. The program stays usable."""
         arenas.trim()
+
+
+def _check(status: int, batch: int, threads: int) -> None:
+    if status:
+        raise InputError(
+            f"the runtime refused a call with a batch of {batch} on {threads} threads",
+            expected="a batch of 0 or more and 1 or more threads",
+        )

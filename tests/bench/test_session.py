@@ -78,6 +78,18 @@ def test_two_ways_of_pytorch() -> None:
     assert children() == before
 
 
+def test_steps_of_training() -> None:
+    plan = Plan(("eager", "openvino"), threads=1, rounds=1, seconds=0.01, train=True)
+    found = compare("toynets:small", 2, plan, silent)
+    eager, openvino = found.measurements
+    assert found.train
+    assert eager.reason == ""
+    assert eager.error is not None
+    assert 0 < eager.error < 1e-5
+    assert eager.times_ms
+    assert "openvino trains no networks" in openvino.reason or "not installed" in openvino.reason
+
+
 def test_a_rival_that_is_missing_or_fails_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     table = (
         Rival("absent", "", rivals.RIVALS[1].prepare, packages=("no_such_package",)),

@@ -20,12 +20,12 @@ sizes = st.one_of(
 
 
 @st.composite
-def lifetimes(draw: st.DrawFn) -> list[Lifetime]:
+def lifetimes(draw: st.DrawFn, held: bool = False) -> list[Lifetime]:
     """Buffers of fixed and of scaled size, in use from some step to some later one."""
     found = []
     for k in range(draw(st.integers(0, 12))):
         first, last = sorted((draw(st.integers(0, 8)), draw(st.integers(0, 8))))
-        found.append(Lifetime(f"b{k}", draw(sizes), first, last))
+        found.append(Lifetime(f"b{k}", draw(sizes), first, last, held and draw(st.booleans())))
     return found
 
 
@@ -47,14 +47,14 @@ def overlapping(arena: Arena, items: Sequence[Lifetime], batch: int) -> list[tup
     return found
 
 
-@given(lifetimes(), st.integers(1, 17))
+@given(lifetimes(held=True), st.integers(1, 17))
 def test_what_is_alive_together_never_overlaps(items: list[Lifetime], batch: int) -> None:
     arena = plan_arena(items)
     assert set(arena.offsets) == {i.name for i in items}
     assert not overlapping(arena, items, batch)
 
 
-@given(lifetimes(), st.integers(1, 17))
+@given(lifetimes(held=True), st.integers(1, 17))
 def test_all_is_inside_and_aligned(items: list[Lifetime], batch: int) -> None:
     arena = plan_arena(items)
     for item in items:
@@ -74,6 +74,19 @@ def test_sharing_never_takes_more_memory(items: list[Lifetime]) -> None:
 @given(lifetimes())
 def test_the_order_of_buffers_does_not_matter(items: list[Lifetime]) -> None:
     assert plan_arena(items) == plan_arena(items[::-1])
+
+
+@given(lifetimes(held=True), lifetimes(), st.integers(1, 17))
+def test_what_is_held_lies_where_it_lies_in_every_arena(
+    items: list[Lifetime], others: list[Lifetime], batch: int
+) -> None:
+    held = [i for i in items if i.held]
+    beside = plan_arena(
+        [Lifetime(i.name, i.size, 0, 0, held=True) for i in held]
+        + [Lifetime(f"other {i.name}", i.size, i.first, i.last) for i in others]
+    )
+    arena = plan_arena(items)
+    assert all(span(arena, i, batch) == span(beside, i, batch) for i in held)
 
 
 @pytest.mark.parametrize("size", [1024, B * 1024])

@@ -6,14 +6,15 @@ import gc
 
 import torch
 
-from sol.pytorch.lease import lease
+from sol.pytorch.lease import lease, one_after_the_other
 from sol.runtime.arena import ArenaPool
 
 KINDS = [((3, 5), torch.float32), ((7,), torch.uint8), ((2, 0), torch.float32), ((4,), torch.int64)]
+LAYOUT = one_after_the_other(KINDS)
 
 
 def test_tensors_of_a_lease_are_apart() -> None:
-    tensors = lease(ArenaPool(), KINDS)
+    tensors = lease(ArenaPool(), KINDS, LAYOUT)
     for n, tensor in enumerate(tensors):
         tensor.fill_(n)
     for n, (tensor, (shape, dtype)) in enumerate(zip(tensors, KINDS)):
@@ -26,18 +27,18 @@ def test_tensors_of_a_lease_are_apart() -> None:
 
 def test_memory_is_used_again_only_when_all_tensors_are_gone() -> None:
     pool = ArenaPool()
-    first = lease(pool, KINDS)
+    first = lease(pool, KINDS, LAYOUT)
     place = first[0].data_ptr()
     kept = first[1]
     del first
     gc.collect()
-    other = lease(pool, KINDS)
+    other = lease(pool, KINDS, LAYOUT)
     assert other[0].data_ptr() != place
     assert pool.bytes == 0
     del kept, other
     gc.collect()
     assert pool.bytes > 0
-    assert lease(pool, KINDS)[0].data_ptr() % 4096 == 0
+    assert lease(pool, KINDS, LAYOUT)[0].data_ptr() % 4096 == 0
 
 
 def test_what_autograd_frees_comes_back() -> None:
@@ -46,7 +47,8 @@ def test_what_autograd_frees_comes_back() -> None:
     class Doubled(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):  # type: ignore[no-untyped-def]
-            (saved,) = lease(pool, [((1000,), torch.float32)])
+            kinds = [((1000,), torch.float32)]
+            (saved,) = lease(pool, kinds, one_after_the_other(kinds))
             ctx.save_for_backward(saved)
             return x * 2
 

@@ -1,0 +1,23 @@
+"""What a backward graph computes again comes just before its first reader."""
+
+from __future__ import annotations
+
+from sol.core.dtypes import F32
+from sol.ir.graph import TensorType
+from sol.ops.registry import builder
+from sol.passes.late import late
+
+
+def test_what_is_computed_again_comes_when_it_is_needed() -> None:
+    b = builder()
+    x, dy = (b.input(name, TensorType((3,), F32)) for name in ("x", "dy"))
+    first = b.add("relu", x, name="first")
+    unused = b.add("exp", first, name="last")
+    change = b.add("mul", dy, first, name="change")
+    graph = b.finish([b.add("mul", change, unused, name="result"), unused])
+    assert [n.name for n in graph] == ["x", "dy", "first", "last", "change", "result"]
+    moved = late(graph, ["dy"])
+    assert [n.name for n in moved] == ["x", "dy", "first", "change", "last", "result"]
+    assert set(moved) == set(graph)
+    assert moved.outputs == graph.outputs
+    assert late(moved, ["dy"]) == moved

@@ -1,0 +1,74 @@
+"""Compiled steps of training: gradients against float64, memory that the backward half takes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from sol.pytorch import optimize
+
+
+@pytest.fixture(scope="module")
+def networks() -> tuple[Any, nn.Module]:
+    """A network by Sol, and the same in float64."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        *(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.SiLU()),
+        *(nn.Conv2d(16, 16, 3, stride=2, padding=1, groups=16), nn.BatchNorm2d(16), nn.SiLU()),
+        *(nn.MaxPool2d(3, 2), nn.Conv2d(16, 24, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        nn.Linear(24, 10),
+    )
+    exact = copy.deepcopy(net).double()
+    fast = optimize(net.train(), never_slower=False, progress=False)
+    return fast, exact
+
+
+def same_gradients(networks: tuple[Any, nn.Module], step: Callable[[Any], None]) -> None:
+    """After a step with the loss of each network."""
+    x = torch.randn(5, 3, 16, 16)
+    for model, given in zip(networks, (x, x.double())):
+        model.zero_grad()
+        step(model(given).square().sum())
+    for (name, a), b in zip(networks[0].named_parameters(), networks[1].parameters()):
+        torch.testing.assert_close(a.grad.double(), b.grad, rtol=1e-4, atol=1e-3, msg=name)
+
+
+def pair_of(fast: Any) -> Any:
+    """The two programs of the network."""
+    ((entry,),) = (fast.__dict__["_sol_session"].trainer.entries,)
+    (pair,) = entry.program.pairs
+    return pair
+
+
+def moved() -> AbstractContextManager[object]:
+    """What is kept lies elsewhere when it is read."""
+    return torch.autograd.graph.saved_tensors_hooks(lambda t: t.clone(), lambda t: t)
+
+
+@pytest.mark.parametrize("context", [nullcontext, moved])
+def test_a_step(networks: tuple[Any, nn.Module], context: Callable[[], Any]) -> None:
+    with context():
+        same_gradients(networks, lambda loss: loss.backward())
+
+
+def test_what_is_kept_may_be_read_twice(networks: tuple[Any, nn.Module]) -> None:
+    def twice(loss: torch.Tensor) -> None:
+        loss.backward(retain_graph=True)
+        loss.backward()
+
+    same_gradients(networks, twice)
+
+
+def test_memory_is_given_back(networks: tuple[Any, nn.Module]) -> None:
+    same_gradients(networks, lambda loss: loss.backward())
+    pair = pair_of(networks[0])
+    networks[0].sol.give_memory_back()
+    assert pair.memory.bytes == 0
+    assert all(executable.packed_bytes == 0 for executable, _ in pair.parts)
+    same_gradients(networks, lambda loss: loss.backward())
