@@ -24,6 +24,7 @@ from sol.kernels.methods import Direct, Method, methods, name_of
 from sol.kernels.recurrent import lower_scan
 from sol.kernels.stage import lower_stage
 from sol.kernels.thin import lower_thin
+from sol.kernels.thin_turned import ROWS, lower_thin_turned
 from sol.kernels.weight_gradient import lower_weight_gradient
 from sol.kernels.winograd import lower_winograd
 from sol.libraries.base import Packed, Use
@@ -111,6 +112,11 @@ def _contraction(
     cached: bool,
 ) -> Made:
     if is_thin(plan.graph[cluster.root]):
+        weight = plan.graph[cluster.root].inputs[1]
+        if plan.orders[weight] != (0, 1):
+            turned, tile = lower_thin_turned(plan, cluster, device, widths)
+            why = f"tile {tile.rows}x{tile.columns}, {tile.width} columns of weights at a time"
+            return Made(cluster, (turned,), None, f"{why}, as they are, once for {ROWS} rows")
         thin, shape = lower_thin(plan, cluster, device, widths)
         why = f"tile {shape.rows}x{shape.columns}, weights as they are, once for a batch"
         return Made(cluster, (thin,), None, why)

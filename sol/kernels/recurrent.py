@@ -268,7 +268,7 @@ def _work(
         place = plan.places[x.value]
         return load(memory.buffers.read(_MOVING + x.value, F32), F32, place.flat(x.args))
 
-    builder = NestBuilder(Access(flat, memory.safe), widths)
+    builder = NestBuilder(Access(flat, memory.safe, memory.alike), widths)
     inline = Inliner(plan.graph, plan.stored)
     return _Work(scan, memory, builder, inline, moving, now, first, row0, block)
 

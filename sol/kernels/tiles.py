@@ -159,3 +159,10 @@ def _time(
 
 def _whole(rows: int, p: int) -> int:
     return (rows + p - 1) // p * p
+
+
+def pieces(size: int, part: int) -> list[tuple[range, int]]:
+    """Where whole parts begin, and the rest: (beginnings, size)."""
+    whole, rest = divmod(size, part)
+    found = [(range(0, whole * part, part), part)] if whole else []
+    return [*found, (range(whole * part, size, rest), rest)] if rest else found

@@ -27,7 +27,7 @@ from sol.ir.expr import Expr, apply, axis, const, load, where
 from sol.ir.expr import local_value as local
 from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var
 from sol.kernels.micro import Micro, micro_kernel
-from sol.kernels.tiles import best_tile, tile_cycles
+from sol.kernels.tiles import best_tile, pieces, tile_cycles
 from sol.lower.cluster import Lowered, Memory, lowered_units
 from sol.lower.nest import NestBuilder, Output, nest
 from sol.lower.ranges import size_expr
@@ -405,10 +405,10 @@ class _Kernel:
         """For each tap, register tiles of results by channels, added to the sums."""
         taps, b = self._taps(), self.blocking
         code: list[Stmt] = []
-        for starts, wide in _pieces(b.vectors, b.columns):
+        for starts, wide in pieces(b.vectors, b.columns):
             across = axis("across", len(starts))
             inner: list[Stmt] = []
-            for begins, rows in _pieces(b.down, b.rows):
+            for begins, rows in pieces(b.down, b.rows):
                 down = axis("down", len(begins))
                 row, vector = down * rows + begins.start, across * wide + starts.start
                 tile = self._tile(taps, row, rows, vector, wide)
@@ -546,10 +546,3 @@ class _Depthwise(_Kernel):
         index = self.layer.index(channel, channel, taps)
         target = self.memory.target(self.layer.name, index, load("@sums", F32, at))
         return nest(self.builder, [t for t in (*taps, lane) if t.op == "axis"], (target,))
-
-
-def _pieces(size: int, part: int) -> list[tuple[range, int]]:
-    """Where whole parts begin, and the rest: (beginnings, size)."""
-    whole, rest = divmod(size, part)
-    found = [(range(0, whole * part, part), part)] if whole else []
-    return [*found, (range(whole * part, size, rest), rest)] if rest else found

@@ -19,6 +19,7 @@ from sol.ir.graph import Node
 from sol.ir.loop import For, Kernel, Stmt, scratch_layout
 from sol.lower.nest import NestBuilder, Output, nest, turned_nest, turned_pitch
 from sol.lower.ranges import extent_of
+from sol.lower.rows import summed_by_rows
 from sol.lower.units import UNIT, Buffers, count, with_units
 from sol.lower.vector import Access, turned_lane
 from sol.ops.shuffle import phases
@@ -81,9 +82,15 @@ class Memory:
         shape = self.plan.graph[name].shape
         return all(_in_range(i, s) for i, s in zip(x.args, shape))
 
+    def alike(self, x: Expr, y: Expr) -> bool:
+        """Whether two loads have the same index, of values of the same shape."""
+        if x.args != y.args or x.value.startswith("@") or y.value.startswith("@"):
+            return False
+        return self.plan.graph[x.value].shape == self.plan.graph[y.value].shape
+
     def access(self) -> Access:
         """As lowering takes it."""
-        return Access(self.flat, self.safe)
+        return Access(self.flat, self.safe, self.alike)
 
     def target(self, name: str, index: Sequence[Expr], value: Expr) -> Output:
         """The store of a value to its place; `name@k` is part k of the concatenation `name`."""
@@ -195,13 +202,14 @@ def lower_group(plan: Plan, group: Group, widths: tuple[int, ...]) -> Lowered:
             inside = turned_nest(builder, lane, along, output, "turned")
             body.extend(with_serial(_serial(group, outer), inside))
             continue
-        body.extend(
-            nest(
-                builder,
-                (*_serial(group, outer), *inner) if len(group.members) == 1 else inner,
-                (output,),
-            )
-        )
+        if len(group.members) == 1:
+            inner = (*_serial(group, outer), *inner)
+            rows = summed_by_rows(builder, inner, output, "sums")
+            if rows is not None:
+                arrays.append(("sums", F32, rows.size))
+                body.extend(rows.code)
+                continue
+        body.extend(nest(builder, inner, (output,)))
     if len(group.members) > 1:
         body = list(with_serial(_serial(group, outer), tuple(body)))
     layout, scratch = scratch_layout(arrays)
@@ -346,7 +354,7 @@ def _slides(inline: Inliner, group: Group, a: Expr) -> bool:
 
 
 def _blocked(plan: Plan, group: Group, inline: Inliner, axes: list[Expr]) -> Group:
-    if not axes or isinstance(extent_of(axes[-1]), Dim):
+    if not axes or isinstance(extent_of(axes[-1]), Dim) or _of_images(plan, group.members[-1]):
         return group
     per_image = _per_image(axes[:-1])
     last = axes[-1]
@@ -364,6 +372,16 @@ def _blocked(plan: Plan, group: Group, inline: Inliner, axes: list[Expr]) -> Gro
     sink = group.members[-1]
     index = tuple(substitute(i, {last: high * block + low}) for i in group.indices[sink])
     return replace(group, outer=(*axes[:-1], high), indices={sink: index})
+
+
+def _of_images(plan: Plan, name: str) -> bool:
+    """Whether a value is the share of each image of statistics of the batch (plan/sums.py): these
+    are read in one piece."""
+    graph = plan.graph
+    if "@" in name or graph[name].op not in ("sum", "mean"):
+        return False
+    users = graph.users[name]
+    return bool(users) and all(u.op == graph[name].op and u["axes"] == (0,) for u in users)
 
 
 def _work(plan: Plan, group: Group, inline: Inliner, outer: Sequence[Expr]) -> int:

@@ -27,6 +27,7 @@ _LONG_SUM = 8  # sums over more elements than this are added up in parts
 _UNROLLED_WINDOW = 8  # an innermost window axis up to this extent is unrolled
 # independent accumulators of a reduction along lanes: latency, and a smaller rounding error
 _CHAINS = 4
+_MANY_ROWS = 16  # of a reduction whose lanes are results: several vectors at a time
 
 
 @dataclass
@@ -206,11 +207,28 @@ def _lane_loops(builder: NestBuilder, copies: Copies, lane: Expr) -> tuple[Stmt,
                 _lane_loops(builder, no, lane),
             ),
         )
-    possible = lane_cost([o.value for c in copies for o in c], lane, builder.access) is not None
+    values = [o.value for c in copies for o in c]
+    possible = lane_cost(values, lane, builder.access) is not None
+    together = _CHAINS if len(copies) == 1 and possible and _sums_rows(values, lane) else 1
     stmts: list[Stmt] = []
     for begin, end, width in lane_pieces(extent_of(lane), builder.widths if possible else (1,)):
+        if together > 1 and isinstance(end.value, int) and width == builder.widths[0]:
+            for first, last, count in _chain_pieces(begin.value, end.value, width, together):
+                moved = [_moved(copies[0], lane, lane + u * width) for u in range(count)]
+                body = _stores(builder, moved, lane, width)
+                stmts.append(For(lane, const(first), const(last), body, width, count))
+            continue
         stmts.append(For(lane, begin, end, _stores(builder, copies, lane, width), width))
     return tuple(stmts)
+
+
+def _sums_rows(values: Sequence[Expr], lane: Expr) -> bool:
+    """Whether values are long reductions over rows of lanes: several vectors of a row at a time
+    read memory in longer pieces."""
+    reductions = outer_reductions(values)
+    return bool(reductions) and all(
+        lane in walk(r) and _count(r.args[1:]) >= _MANY_ROWS for r in reductions
+    )
 
 
 def _shared_condition(copies: Copies, lane: Expr) -> Expr | None:

@@ -23,9 +23,15 @@ _MOST_TURNED = 512
 class Access:
     """How values lie in memory, as lowering sees it."""
 
-    def __init__(self, flat: Callable[[Expr], Expr], safe: Callable[[Expr], bool]) -> None:
+    def __init__(
+        self,
+        flat: Callable[[Expr], Expr],
+        safe: Callable[[Expr], bool],
+        alike: Callable[[Expr, Expr], bool],
+    ) -> None:
         self.flat = flat  # a load with logical indices -> a load with one linear index
         self.safe = safe  # whether a load is in range whatever conditions guard it
+        self.alike = alike  # whether a load is in range if another one is
 
 
 def step(index: Expr, axis: Expr) -> Size | None:
@@ -71,12 +77,7 @@ def _supported(part: Expr, dependent: dict[Expr, None], access: Access) -> bool:
         )
     if part.op == "where":
         guarded = part.args[0] in dependent
-        return part.dtype in (F32, BOOL) and (
-            not guarded
-            or all(
-                access.safe(p) for branch in part.args[1:] for p in walk(branch) if p.op == "load"
-            )
-        )
+        return part.dtype in (F32, BOOL) and (not guarded or _unguarded(part, access))
     if part.op == "cast":
         source = part.args[0]
         if part.dtype == F32:
@@ -91,6 +92,25 @@ def _supported(part: Expr, dependent: dict[Expr, None], access: Access) -> bool:
         and part.dtype in (F32, BOOL)
         and all(a.dtype in (F32, BOOL) for a in part.args)
     )
+
+
+def _unguarded(choice: Expr, access: Access) -> bool:
+    """Whether the loads of both branches may be done whatever the condition says: they are in
+    range, or the condition itself loads from there, or they are part of a reduction, which is
+    computed before.
+    """
+    condition, *branches = choice.args
+    tested = [p for p in walk(condition) if p.op == "load"]
+    loads = (p for branch in branches for p in _loads_in_place(branch))
+    return all(access.safe(p) or any(access.alike(p, q) for q in tested) for p in loads)
+
+
+def _loads_in_place(x: Expr) -> list[Expr]:
+    """Loads that are not part of a reduction."""
+    if x.op == "reduce":
+        return []
+    inside = [p for a in x.args for p in _loads_in_place(a)]
+    return [x, *inside] if x.op == "load" else inside
 
 
 def _small_index(x: Expr) -> bool:

@@ -282,26 +282,30 @@ def _infer_spread(
 
 
 def _compute_spread(node: Node, index: Index, x: Read, place: Read | None = None) -> Expr:
-    """Tap k of the window at (i + padding - k dilation) / stride, where that is whole, is here."""
-    tap = axes_of(node, node["kernel"])
+    """The sum over the windows that cover an element: from the last one that begins before it
+    backwards. With a dilation, over taps: tap k of the window at (i + padding - k dilation) /
+    stride, where that is whole.
+    """
+    window = list(zip(node["kernel"], node["stride"], node["padding"], node["dilation"]))
+    turns = axes_of(node, [-(-k // s) if d == 1 else k for k, s, _, d in window])
     position: list[Expr] = []
     conditions: list[Expr] = []
     number: Expr = const(0)
-    for i, k, s, p, d, extent, count in zip(
-        index[2:], tap, node["stride"], node["padding"], node["dilation"], x.shape[2:],
-        node["kernel"],
-    ):  # fmt: skip
-        spread = i + p - k * d
-        position.append(spread // s)
-        conditions += [spread >= 0, spread // s < need_number(node.op, "a size", extent)]
-        if s > 1:
-            conditions.append(apply("eq", spread % s, 0))
-        number = number * count + k
+    for i, turn, (k, s, p, d), extent in zip(index[2:], turns, window, x.shape[2:]):
+        if d == 1:
+            tap, at = (i + p) % s + turn * s, (i + p) // s - turn
+            conditions += [tap < k] if k % s else []
+        else:
+            tap, at = turn, (i + p - turn * d) // s
+            conditions += [apply("eq", (i + p - turn * d) % s, 0)] if s > 1 else []
+        conditions += [at >= 0, at < need_number(node.op, "a size", extent)]
+        position.append(at)
+        number = number * k + tap
     element, zero = x(*index[:2], *position), const(0, node.dtype)
     if place is not None:
         chosen = place(*index[:2], *position)
         element = where(apply("eq", chosen, cast(number, chosen.dtype)), element, zero)
-    return over("sum", tap, where(all_of(conditions), element, zero))
+    return over("sum", turns, where(all_of(conditions), element, zero))
 
 
 def _window(kernel: Ints, stride: Ints, padding: Ints, dilation: Ints) -> dict[str, Any]:

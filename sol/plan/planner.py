@@ -1,10 +1,10 @@
 """From a graph to a plan: what is stored, which operators form a cluster, in which order clusters
 run, where values lie.
 
-    expand composites -> choose what is stored (fuse.py) -> memory order of axes (layout.py) ->
-    depth-first groups (group.py) and stages (stages.py) -> order clusters -> places and buffers
-    (layout.py) -> may the batch be cut (batch.py) -> what runs image by image (segments.py) ->
-    memory (memory.py)
+    expand composites -> sums over the batch image by image (sums.py) -> choose what is stored
+    (fuse.py) -> memory order of axes (layout.py) -> depth-first groups (group.py) and stages
+    (stages.py) -> order clusters -> places and buffers (layout.py) -> may the batch be cut
+    (batch.py) -> what runs image by image (segments.py) -> memory (memory.py)
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from sol.plan.records import Buffer, Cluster, Place, Plan, Segment
 from sol.plan.recurrent import split_recurrent
 from sol.plan.segments import Use, find_segments
 from sol.plan.stages import Stage, find_stages
+from sol.plan.sums import image_by_image
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def make_plan(graph: Graph, keep: bool = False, lanes: int = 16) -> Planned:
     keep: no memory is reused, so that all values can be looked at after a run. lanes: floats of a
     vector of the device.
     """
-    graph = prepare_graph(expand_composites(split_recurrent(graph, lanes), whole), lanes)
+    graph = image_by_image(expand_composites(split_recurrent(graph, lanes), whole))
+    graph = prepare_graph(graph, lanes)
     facts = Facts(graph)
     choice = choose(graph, facts)
     orders = choose_orders(graph, facts, choice)

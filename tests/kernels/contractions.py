@@ -252,7 +252,11 @@ def _linear(seed: int) -> Case:
     else:
         x = b.input("x", TensorType((*rows, depth), F32))
     bias = [_parameter(b, "bias", outputs)] if draw(0, 1) else []
-    y = b.add("linear", x, _parameter(b, "weight", outputs, depth), *bias)
+    if draw(0, 1):  # a gradient: the transposed weight
+        weight = b.add("permute", _parameter(b, "weight", depth, outputs), axes=(1, 0))
+    else:
+        weight = _parameter(b, "weight", outputs, depth)
+    y = b.add("linear", x, weight, *bias)
     results = _epilogue(b, draw, y) if len(rows) > 1 else [b.add("relu", y)]
     return Case(f"linear {seed}", b.finish(results), -1, 1)
 
