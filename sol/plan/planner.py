@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sol.ir.graph import Graph, Node
+from sol.ir.graph import Graph, Node, is_lent
 from sol.passes.expand import expand_composites
 from sol.plan.attention import takes_attention
 from sol.plan.batch import is_splittable
@@ -77,6 +77,7 @@ def make_plan(graph: Graph, keep: bool = False, lanes: int = 16) -> Planned:
         else (everything,)
     )
     shared, own = _lifetimes(uses, segments, buffers)
+    shared += [] if splittable or keep else _held(graph, uses, buffers)
     arena = plan_arena(
         [replace(item, first=0, last=len(clusters)) for item in shared] if keep else shared
     )
@@ -297,3 +298,21 @@ def _lifetimes(
         last = end.end - 1 if end.apart else last
         shared.append(Lifetime(name, size, first, last))
     return shared, own
+
+
+def _held(graph: Graph, uses: Sequence[Use], buffers: Mapping[str, Buffer]) -> list[Lifetime]:
+    """Of what a forward program keeps, from its first writer on; in a backward program of what was
+    kept, up to its last reader."""
+    steps: dict[str, list[int]] = {}
+    for step, use in enumerate(uses):
+        for name in use.buffers:
+            steps.setdefault(name, []).append(step)
+    inputs = [n.name for n in graph.inputs if is_lent(n) and n.name not in graph.outputs]
+    found = [_whole_life(buffers[n], 0, steps.get(n, [0])[-1]) for n in inputs]
+    for name in dict.fromkeys(o for o in graph.outputs if graph[o].op == "kept"):
+        found.append(_whole_life(buffers[name], steps[name][0], len(uses)))
+    return found
+
+
+def _whole_life(buffer: Buffer, first: int, last: int) -> Lifetime:
+    return Lifetime(buffer.name, buffer.size * buffer.dtype.bytes, first, last, held=True)

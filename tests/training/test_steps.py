@@ -65,6 +65,17 @@ def test_what_is_kept_may_be_read_twice(networks: tuple[Any, nn.Module]) -> None
     same_gradients(networks, twice)
 
 
+def test_both_halves_compute_in_the_memory_of_what_is_kept(
+    networks: tuple[Any, nn.Module],
+) -> None:
+    same_gradients(networks, lambda loss: loss.backward())
+    pair = pair_of(networks[0])
+    held = pair.layout(5, torch.get_num_threads())
+    assert held.forward
+    assert held.backward
+    assert pair.memory.bytes >= held.layout.size
+
+
 def test_memory_is_given_back(networks: tuple[Any, nn.Module]) -> None:
     same_gradients(networks, lambda loss: loss.backward())
     pair = pair_of(networks[0])
