@@ -45,8 +45,11 @@ class Halves:
     gradients: tuple[int, ...]
 
 
-def partition(joint: Joint) -> Halves:
-    """The two graphs of a joint one."""
+def partition(joint: Joint, borders: Collection[str] | None = None) -> Halves:
+    """The two graphs of a joint one.
+
+    borders: if there are any, all may be computed again but these and reductions (checkpoints.py).
+    """
     graph = joint.graph
     seeds = tuple(dict.fromkeys(s for s in joint.seeds if s))
     count = len(joint.results)
@@ -54,7 +57,7 @@ def partition(joint: Joint) -> Halves:
     behind = _behind(graph, seeds)
     needed = _above(graph, found)
     free = _free(graph)
-    saved = _saved(graph, results, needed, behind, free)
+    saved = _saved(graph, results, needed, behind, free, borders)
     extra = [n for n in saved if graph[n].op != "input" and n not in results]
     forward = _part(graph, (*results, *extra), (), frozenset(seeds))
     backward = _part(graph, found, saved, frozenset())
@@ -105,6 +108,7 @@ def _saved(
     needed: frozenset[str],
     behind: frozenset[str],
     free: frozenset[str],
+    borders: Collection[str] | None,
 ) -> tuple[str, ...]:
     """The values of a minimal cut, in the order of the graph.
 
@@ -123,7 +127,7 @@ def _saved(
         if name in behind or name in free or name not in needed:
             continue
         network.edge((name, "in"), (name, "out"), _cost(node, name in results))
-        if node.op == "input" or (name in forward and not _may_repeat(node)):
+        if node.op == "input" or (name in forward and not _may_repeat(node, borders)):
             network.edge("forward", (name, "in"), math.inf)
         for i in node.inputs:
             if i not in free:
@@ -134,9 +138,12 @@ def _saved(
     return tuple(n.name for n in graph if (n.name, "in") in side and (n.name, "out") not in side)
 
 
-def _may_repeat(node: Node) -> bool:
-    again = OPS[node.op].kind in _AGAIN or node.op in _ALIKE
-    return again and node.op not in _ONCE
+def _may_repeat(node: Node, borders: Collection[str] | None) -> bool:
+    if node.op in _ONCE:
+        return False
+    if borders is not None:
+        return node.name not in borders and OPS[node.op].kind != "reduce"
+    return OPS[node.op].kind in _AGAIN or node.op in _ALIKE
 
 
 def _cost(node: Node, is_result: bool) -> float:

@@ -174,6 +174,11 @@ def held_places(executable: Any, batch: int, threads: int) -> tuple[dict[str, in
     return executable.held_places(batch), int(executable.program.arena_bytes(batch, threads))
 
 
+def reserved_weights(executable: Any) -> int:
+    """Bytes of packed weights, known before there are parameters."""
+    return int(executable.reserved[0])
+
+
 def packed_bytes(executable: Any) -> int:
     """Bytes of packed weights."""
     return int(executable.packed_bytes)

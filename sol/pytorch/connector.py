@@ -14,8 +14,10 @@ from torch import nn
 
 from sol.core import config
 from sol.ir.graph import Graph
+from sol.options import parse_memory
 from sol.pytorch import connect, store
 from sol.pytorch.backend import Parts
+from sol.pytorch.halves import Budget
 from sol.pytorch.judge import Judge
 from sol.pytorch.program import Compile, Executable
 from sol.pytorch.session import Session
@@ -37,6 +39,7 @@ class Connector:
             model, call, compile_graphs=self.compiler(), fingerprint=connect.fingerprint,
             read=store.read, threads=dict(self.options).get("threads"), parts=self.in_parts,
             judge=self.judge(), training_judge=self.training_judge(),
+            training_budget=self.training_budget(),
         )  # fmt: skip
         made.connect = Connector(self.options)
         return made
@@ -66,6 +69,14 @@ class Connector:
     def training_judge(self) -> TrainingJudge | None:
         """The same for steps of training."""
         return TrainingJudge(self._named()) if self._measures() else None
+
+    def training_budget(self) -> Budget | None:
+        """What steps of training may need, with compilers that leave that to others."""
+        memory = dict(self.options).get("memory")
+        if memory is None:
+            return None
+        usual, small = self.compiler(memory=None), self.compiler(memory=None, precision="strict")
+        return Budget(parse_memory(memory), memory, usual, small)
 
     def _measures(self) -> bool:
         options = dict(self.options)

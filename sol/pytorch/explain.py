@@ -44,11 +44,28 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class StepMemory:
+    """Bytes of a step of training with this batch: kept from the forward to the backward program,
+    needed in all beside weights, gradients and results; contractions that are computed again."""
+
+    batch: int
+    kept: int
+    need: int
+    again: int
+
+    def __str__(self) -> str:
+        text = f"a step with batch {self.batch} keeps {size(self.kept)}, needs {size(self.need)}"
+        again = f"; for the memory budget it computes {self.again} layers again"
+        return text + again * (self.again > 0)
+
+
+@dataclass(frozen=True)
 class ProgramReport:
     """One program: its signature, the explanation of each part, what is left to PyTorch.
 
     `parts` are in the order of execution: explanations of compiled graphs, or lines about PyTorch.
-    measured: Sol against PyTorch, by class of batches; accuracy: how far the results differ.
+    measured: Sol against PyTorch, by class of batches; accuracy: how far the results differ;
+    training: memory of each step of Sol in training.
     """
 
     signature: str
@@ -58,6 +75,7 @@ class ProgramReport:
     why_fixed: str
     measured: tuple[Measured, ...] = ()
     accuracy: Accuracy | None = None
+    training: tuple[StepMemory, ...] = ()
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -74,6 +92,8 @@ class ProgramReport:
             yield from wrapped("  ", str(measured), width)
         if self.accuracy is not None:
             yield from wrapped("  ", str(self.accuracy), width)
+        for step in self.training:
+            yield from wrapped("  ", str(step), width)
         explained = [p for p in self.parts if isinstance(p, Explanation)]
         yield from connect.roofline_text(explained, width) or table(self.parts, width)
         if explained:

@@ -13,14 +13,16 @@ import torch
 from sol.ir.graph import Graph
 from sol.pytorch import connect
 from sol.pytorch.check import Check, check
-from sol.pytorch.explain import Measured, Memory, ProgramReport, Report
+from sol.pytorch.explain import Measured, Memory, ProgramReport, Report, StepMemory
 from sol.pytorch.steps import Captured, SolStep
 from sol.pytorch.trace import describe
 from sol.report.text import WIDTH, Outside
 
 if TYPE_CHECKING:
+    from sol.pytorch.pair import Pair
     from sol.pytorch.session import Entry, Session
     from sol.pytorch.trainer import TrainingEntry
+    from sol.pytorch.training import TrainingProgram
 
 
 class Handle:
@@ -91,7 +93,7 @@ class Handle:
         return Report(
             type(session.model).__name__,
             tuple(_program(e, with_times, roofline) for e in session.entries)
-            + tuple(_training(e) for e in trainer.entries),
+            + tuple(_training(e, with_times, roofline) for e in trainer.entries),
             tuple(sorted(refused.items())),
             tuple(session.fallbacks.most_common()),
             tuple(s.handle._report(with_times, roofline) for s in session.part_sessions),
@@ -121,22 +123,39 @@ def _program(entry: Entry, with_times: bool, roofline: bool) -> ProgramReport:
     )  # fmt: skip
 
 
-def _training(entry: TrainingEntry) -> ProgramReport:
-    """Forward and backward programs of each step, without times."""
-    captured = entry.captured
+def _training(entry: TrainingEntry, with_times: bool, roofline: bool) -> ProgramReport:
+    """Forward and backward programs of each step."""
+    captured, program = entry.captured, entry.program
+    threads, batch = program.threads(), _batch(entry)
     parts: list[Any] = []
     pairs = {id(pair.source): pair for pair in entry.program.pairs}
     for step in captured.steps:
         if isinstance(step, SolStep):
             pair = pairs.get(id(step.graph))
-            halves = pair.parts if pair is not None else ()
-            parts += [connect.explanation(e, g, _batch(entry), 0) for e, g in halves]
+            if pair is not None:
+                parts += _halves(program, pair, batch, threads if with_times else 0, roofline)
         elif not step.view:
             parts.append(Outside("PyTorch", step.target, step.origin, step.reason))
     return ProgramReport(
         f"{describe(captured.signature)} in training", captured.least_batch, tuple(parts),
         captured.left, captured.why_fixed, _measured(entry), entry.accuracy,
+        tuple(
+            StepMemory(batch, p.kept_bytes(batch), p.need(batch, threads), p.again)
+            for p in program.pairs
+        ),
     )  # fmt: skip
+
+
+def _halves(
+    program: TrainingProgram, pair: Pair, batch: int, threads: int, roofline: bool
+) -> list[Any]:
+    """Explanations of a step's two programs; with times if threads are given."""
+    found = []
+    for executable, graph in pair.parts:
+        if threads:
+            program.make_ready(pair, executable)
+        found.append(connect.explanation(executable, graph, batch, threads, roofline))
+    return found
 
 
 def _measured(entry: Entry | TrainingEntry) -> tuple[Measured, ...]:

@@ -26,6 +26,7 @@ from sol.core.errors import MemoryBudgetError, SolError, UnsupportedError
 from sol.pytorch.accuracy import Accuracy
 from sol.pytorch.capture import NotCaptured, capture
 from sol.pytorch.guard import Guard, dense, foreign_mode, shares_memory, unfit
+from sol.pytorch.halves import Budget
 from sol.pytorch.handle import Handle
 from sol.pytorch.inputs import signature_of
 from sol.pytorch.judge import Judge, batch_class
@@ -87,7 +88,8 @@ class Session:
 
     compile_graphs makes executables; read captures (with a cache, if it has one); fingerprint is
     what `Watch` needs; parts makes a callable of a network that cannot be captured whole; judge
-    measures Sol against the original, None if nobody wants that.
+    measures Sol against the original, None if nobody wants that; training_budget limits the memory
+    of steps of training.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Session:
         fingerprint: Fingerprint, read: Read | None = None, threads: int | None = None,
         parts: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None,
         judge: Judge | None = None, training_judge: TrainingJudge | None = None,
+        training_budget: Budget | None = None,
     ) -> None:  # fmt: skip
         self.model = model
         self.call = call
@@ -109,7 +112,7 @@ class Session:
         self.compile, self._threads = compile_graphs, threads
         self._read = read or (lambda m, c, s: capture(m, call=c, signature=s))
         self.fingerprint = fingerprint
-        self.trainer = Trainer(self, reader(model, call), training_judge)
+        self.trainer = Trainer(self, reader(model, call), training_judge, training_budget)
         self._make_parts = parts
         self._watch = Watch(model, fingerprint)
         self._lock = threading.RLock()

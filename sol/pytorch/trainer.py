@@ -18,6 +18,7 @@ from sol.core.errors import SolError, UnsupportedError
 from sol.pytorch.accuracy import Accuracy
 from sol.pytorch.capture import capture
 from sol.pytorch.guard import Guard, shares_memory, unfit
+from sol.pytorch.halves import Budget
 from sol.pytorch.inputs import signature_of
 from sol.pytorch.judge import batch_class
 from sol.pytorch.race import Verdict, Way
@@ -64,11 +65,13 @@ class TrainingEntry:
 class Trainer:
     """Calls of a session's module while it, or a part of it, is in training mode."""
 
-    def __init__(self, session: Session, read: Read, judge: TrainingJudge | None) -> None:
+    def __init__(
+        self, session: Session, read: Read, judge: TrainingJudge | None, budget: Budget | None
+    ) -> None:
         self.entries: list[TrainingEntry] = []
         self.refused: dict[Signature, str] = {}
         self.runs = 0
-        self._session, self._read, self._judge = session, read, judge
+        self._session, self._read, self._judge, self._budget = session, read, judge, budget
         self._refused: set[tuple[Signature, Modes]] = set()
         self._captures = 0
 
@@ -180,7 +183,8 @@ class Trainer:
 
     def _add(self, captured: Captured, modes: Modes) -> TrainingEntry:
         session = self._session
-        program = TrainingProgram(captured, session.compile, session.threads_wanted)
+        threads = session.threads_wanted
+        program = TrainingProgram(captured, session.compile, threads, self._budget)
         keys = [k for k in captured.keys if k not in captured.state]
         watch = Watch(session.model, session.fingerprint, keys, captured.state)
         guard = Guard(captured.signature, captured.least_batch)

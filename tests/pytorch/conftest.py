@@ -76,6 +76,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
     monkeypatch.setattr(f"{connect}.prepare", lambda e, values, other=None: e.prepare(values))
     monkeypatch.setattr(f"{connect}.forget_weights", lambda e: None)
     monkeypatch.setattr(f"{connect}.held_places", lambda e, b, t: ({}, 0))
+    monkeypatch.setattr(f"{connect}.reserved_weights", lambda e: 1000)
     monkeypatch.setattr(f"{connect}.packed_bytes", lambda e: 1000)
     monkeypatch.setattr(f"{connect}.identity", lambda e: f"graph of {len(e.graph)} nodes")
     monkeypatch.setattr(f"{connect}.fingerprint", lambda addresses, sizes: 0)

@@ -1,0 +1,147 @@
+"""Making the two programs of a step of Sol in training, within a memory budget if there is one.
+
+With a budget, fewer and fewer values are kept, and more is computed again (passes/checkpoints.py),
+until a step with the batch at hand fits; where packed weights are too large, no layer is computed
+by Winograd's algorithm. What does not fit at all is refused with the smallest possible figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from sol.core.device import detect
+from sol.core.errors import MemoryBudgetError
+from sol.ir.graph import Graph, Node, lent
+from sol.ops.registry import OPS
+from sol.passes.autodiff import Joint, differentiate
+from sol.passes.checkpoints import checkpoints, kept_bytes
+from sol.passes.late import late
+from sol.passes.partition import Halves, partition
+from sol.passes.pipeline import run as run_passes
+from sol.plan.kept import keep_orders
+from sol.plan.planner import make_plan
+from sol.pytorch.pair import Pair, Ready
+from sol.pytorch.program import Compile
+from sol.report.text import size
+
+_SEGMENTS = (24, 16, 12, 8, 6, 4, 3, 2)  # of equal kept bytes, tried one after the other
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes that a step of training may need beside weights, gradients and results, as the user
+    gave them, too; compilers that know nothing of it: the usual one, and one with small weights."""
+
+    bytes: int
+    given: object
+    usual: Compile
+    small: Compile
+
+
+@dataclass(frozen=True)
+class Request:
+    """A step of Sol, which of its inputs and parameters want gradients, and a call of it."""
+
+    graph: Graph
+    wants: tuple[bool, ...]
+    batch: int
+    threads: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tensors that the step is called with, as nodes."""
+        return tuple(n.name for n in (*self.graph.inputs, *self.graph.parameters))
+
+    @property
+    def joint(self) -> Joint:
+        """The step with its gradients."""
+        wanted = [name for name, want in zip(self.names, self.wants, strict=True) if want]
+        return differentiate(run_passes(self.graph), wanted)
+
+
+def make_pair(request: Request, compile_graphs: Compile) -> Pair:
+    """The programs of a step."""
+    return _compiled(request, _finished(partition(request.joint)), compile_graphs, 0)
+
+
+def make_pair_within(request: Request, budget: Budget, left: int) -> Pair:
+    """The programs of a step that needs at most `left` bytes of the budget. Raises
+    MemoryBudgetError."""
+    batch, threads = request.batch, request.threads
+    tried: list[tuple[int, int, Halves]] = []
+    beside = 0  # packed weights and the like, of programs with small ones; they hardly differ
+    for halves, again in _less_and_less(request.joint):
+        block = _block(halves, batch)
+        tried.append((block, again, halves))
+        for compile_graphs in (budget.usual, budget.small):
+            if block + beside > left:
+                break
+            pair = _compiled(request, halves, compile_graphs, again)
+            need = pair.need(batch, threads)
+            if need <= left:
+                return pair
+            beside = need - block if compile_graphs is budget.small else beside
+    _, again, halves = min(tried, key=lambda t: t[:2])
+    pair = _compiled(request, halves, budget.small, again)
+    if pair.need(batch, threads) <= left:
+        return pair
+    used = f", {size(budget.bytes - left)} of it in use" if left < budget.bytes else ""
+    raise MemoryBudgetError(
+        f"a step of training with batch {batch} needs at least {pair.need(batch, threads)} bytes "
+        f"beside weights and gradients, and memory={budget.given!r} allows {budget.bytes}{used}",
+        do="use a smaller batch, or allow more memory",
+    )
+
+
+def _less_and_less(joint: Joint) -> Iterator[tuple[Halves, int]]:
+    """Halves that keep less and less, and how many contractions are computed again. Fewer segments
+    keep less, but each has more of them in memory at a time."""
+    usual = partition(joint)
+    yield _finished(usual), 0
+    total, before = kept_bytes(usual), frozenset[str]()
+    for segments in _SEGMENTS:
+        borders = checkpoints(usual, total / segments)
+        if borders != before:
+            halves, before = partition(joint, borders), borders
+            yield _finished(halves), _again(usual, halves)
+
+
+def _again(usual: Halves, halves: Halves) -> int:
+    """Contractions of the backward half that are there because less is kept."""
+    counts = [_contractions(h.backward.nodes) for h in (usual, halves)]
+    return counts[1] - counts[0]
+
+
+def _contractions(nodes: Sequence[Node]) -> int:
+    return sum(OPS[n.op].kind == "contract" for n in nodes)
+
+
+def _block(halves: Halves, batch: int) -> int:
+    """Bytes of the memory that both halves share, as it is planned."""
+    lanes = detect().vector_lanes(4)
+    plans = [make_plan(run_passes(g), lanes=lanes) for g in (halves.forward, halves.backward)]
+    return max((p.arena.bytes(batch) for p in plans if not p.plan.splittable), default=0)
+
+
+def _finished(halves: Halves) -> Halves:
+    """What is kept in the planner's order, lent to the backward half; what is computed again comes
+    late."""
+    halves = keep_orders(halves)
+    kept = halves.forward.outputs[halves.results :]
+    nodes = tuple(
+        lent(n) if n.op == "input" and n.name in kept else n for n in halves.backward.nodes
+    )
+    backward = late(Graph(nodes, halves.backward.outputs), [s for s in halves.seeds if s])
+    return replace(halves, backward=backward)
+
+
+def _compiled(request: Request, halves: Halves, compile_graphs: Compile, again: int) -> Pair:
+    wanted = any(request.wants)
+    graphs = [halves.forward, *([halves.backward] if wanted else [])]
+    made = [
+        Ready(e, tuple(n["key"] for n in g.parameters))
+        for g, e in zip(graphs, compile_graphs(graphs))
+    ]
+    backward = made[1] if wanted else None
+    return Pair(request.graph, halves, request.names, made[0], backward, again)
