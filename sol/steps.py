@@ -70,7 +70,7 @@ def lower(planned: Planned, device: CpuDevice, options: Options = DEFAULTS) -> t
     return tuple(
         _contraction(planned.plan, cluster, device, widths, options.precision, cached)
         if cluster.kind == "contraction"
-        else _lower_cluster(planned, cluster, device, widths)
+        else _lower_cluster(planned, cluster, device, widths, options.precision)
         for cluster in planned.plan.clusters
     )
 
@@ -147,7 +147,7 @@ def _contraction_by(
 
 
 def _lower_cluster(
-    planned: Planned, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...]
+    planned: Planned, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...], precision: str
 ) -> Made:
     plan = planned.plan
     if cluster.kind == "stage":
@@ -156,7 +156,8 @@ def _lower_cluster(
         attention = lower_attention(plan, cluster, device, widths)
         return Made(cluster, (attention.lowered,), None, attention.why)
     if cluster.kind == "weight gradient":
-        gradient = lower_weight_gradient(plan, cluster, device, widths)
+        strict = precision == "strict"
+        gradient = lower_weight_gradient(plan, cluster, device, widths, strict)
         return Made(cluster, (gradient.lowered,), None, gradient.why)
     if cluster.kind == "recurrent":
         recurrence = lower_scan(plan, cluster, device, widths)

@@ -58,7 +58,11 @@ class Transform:
 
     def filter(self) -> NDArray[np.float64]:
         """G: (n, r)."""
-        return np.array([[float(x) for x in row] for row in _matrices(self)[1]])
+        return np.array([[float(x) for x in row] for row in self.filter_rows()])
+
+    def filter_rows(self) -> Matrix:
+        """G: (n, r)."""
+        return _matrices(self)[1]
 
     def input_rows(self) -> Matrix:
         """B^T: (n, n)."""
@@ -122,11 +126,16 @@ class Emitter:
 
     def inputs(self, t: Transform, x: Sequence[Expr]) -> list[Expr]:
         """B^T x."""
-        if t.n == 1:
-            return list(x)
-        rows = t.input_rows()
+        return list(x) if t.n == 1 else self._paired(t.input_rows(), x)
+
+    def filters(self, t: Transform, g: Sequence[Expr]) -> list[Expr]:
+        """G g."""
+        return list(g) if t.n == 1 else self._paired(t.filter_rows(), g)
+
+    def _paired(self, rows: Matrix, x: Sequence[Expr]) -> list[Expr]:
+        """The product with a matrix whose rows of +p and -p share their even and odd parts."""
         found = [self.let(_combined(rows[0], x))]
-        for k in range(1, t.n - 1, 2):  # rows of +p and -p: equal even, opposite odd coefficients
+        for k in range(1, len(rows) - 1, 2):  # equal even, opposite odd coefficients
             even = [(a + b) / 2 for a, b in zip(rows[k], rows[k + 1])]
             odd = [(a - b) / 2 for a, b in zip(rows[k], rows[k + 1])]
             scale = next(c for c in reversed(odd) if c)

@@ -26,15 +26,15 @@ from sol.core.dtypes import F32
 from sol.ir.expr import Expr, apply, axis, const, load, where
 from sol.ir.expr import local_value as local
 from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var
+from sol.kernels.gradient_layer import Layer, as_int, describe
 from sol.kernels.micro import Micro, micro_kernel
 from sol.kernels.tiles import best_tile, pieces, tile_cycles
+from sol.kernels.winograd_gradient import Cut, cuts, lower_winograd_gradient
 from sol.lower.cluster import Lowered, Memory, lowered_units
 from sol.lower.nest import NestBuilder, Output, nest
 from sol.lower.ranges import size_expr
 from sol.lower.units import decode
 from sol.ops.maps import all_of, inside
-from sol.plan.facts import is_depthwise_gradient
-from sol.plan.inline import Inliner
 from sol.plan.records import Cluster, Plan
 
 _LONGEST_LINE = 128  # places of a line that are copied at a time
@@ -44,65 +44,9 @@ _PACKED = 3.0  # cycles to copy a vector
 _ADDED = 3.0  # cycles to add a vector to dw
 _FAR = 8.0  # bytes a cycle from beyond the L2 cache
 _EXPOSED = 0.5  # of these do not overlap with multiply-adds
+_MARGIN = 0.9  # how much faster Winograd's algorithm must seem
 _SUMS = 12  # vectors of sums of a depthwise layer that are under way
 _GAP = 16  # floats between rows in scratch memory that else would share sets of the L1 cache
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """One axis of places: its extent in dy and in x, and the window along it."""
-
-    places: Size
-    extent: Size
-    taps: int = 1
-    stride: int = 1
-    dilation: int = 1
-    padding: int = 0
-
-    def covered(self, places: int) -> int:
-        """Elements of x that are copied for so many neighbouring places."""
-        return places if self.taps == 1 else (places - 1) * self.stride + self.reach + 1
-
-    @property
-    def reach(self) -> int:
-        """From the first tap to the last."""
-        return (self.taps - 1) * self.dilation
-
-    @property
-    def step(self) -> int:
-        """From one place to the next in what was copied."""
-        return 1 if self.taps == 1 else self.stride
-
-    def position(self, first: Expr, copied: Expr) -> Expr:
-        """Where an element that was copied lies in x; `first`: the first place."""
-        step = self.stride if self.taps == 1 else 1
-        return first * self.stride + copied * step - self.padding
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One gradient: operands by name, sizes per group, and the axes that the sum runs over.
-
-    x(image, group, channel, positions), dy(image, group, result, places): elements; index(result,
-    channel, taps): of dw. spans: the last is the line; the one before it is cut into bands of
-    lines; of others one place is at hand.
-    """
-
-    name: str
-    x: Callable[[Sequence[Expr], Expr, Expr, Sequence[Expr]], Expr]
-    dy: Callable[[Sequence[Expr], Expr, Expr, Sequence[Expr]], Expr]
-    index: Callable[[Expr, Expr, Sequence[Expr]], tuple[Expr, ...]]
-    images: tuple[Size, ...]
-    spans: tuple[Span, ...]
-    groups: int
-    channels: int
-    results: int
-    depthwise: bool = False  # result k belongs to channel k
-
-    @property
-    def taps(self) -> int:
-        """Taps of the window."""
-        return math.prod(span.taps for span in self.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,81 +83,53 @@ class Blocking:
         """Results of a unit."""
         return self.width if self.turned or self.depthwise else self.down
 
+    @property
+    def why(self) -> str:
+        """For `explain`."""
+        tile = f"tile {self.rows}x{self.columns * self.lanes}"
+        size = f"{self.results} x {self.channels} weights"
+        return f"{tile}, {size}, {self.lines} lines of {self.line} at a time"
+
 
 @dataclass(frozen=True, slots=True)
 class WeightGradient:
     """A lowered gradient, and how it was cut."""
 
     lowered: Lowered
-    blocking: Blocking
+    cut: Blocking | Cut
 
     @property
     def why(self) -> str:
         """For `explain`."""
-        b = self.blocking
-        tile = f"tile {b.rows}x{b.columns * b.lanes}"
-        return f"{tile}, {b.results} x {b.channels} weights, {b.lines} lines of {b.line} at a time"
+        return self.cut.why
 
 
 def lower_weight_gradient(
-    plan: Plan, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...]
+    plan: Plan, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...], strict: bool = False
 ) -> WeightGradient:
-    """The kernel of a cluster with the gradient of a weight."""
+    """The kernel of a cluster with the gradient of a weight; `strict`: a plain sum."""
     layer = describe(plan, cluster)
     blocking = choose_blocking(layer, device)
+    fast = None if strict else _fewer_products(layer, blocking, device)
+    if fast is not None:
+        memory = Memory(plan)
+        lowered = lower_winograd_gradient(layer, fast, memory, NestBuilder(memory.access(), widths))
+        if lowered is not None:
+            return WeightGradient(lowered, fast)
     memory = Memory(plan)
     make = _Depthwise if layer.depthwise else _Kernel
     kernel = make(layer, blocking, memory, NestBuilder(memory.access(), widths))
     return WeightGradient(kernel.lowered(), blocking)
 
 
-# ---- what is computed ----------------------------------------------------------------------------
-
-
-def describe(plan: Plan, cluster: Cluster) -> Layer:
-    """The layer of a cluster."""
-    node = plan.graph[cluster.root]
-    x, dy = (plan.graph[name] for name in node.inputs)
-    inline = Inliner(plan.graph, plan.stored)
-    if node.op == "linear_weight_gradient":
-        rows = len(x.shape) - 1
-        *images, line = x.shape[:-1] or (1,)
-        return Layer(
-            node.name,
-            lambda image, group, c, at: inline.element(x.name, (*(*image, *at)[:rows], c)),
-            lambda image, group, o, at: inline.element(dy.name, (*(*image, *at)[:rows], o)),
-            lambda o, c, taps: (o, c),
-            tuple(images),
-            (Span(line, line),),
-            1,
-            _int(x.shape[-1]),
-            _int(dy.shape[-1]),
-        )
-    depthwise = is_depthwise_gradient(node)
-    groups = 1 if depthwise else node["groups"]
-    channels, results = _int(x.shape[1]) // groups, _int(dy.shape[1]) // groups
-    padding = [before for before, _ in node["padding"]]
-    window = zip(node["kernel"], node["stride"], node["dilation"], padding)
-    spans = tuple(
-        Span(places, extent, *own) for places, extent, own in zip(dy.shape[2:], x.shape[2:], window)
-    )
-    return Layer(
-        node.name,
-        lambda image, g, c, at: inline.element(x.name, (*image, g * channels + c, *at)),
-        lambda image, g, o, at: inline.element(dy.name, (*image, g * results + o, *at)),
-        lambda o, c, taps: (o, const(0) if depthwise else c, *taps),
-        (x.shape[0],),
-        spans,
-        groups,
-        channels,
-        results,
-        depthwise,
-    )
-
-
-def _int(size: Size) -> int:
-    assert isinstance(size, int), f"{size} depends on the batch"
-    return size
+def _fewer_products(layer: Layer, blocking: Blocking, device: CpuDevice) -> Cut | None:
+    """The best cut for Winograd's algorithm, if that seems faster."""
+    ways = sorted(cuts(layer, device), key=lambda way: way[0])
+    if not ways:
+        return None
+    cycles, cut = ways[0]
+    places = math.prod(as_int(span.places) for span in layer.spans)
+    return cut if cycles < _cycles(layer, blocking, device) * places * _MARGIN else None
 
 
 # ---- how it is cut -------------------------------------------------------------------------------
@@ -324,7 +240,7 @@ class _Kernel:
         *outer, line = self.layer.spans
         found: list[tuple[Size, int]] = [(span.places, 1) for span in outer]
         if outer:
-            found[-1] = (_int(outer[-1].places) // self.blocking.lines, self.blocking.lines)
+            found[-1] = (as_int(outer[-1].places) // self.blocking.lines, self.blocking.lines)
         many = line.places
         size = self.blocking.line
         # a batch is cut at run time

@@ -9,12 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sol.compiler import Options, compile_graph
 from sol.core.device import CpuDevice, detect
 from sol.core.dims import B, Size
 from sol.core.dtypes import F32
 from sol.core.errors import ConfigError
 from sol.ir.graph import Builder, Node, TensorType
-from sol.kernels.weight_gradient import choose_blocking, describe
+from sol.kernels.gradient_layer import describe
+from sol.kernels.weight_gradient import choose_blocking
 from sol.ops.registry import builder
 from sol.plan.planner import make_plan
 from tests.compiler.programs import Case, Joined, build_joined, compare, same_bits
@@ -46,6 +48,25 @@ def convolution(seed: int) -> Case:
         padding=tuple(padding), dilation=tuple(dilation), groups=groups,
     )  # fmt: skip
     return Case(f"convolution {seed}", b.finish([node]))
+
+
+def wide(seed: int) -> Case:
+    """A layer of two spatial axes with enough channels for Winograd's algorithm."""
+    rng = np.random.default_rng(seed)
+    groups = int(rng.choice([1, 1, 1, 2]))
+    channels, results = (groups * int(rng.choice([16, 17, 24, 32, 48, 64])) for _ in range(2))
+    kernel = ((3, 3), (3, 3), (5, 3), (2, 5), (3, 2))[seed % 5]
+    padding = tuple((int(rng.integers(0, k)), int(rng.integers(0, k))) for k in kernel)
+    sizes = [int(rng.integers(k, 17)) for k in kernel]
+    places = [n + low + high - k + 1 for n, k, (low, high) in zip(sizes, kernel, padding)]
+    b = builder()
+    x = _map(b, 1 + seed % 2, "x", (B, channels, *sizes))
+    dy = _map(b, 1 + seed // 2 % 2, "dy", (B, results, *places))
+    node = b.add(
+        "conv_weight_gradient", x, dy, kernel=kernel, stride=(1, 1), padding=padding,
+        dilation=(1, 1), groups=groups,
+    )  # fmt: skip
+    return Case(f"wide {seed}", b.finish([node]), -1, 1)
 
 
 def linear(seed: int) -> Case:
@@ -82,6 +103,27 @@ def program() -> Joined:
 def test_gradients_agree_with_the_reference(batch: int) -> None:
     compare(program(), batch)
     assert same_bits(program().run(batch, threads=1), program().run(batch, threads=2))
+
+
+@functools.cache
+def wide_program() -> Joined:
+    """Layers most of which Winograd's algorithm takes."""
+    return build_joined([*map(wide, range(20))], flags=("-O1",))
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_fewer_multiplications(batch: int) -> None:
+    compare(wide_program(), batch)
+    assert same_bits(wide_program().run(batch, threads=1), wide_program().run(batch, threads=2))
+
+
+def test_which_layers_take_fewer_multiplications() -> None:
+    planned = wide_program().compiled
+    whys = [m.why for m in planned.steps if m.cluster.kind == "weight gradient"]
+    assert sum(why.startswith("Winograd") for why in whys) >= 10
+    assert {why.split(",")[0] for why in whys if why.startswith("Winograd")} > {"Winograd F(3x3"}
+    strict = compile_graph(wide(0).graph, Options(precision="strict"))
+    assert not any("Winograd" in m.why for m in strict.steps)
 
 
 def test_long_sums() -> None:
