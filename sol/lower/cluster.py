@@ -83,10 +83,11 @@ class Memory:
         return all(_in_range(i, s) for i, s in zip(x.args, shape))
 
     def alike(self, x: Expr, y: Expr) -> bool:
-        """Whether two loads have the same index, of values of the same shape."""
-        if x.args != y.args or x.value.startswith("@") or y.value.startswith("@"):
+        """Whether load x has the indices of load y, along axes of the same length, in any order."""
+        if x.value.startswith("@") or y.value.startswith("@"):
             return False
-        return self.plan.graph[x.value].shape == self.plan.graph[y.value].shape
+        known = set(zip(y.args, self.plan.graph[y.value].shape))
+        return all(pair in known for pair in zip(x.args, self.plan.graph[x.value].shape))
 
     def access(self) -> Access:
         """As lowering takes it."""
