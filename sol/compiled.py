@@ -103,8 +103,10 @@ class Compiled:
     def prepare_in_place_of(self, other: Compiled, parameters: Mapping[str, Array]) -> None:
         """As `prepare`, on the memory of another program's weights, which `other` forgets."""
         shelf = other.release()
+        if not shelf.bytes:  # as much as the larger one of both needs
+            shelf = Shelf(max(self._shelf_bytes, other._shelf_bytes))
         with self._lock:
-            if not self._prepared.weights:
+            if not self._prepared.shelf.bytes:
                 self._prepared = replace(self._prepared, shelf=shelf)
             self._prepare(parameters)
 
@@ -208,6 +210,11 @@ class Compiled:
         ways = [way_of(self.planned, m) for m in self.steps]
         kept = need.weights(ways)
         return kept, need.total(ways, max(1, self.program.group)) - kept
+
+    @property
+    def _shelf_bytes(self) -> int:
+        """Of a shelf for all packed weights, each of which begins at a cache line."""
+        return whole_pages(self.reserved[0] + 64 * (len(self.tensors) - self._offset))
 
     def memory(self, batch: int, threads: int) -> int:
         """Bytes of the arena of one call, whole pages, and of packed weights."""

@@ -19,10 +19,12 @@ from sol.passes.autodiff import Joint
 from sol.passes.mincut import Network
 
 _BATCH = 4  # for which bytes are compared
+_LARGE = 64  # a batch for which weights and results are compared
 _INPUT = 1e-6  # cost of a byte that is there anyway
 _RESULT = 1e-7  # of a byte of a result, which its reader has anyway
 _AGAIN = ("elementwise", "move", "source")  # kinds that may be computed again
 _ALIKE = ("batch_norm",)  # operators of other kinds that are element-wise
+_AT_ONCE = ("max_pool_index",)  # later, what their windows read would have to be stored again
 _ONCE = ("random", "random_numbers")  # a number costs more than the byte that says what came of it
 
 
@@ -48,7 +50,9 @@ class Halves:
 def partition(joint: Joint, borders: Collection[str] | None = None) -> Halves:
     """The two graphs of a joint one.
 
-    borders: if there are any, all may be computed again but these and reductions (checkpoints.py).
+    borders: if there are any, all may be computed again but these, reductions, and contractions
+    whose weights, which would have to be packed again, are larger than their results
+    (checkpoints.py).
     """
     graph = joint.graph
     seeds = tuple(dict.fromkeys(s for s in joint.seeds if s))
@@ -127,7 +131,12 @@ def _saved(
         if name in behind or name in free or name not in needed:
             continue
         network.edge((name, "in"), (name, "out"), _cost(node, name in results))
-        if node.op == "input" or (name in forward and not _may_repeat(node, borders)):
+        at_once = node.op in _AT_ONCE and borders is None
+        if (
+            node.op == "input"
+            or at_once
+            or (name in forward and not _may_repeat(graph, node, borders))
+        ):
             network.edge("forward", (name, "in"), math.inf)
         for i in node.inputs:
             if i not in free:
@@ -138,20 +147,32 @@ def _saved(
     return tuple(n.name for n in graph if (n.name, "in") in side and (n.name, "out") not in side)
 
 
-def _may_repeat(node: Node, borders: Collection[str] | None) -> bool:
+def _may_repeat(graph: Graph, node: Node, borders: Collection[str] | None) -> bool:
     if node.op in _ONCE:
         return False
     if borders is not None:
-        return node.name not in borders and OPS[node.op].kind != "reduce"
+        heavy = OPS[node.op].kind == "reduce" or _weighs_more(graph, node)
+        return node.name not in borders and not heavy
     return OPS[node.op].kind in _AGAIN or node.op in _ALIKE
+
+
+def _weighs_more(graph: Graph, node: Node) -> bool:
+    """Whether the weights of a contraction are larger than its result for a large batch."""
+    if OPS[node.op].kind != "contract" or isinstance(node.type, tuple):
+        return False
+    weights = (n for n in graph.inputs_of(node) if n.name in graph.static)
+    return sum(map(_bytes, weights)) > _bytes(node, _LARGE)
+
+
+def _bytes(node: Node, batch: int = _BATCH) -> float:
+    return float(math.prod(concrete(node.shape, batch)) * node.dtype.bytes)
 
 
 def _cost(node: Node, is_result: bool) -> float:
     """Bytes, for the batch that is compared; values with several results cannot be saved."""
     if isinstance(node.type, tuple):
         return math.inf
-    size = float(math.prod(concrete(node.shape, _BATCH)) * node.dtype.bytes)
-    return size * (_INPUT if node.op == "input" else _RESULT if is_result else 1.0)
+    return _bytes(node) * (_INPUT if node.op == "input" else _RESULT if is_result else 1.0)
 
 
 def _part(

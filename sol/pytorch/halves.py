@@ -16,7 +16,7 @@ from sol.ir.graph import Graph, Node, lent
 from sol.ops.registry import OPS
 from sol.passes.autodiff import Joint, differentiate
 from sol.passes.checkpoints import checkpoints, kept_bytes
-from sol.passes.late import late
+from sol.passes.order import early, late
 from sol.passes.partition import Halves, partition
 from sol.passes.pipeline import run as run_passes
 from sol.plan.kept import keep_orders
@@ -102,8 +102,9 @@ def _less_and_less(joint: Joint) -> Iterator[tuple[Halves, int]]:
     total, before = kept_bytes(usual), frozenset[str]()
     for segments in _SEGMENTS:
         borders = checkpoints(usual, total / segments)
-        if borders != before:
-            halves, before = partition(joint, borders), borders
+        halves = partition(joint, borders) if borders != before else usual
+        before = borders
+        if kept_bytes(halves) < total:
             yield _finished(halves), _again(usual, halves)
 
 
@@ -125,9 +126,11 @@ def _block(halves: Halves, batch: int) -> int:
 
 
 def _finished(halves: Halves) -> Halves:
-    """What is kept in the planner's order, lent to the backward half; what is computed again comes
-    late."""
-    halves = keep_orders(halves)
+    """What is kept in the planner's order, lent to the backward half; what is computed only to be
+    kept comes early, what is computed again late."""
+    before = halves.forward
+    forward = early(before, before.outputs[: halves.results])
+    halves = keep_orders(replace(halves, forward=forward))
     kept = halves.forward.outputs[halves.results :]
     nodes = tuple(
         lent(n) if n.op == "input" and n.name in kept else n for n in halves.backward.nodes

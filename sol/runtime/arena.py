@@ -65,15 +65,19 @@ class Shelf:
     weights in each call, and a processor knows the places of some thousand pages at most.
     """
 
-    def __init__(self) -> None:
-        self._boards: list[NDArray[np.uint8]] = []
-        self._at = -1  # the board at hand
-        self._used = 0  # bytes of it
+    def __init__(self, size: int = 0) -> None:
+        self._boards: list[NDArray[np.uint8]] = [_board(size)] if size else []  # of a first one
+        self._used: list[int] = [0] * len(self._boards)  # bytes of each
 
     def emptied(self) -> Shelf:
         """The same, with room for other arrays in the place of those that were there."""
-        self._at, self._used = -1, 0
+        self._used = [0] * len(self._boards)
         return self
+
+    @property
+    def bytes(self) -> int:
+        """Of all boards."""
+        return sum(board.nbytes for board in self._boards)
 
     def keep(self, array: NDArray[Any]) -> NDArray[Any]:
         """A contiguous copy of an array."""
@@ -84,14 +88,14 @@ class Shelf:
     def room(self, size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Memory for so many elements."""
         count = size * dtype.itemsize
-        while self._at < 0 or self._used + count > self._boards[self._at].nbytes:
-            self._at, self._used = self._at + 1, 0
-            if self._at == len(self._boards):
-                size = min(_FIRST_BOARD << self._at, _LARGEST_BOARD)
-                self._boards.append(_board(max(size, count)))
-        place = self._boards[self._at][self._used : self._used + count]
-        self._used += -(-count // _LINE) * _LINE
-        return place.view(dtype)
+        free = (n for n, b in enumerate(self._boards) if self._used[n] + count <= b.nbytes)
+        at = next(free, len(self._boards))
+        if at == len(self._boards):
+            self._boards.append(_board(max(min(_FIRST_BOARD << at, _LARGEST_BOARD), count)))
+            self._used.append(0)
+        begin = self._used[at]
+        self._used[at] += -(-count // _LINE) * _LINE
+        return self._boards[at][begin : begin + count].view(dtype)
 
 
 def _board(size: int) -> NDArray[np.uint8]:

@@ -1,7 +1,8 @@
-"""Order of a backward graph: what is computed again comes just before its first reader.
+"""Order of the halves of a joint graph (autodiff.py), so that values live for a short time.
 
-A joint graph (autodiff.py) has the forward computation first. If all of it that is computed again
-came at the begin of the backward program, it would lie in memory until its layer's turn comes.
+What the backward half computes again comes just before its first reader, not at the begin, where a
+joint graph has the forward computation. What the forward half computes only to keep it comes just
+behind what it reads, not at the end, where a joint graph has the backward computation.
 """
 
 from __future__ import annotations
@@ -24,6 +25,19 @@ def late(graph: Graph, seeds: Collection[str]) -> Graph:
     for name in graph.outputs:
         _place(graph, graph[name], placed)
     return Graph(tuple(placed.values()), graph.outputs)
+
+
+def early(graph: Graph, results: Collection[str]) -> Graph:
+    """The same graph; nodes that none of the results needs stand right behind what they read."""
+    needed = set(results)
+    for node in reversed(graph.nodes):
+        if node.name in needed:
+            needed.update(node.inputs)
+    turn: dict[str, int] = {}
+    for number, node in enumerate(graph):
+        after = max((turn[i] for i in node.inputs), default=0)
+        turn[node.name] = number if node.name in needed or not node.inputs else after
+    return Graph(tuple(sorted(graph, key=lambda n: turn[n.name])), graph.outputs)
 
 
 def _place(graph: Graph, node: Node, placed: dict[str, Node]) -> None:

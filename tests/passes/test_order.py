@@ -1,11 +1,11 @@
-"""What a backward graph computes again comes just before its first reader."""
+"""Values of a step of training live for a short time."""
 
 from __future__ import annotations
 
 from sol.core.dtypes import F32
 from sol.ir.graph import TensorType
 from sol.ops.registry import builder
-from sol.passes.late import late
+from sol.passes.order import early, late
 
 
 def test_what_is_computed_again_comes_when_it_is_needed() -> None:
@@ -21,3 +21,14 @@ def test_what_is_computed_again_comes_when_it_is_needed() -> None:
     assert set(moved) == set(graph)
     assert moved.outputs == graph.outputs
     assert late(moved, ["dy"]) == moved
+
+
+def test_what_is_only_kept_comes_behind_what_it_reads() -> None:
+    b = builder()
+    x = b.input("x", TensorType((3,), F32))
+    first = b.add("relu", x, name="first")
+    result = b.add("exp", b.add("tanh", first, name="second"), name="result")
+    kept = b.add("abs", b.add("neg", first, name="minus"), name="kept")
+    moved = early(b.finish([result, kept]), ["result"])
+    assert [n.name for n in moved] == ["x", "first", "minus", "kept", "second", "result"]
+    assert early(moved, ["result"]) == moved
