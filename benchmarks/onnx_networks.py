@@ -3,20 +3,23 @@
     python benchmarks/onnx_networks.py                     all torchvision classifiers
     python benchmarks/onnx_networks.py resnet18 vit_b_16   these
     python benchmarks/onnx_networks.py --plans             plans only, nothing is compiled
+    python benchmarks/onnx_networks.py --opset 17          written for this operator set
+    python benchmarks/onnx_networks.py --old               by the exporter of TorchScript
 
 Both frontends should read the same network: a line per network says whether the clusters have the
 same operators, and how far the results differ (of the largest one). Exit status 1 if a network
-cannot be read, if results differ by more than 1e-4, or if clusters differ that are not known to.
+cannot be read, if results differ by more than 1e-4, or if clusters differ.
 """
 
 from __future__ import annotations
 
-import io
+import argparse
 import logging
 import sys
+import tempfile
 import warnings
 from collections import Counter
-from typing import Any
+from pathlib import Path
 
 import torch
 
@@ -34,8 +37,6 @@ from sol.pytorch import optimize
 from sol.pytorch.capture import capture
 
 ALLOWED = 1e-4
-# the exporter writes aten.as_strided of a pooled map, which is nothing, as a Gather of all of it
-KNOWN = {"swin": "as_strided comes as Gather"}
 Clusters = Counter[tuple[str, tuple[str, ...]]]
 
 
@@ -47,20 +48,29 @@ def every_name() -> list[str]:
     return models.list_models(module=models)
 
 
-def exported(network: zoo.Network) -> bytes:
-    """The ONNX file of a network whose batch is open."""
-    dynamic = tuple({0: torch.export.Dim.DYNAMIC} for _ in network.args)
+def exported(
+    network: zoo.Network, folder: Path, opset: int | None = None, old: bool = False
+) -> Path:
+    """The ONNX file of a network whose batch is open, in a folder; large weights lie beside it."""
+    path = folder / "model.onnx"
     with torch.no_grad():
+        if old:
+            torch.onnx.export(
+                network.module, network.args, str(path), dynamo=False, opset_version=opset,
+                input_names=["x"], dynamic_axes={"x": {0: "batch"}},
+            )  # fmt: skip
+            return path
+        dynamic = tuple({0: torch.export.Dim.DYNAMIC} for _ in network.args)
         program = torch.onnx.export(
-            network.module, network.args, dynamo=True, verbose=False, dynamic_shapes=dynamic
-        )
+            network.module, network.args, dynamo=True, verbose=False, dynamic_shapes=dynamic,
+            opset_version=opset,
+        )  # fmt: skip
     assert program is not None
-    file = io.BytesIO()
-    program.save(file)
-    return file.getvalue()
+    program.save(path, external_data=True)
+    return path
 
 
-def graph_of(file: bytes) -> Graph:
+def graph_of(file: Path) -> Graph:
     """The one graph that the ONNX frontend reads from a file, with the batch open."""
     model = load(file)
     types = {
@@ -82,7 +92,7 @@ def clusters(graph: Graph) -> Clusters:
     return found
 
 
-def results(file: bytes, network: zoo.Network) -> float:
+def results(file: Path, network: zoo.Network) -> float:
     """How far the results of both frontends differ, of the largest one."""
     session = sol.onnx.optimize(file)
     (given,) = session.get_inputs()
@@ -93,36 +103,41 @@ def results(file: bytes, network: zoo.Network) -> float:
     return float(abs(found - expected).max() / abs(expected).max())
 
 
-def line(name: str, compile: bool) -> tuple[str, bool]:
+def line(
+    name: str, compile: bool = True, opset: int | None = None, old: bool = False
+) -> tuple[str, bool]:
     """What is said about a network, and whether all is well."""
     network = zoo.build(name, 2)
     graph = capture(network.module, network.args).graph
-    file = exported(network)
-    try:
-        ours, theirs = clusters(graph_of(file)), clusters(graph)
-    except SolError as error:
-        return f"{name:<24} {error}".partition("\n")[0], False
-    more, less = (ours - theirs).total(), (theirs - ours).total()
-    known = next((why for start, why in KNOWN.items() if name.startswith(start)), "")
-    well = not (more or less) or bool(known)
-    text = f"{name:<24} {ours.total():>4} clusters, "
-    text += "the same" if not (more or less) else f"{more} differ {f'({known})' if known else ''}"
-    if compile:
+    with tempfile.TemporaryDirectory() as folder:
+        file = exported(network, Path(folder), opset, old)
+        try:
+            ours, theirs = clusters(graph_of(file)), clusters(graph)
+        except SolError as error:
+            return f"{name:<24} {error}".partition("\n")[0], False
+        more = (ours - theirs).total() + (theirs - ours).total()
+        text = f"{name:<24} {ours.total():>4} clusters, "
+        text += "the same" if not more else f"{more} differ"
+        if not compile:
+            return text, not more
         error = results(file, network)
-        text += f", results differ by {error:.1e}"
-        well = well and error <= ALLOWED
-    return text, well
+    return f"{text}, results differ by {error:.1e}", not more and error <= ALLOWED
 
 
 def main(arguments: list[str]) -> int:
     """Compare the networks, and say how many are well."""
+    parser = argparse.ArgumentParser(description="torchvision's classifiers by two frontends")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--plans", action="store_true")
+    parser.add_argument("--opset", type=int)
+    parser.add_argument("--old", action="store_true")
+    given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    compile = "--plans" not in arguments
-    names = [a for a in arguments if not a.startswith("--")] or every_name()
-    wrong: list[Any] = []
+    names = given.names or every_name()
+    wrong: list[str] = []
     for name in names:
-        text, well = line(name, compile)
+        text, well = line(name, not given.plans, given.opset, given.old)
         print(text, flush=True)
         wrong += [] if well else [name]
     print(f"{len(names) - len(wrong)} of {len(names)} well")

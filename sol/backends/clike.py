@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sol.core.dims import Dim, Size
-from sol.core.dtypes import BOOL, F32, DType
+from sol.core.dtypes import BOOL, F32, F64, U8, U16, U32, U64, DType
 from sol.core.errors import VerifyError
 from sol.ir.expr import SCALAR_OPS, Expr, bounds, const, linear, substitute, walk
 from sol.ir.loop import Array, Call, For, If, Kernel, Let, Note, Set, Stmt, Store, Var
@@ -48,6 +48,13 @@ _INT_CALLS = {
     "abs": "abs_i64",
     "pow": "pow_i64",
     "sign": "sign_i64",
+    "shl": "shl_i64",
+    "shr": "shr_i64",
+}
+_UNSIGNED_CALLS = {
+    name: call.replace("_i64", "_u64")
+    for name, call in _INT_CALLS.items()
+    if name not in ("abs", "sign")
 }
 
 
@@ -441,6 +448,8 @@ class Value:
             return f"(-{texts[0]})"
         if x.op in _INFIX:
             return f"({texts[0]} {_INFIX[x.op]} {texts[1]})"
+        if x.args[0].dtype == F64:
+            return f"{self.printer.call(f'{x.op}_f64', 0)}({', '.join(texts)})"
         return f"{self.printer.call(x.op, 1)}({', '.join(texts)})"
 
     def integer_op(self, x: Expr, texts: list[str]) -> str:
@@ -459,10 +468,23 @@ class Value:
             return texts[0]
         if x.op in ("isnan", "isinf"):
             return "0"
+        return self.integer_call(x, texts)
+
+    def integer_call(self, x: Expr, texts: list[str]) -> str:
+        """A call of a library function of integers; unsigned ones of 64 bits have their own."""
+        wide, unsigned = x.args[0].dtype == U64, x.args[0].dtype in (U8, U16, U32, U64)
+        if unsigned and x.op in ("relu", "abs"):
+            return texts[0]
+        if wide and x.op == "sign":
+            return f"({texts[0]} != 0)"
         if x.op == "relu":
             return f"{self.printer.call('max_i64', 0)}({texts[0]}, 0)"
-        assert x.op in _INT_CALLS, f"no {x.op} of {x.args[0].dtype}"
-        return f"{self.printer.call(_INT_CALLS[x.op], 0)}({', '.join(texts)})"
+        calls = _UNSIGNED_CALLS if wide else _INT_CALLS
+        assert x.op in calls, f"no {x.op} of {x.args[0].dtype}"
+        text = ", ".join(texts)
+        if x.op in ("shl", "shr"):
+            text += f", {8 * x.dtype.bytes}"
+        return f"{self.printer.call(calls[x.op], 0)}({text})"
 
 
 def _by_constant(x: Expr) -> bool:
@@ -539,6 +561,8 @@ def literal(value: bool | int | float, dtype: DType) -> str:
     if value == -(2**63):
         return "INT64_MIN"
     number = int(value)
+    if number >= 2**63:
+        return f"UINT64_C({number})"
     return (
         f"INT64_C({number})"
         if abs(number) >= 2**31

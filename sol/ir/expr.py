@@ -150,6 +150,23 @@ def _relu(x: Any) -> Any:
     return np.where(x < 0, np.zeros_like(x), x)
 
 
+def _places(a: Any, b: Any) -> tuple[Any, Any]:
+    """Shifts by a number of bits between 0 and that of the type, and where it is so."""
+    bits = np.iinfo(np.result_type(a, b)).bits
+    inside = (b >= 0) & (b < bits)
+    return np.where(inside, b, 0).astype(np.asarray(b).dtype), inside
+
+
+def _shl(a: Any, b: Any) -> Any:
+    places, inside = _places(a, b)
+    return np.where(inside, np.left_shift(a, places), np.zeros_like(a))
+
+
+def _shr(a: Any, b: Any) -> Any:
+    places, inside = _places(a, b)
+    return np.where(inside, np.right_shift(a, places), np.where(a < 0, ~np.zeros_like(a), 0))
+
+
 _ROWS: tuple[tuple[str, int, Callable[..., Any], Result], ...] = (
     ("add", 2, np.add, "same"),
     ("sub", 2, np.subtract, "same"),
@@ -171,6 +188,8 @@ _ROWS: tuple[tuple[str, int, Callable[..., Any], Result], ...] = (
     ("and", 2, np.bitwise_and, "same"),
     ("or", 2, np.bitwise_or, "same"),
     ("xor", 2, np.bitwise_xor, "same"),
+    ("shl", 2, _shl, "same"),
+    ("shr", 2, _shr, "same"),
     ("not", 1, np.invert, "same"),
     ("neg", 1, np.negative, "same"),
     ("abs", 1, np.abs, "same"),

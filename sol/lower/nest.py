@@ -13,6 +13,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from sol.core.dims import Dim
 from sol.core.dtypes import DType
 from sol.ir.expr import Expr, apply, const, load, rebuild, substitute, walk, where
@@ -286,15 +288,14 @@ NEUTRAL: dict[str, float] = {
     "all": 1.0,
 }
 _COMBINE = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "any": "or", "all": "and"}
-_INT_LIMITS = {"max": -(2**63), "min": 2**63 - 1}
 
 
 def neutral(kind: str, dtype: DType) -> Expr:
     """The value that changes nothing in a reduction."""
     if dtype.kind == "int":
-        return const(
-            _INT_LIMITS.get(kind, int(NEUTRAL[kind]) if math.isfinite(NEUTRAL[kind]) else 0), dtype
-        )
+        limits = np.iinfo(dtype.numpy)
+        extremes = {"max": int(limits.min), "min": int(limits.max)}
+        return const(extremes[kind] if kind in extremes else int(NEUTRAL[kind]), dtype)
     return const(NEUTRAL[kind], dtype)
 
 

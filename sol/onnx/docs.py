@@ -15,6 +15,7 @@ import onnx
 from sol.onnx.control import CONTROL
 from sol.onnx.host import HOST, REFUSED
 from sol.onnx.rows import ROWS
+from sol.onnx.sequences import SEQUENCES
 from sol.onnx.sizes import OF_ANY
 
 _HEAD = """# Operators of ONNX
@@ -27,8 +28,7 @@ _BY_NUMPY = """## By NumPy
 
 NumPy computes these between the parts that Sol compiles, and `explain` names them with the reason;
 all of them in every type that NumPy has. Where a row stands above, NumPy takes what it does not.
-Operators of any kind on float64, on unsigned integers of more than 8 bits and on the types of less
-than 8 bits are NumPy's, too.
+Operators of any kind on floating-point numbers of less than 16 bits are NumPy's, too.
 """
 _BY_FUNCTION = """## By other operators
 
@@ -42,6 +42,11 @@ _CONTROL = """## Control flow
 - `Scan`: unrolled.
 
 Functions of the model are put in place of their calls.
+"""
+_SEQUENCES = """## Sequences and optional values
+
+Taken apart while a model is read, if their lengths and the places of elements follow from constants
+and inputs. As inputs and outputs of a model they are refused.
 """
 
 
@@ -58,6 +63,8 @@ def page() -> str:
         parts.append(f"## {module.capitalize()}\n")
         parts.append("\n".join(_lines(families[module])) + "\n")
     parts.append(_CONTROL)
+    parts.append(_SEQUENCES)
+    parts.append("\n".join(f"- `{n}`: {_text_after(f)}" for n, f in SEQUENCES.items()) + "\n")
     parts.append(_BY_FUNCTION)
     parts.append(", ".join(f"`{name}`" for name in _by_function()) + "\n")
     parts.append(_BY_NUMPY)
@@ -82,8 +89,13 @@ def _lines(family: dict[Callable[..., Any], list[str]]) -> Iterator[str]:
         yield f"- {', '.join(f'`{name}`' for name in names)}: {doc}"
 
 
+def _text_after(function: Callable[..., Any]) -> str:
+    """The docstring of a function, without the name before the colon."""
+    return " ".join((function.__doc__ or "").split()).partition(": ")[2]
+
+
 def _by_function() -> list[str]:
-    known = {*ROWS, *HOST, *CONTROL, *REFUSED, *OF_ANY}
+    known = {*ROWS, *HOST, *CONTROL, *SEQUENCES, *REFUSED, *OF_ANY}
     schemas = onnx.defs.get_all_schemas()
     return sorted(
         s.name

@@ -29,7 +29,7 @@ DATA = "its result depends on data in a way that Sol's operators cannot express"
 SIZE = "the size of its result depends on data"
 _ROW = "Sol has no row for it"
 
-_WITHOUT_ROW = (
+_OTHER_FORMS = (
     "Col2Im",
     "DFT",
     "STFT",
@@ -55,7 +55,7 @@ _WITHOUT_ROW = (
     "LSTM",
     "GRU",
     "RNN",
-)  # in every form
+)  # the forms of them that no row takes
 
 # operators that onnx.reference computes and Sol may leave to it, with the reason
 HOST: dict[str, str] = {
@@ -76,7 +76,7 @@ HOST: dict[str, str] = {
     "ReverseSequence": DATA,
     "Resize": "this way of resizing has no row",
     "TfIdfVectorizer": DATA,
-} | dict.fromkeys(_WITHOUT_ROW, _ROW)
+} | dict.fromkeys(_OTHER_FORMS, _ROW)
 # types that Sol does not compute with; for all operators with numbers in and out
 REFUSED = frozenset(
     (
@@ -85,18 +85,6 @@ REFUSED = frozenset(
         "StringSplit",
         "RegexFullMatch",
         "ImageDecoder",
-        "SequenceConstruct",
-        "SequenceEmpty",
-        "SequenceInsert",
-        "SequenceErase",
-        "SequenceAt",
-        "SequenceLength",
-        "SequenceMap",
-        "Optional",
-        "SplitToSequence",
-        "ConcatFromSequence",
-        "OptionalHasElement",
-        "OptionalGetElement",
         "RandomNormal",
         "RandomNormalLike",
         "RandomUniform",

@@ -8,7 +8,7 @@ while the model is read.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from threading import RLock
 from typing import Any
@@ -21,6 +21,7 @@ from sol.arrays.program import Progress
 from sol.arrays.signature import Input, Types, checked
 from sol.onnx.model import Model, sound
 from sol.onnx.read import Reader
+from sol.onnx.sequences import Sequence
 from sol.onnx.splice import Item, items_of
 from sol.onnx.values import Array, NeedsValueError, Value
 from sol.options import DEFAULTS, Options
@@ -39,9 +40,9 @@ class Networks:
     def __init__(
         self,
         model: Model,
-        items: Sequence[Item] | None = None,
-        known: Mapping[str, Value] | None = None,
-        results: Sequence[str] | None = None,
+        items: tuple[Item, ...] | None = None,
+        known: Mapping[str, Value | Sequence] | None = None,
+        results: Iterable[str] | None = None,
         options: Options = DEFAULTS,
         progress: Progress | None = None,
     ) -> None:

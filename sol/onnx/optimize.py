@@ -19,10 +19,13 @@ from sol.onnx.host import HOST
 from sol.onnx.model import STANDARD, Model, load, sound
 from sol.onnx.networks import Networks
 from sol.onnx.rows import ROWS
+from sol.onnx.sequences import SEQUENCES
 from sol.onnx.session import Session
 from sol.onnx.sizes import OF_ANY
 from sol.onnx.splice import label_of
 from sol.options import Options
+
+_KNOWN = (ROWS, CONTROL, SEQUENCES, HOST, OF_ANY)
 
 
 def optimize(
@@ -68,7 +71,7 @@ def _check_operators(model: Model) -> None:
     for node in _all(nodes):
         standard = node.domain in STANDARD
         op = node.op_type
-        known = op in ROWS or op in CONTROL or op in HOST or op in OF_ANY or op == "Constant"
+        known = any(op in table for table in _KNOWN) or op == "Constant"
         if (standard and known) or op in functions or not standard:
             continue
         if not _computable(op, model.opset):

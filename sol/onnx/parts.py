@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from sol.arrays.captured import Captured, Host, Part, Step, pruned
-from sol.core.dtypes import DTYPES, F32
+from sol.core.dtypes import DTYPES, I32, I64
 from sol.core.errors import UnsupportedError
 from sol.ir.graph import Builder, Node, TensorType
 from sol.onnx.model import Model
-from sol.onnx.types import COMPUTED, HALVES, name_of, numpy_of
+from sol.onnx.types import COMPUTED, name_of, numpy_of
 from sol.onnx.values import (
     Array,
     Call,
@@ -30,7 +30,7 @@ from sol.onnx.values import (
 from sol.ops.registry import builder as new_builder
 
 _SMALL = 64  # elements of a constant; more are a parameter
-_HALF = "Sol computes in float32"
+_PLACES = 4096  # the same of whole numbers, which passes look into
 
 
 @dataclass
@@ -104,9 +104,10 @@ class Parts:
             self.exported(value)
             return value
         if value.name not in self._casts:
-            name = self.fresh(value.name)
-            kind = TensorType(value.type.shape, F32)
-            self.host(_to(np.dtype(np.float32)), (value.name,), (name,), "Cast", _why(value.elem))
+            name, dtype = self.fresh(value.name), COMPUTED[value.elem]
+            kind = TensorType(value.type.shape, dtype)
+            to = _to(np.dtype(dtype.numpy))
+            self.host(to, (value.name,), (name,), "Cast", _why(value.elem))
             self._casts[value.name] = Tensor(name, value.elem, kind)
         return self._casts[value.name]
 
@@ -115,9 +116,9 @@ class Parts:
         if id(value) in part.known:
             return part.known[id(value)]
         self._alive.append(value)
-        array = self._in_float32(value)
+        array = self._computed(value)
         dtype = next(t for t in DTYPES.values() if t.numpy == array.dtype.name)
-        if array.size <= _SMALL:
+        if array.size <= (_PLACES if dtype in (I32, I64) else _SMALL):
             node = part.builder.constant(array, dtype)
         else:
             key = self._keys.setdefault(id(value), self.fresh("constant"))
@@ -126,17 +127,26 @@ class Parts:
         part.known[id(value)] = node
         return node
 
-    def _in_float32(self, value: Array) -> Array:
-        """float16 weights are converted once for all programs."""
-        if elem_of_value(value) not in HALVES:
+    def _computed(self, value: Array) -> Array:
+        """A known array in the type that Sol computes with; weights are converted once."""
+        dtype = np.dtype(COMPUTED[elem_of_value(value)].numpy)
+        if value.dtype.newbyteorder("=") == dtype:
             return value
         key = self._keys.get(id(value), "")
         if key in self.model.converted:
             return self.model.converted[key]
-        array = value.astype(np.float32)
+        array = value.astype(dtype)
         if key in self.model.weights:
             self.model.converted[key] = array
         return array
+
+    def stored(self, value: Array) -> Node:
+        """A known array that stays one in memory, however small it is."""
+        key = self.fresh("constant")
+        self._alive.append(value)
+        self.parameters[key] = array = self._computed(value)
+        dtype = next(t for t in DTYPES.values() if t.numpy == array.dtype.name)
+        return self.builder.parameter(key, TensorType(array.shape, dtype))
 
     # ---- values between steps
 
@@ -205,4 +215,4 @@ def _to(dtype: np.dtype[Any]) -> Callable[..., tuple[Array, ...]]:
 
 
 def _why(elem: int) -> str:
-    return f"{name_of(elem)}: {_HALF}"
+    return f"{name_of(elem)}: Sol computes in {COMPUTED[elem].numpy}"

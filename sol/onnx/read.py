@@ -8,6 +8,7 @@ the standard (its nodes are read instead), is left to NumPy (host.py), or is ref
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -21,11 +22,12 @@ from sol.core.dims import Dim
 from sol.core.errors import InputError, SolError, UnsupportedError
 from sol.ir.graph import Node, TensorType
 from sol.onnx.control import CONTROL
-from sol.onnx.host import HOST, REFUSED, Runner, folded, reason_of, result_types
+from sol.onnx.host import HOST, REFUSED, SIZE, Runner, folded, reason_of, result_types
 from sol.onnx.model import DAMAGE, STANDARD, Model, sound
 from sol.onnx.parts import Parts
 from sol.onnx.rest import Rest
 from sol.onnx.rows import ROWS
+from sol.onnx.sequences import SEQUENCES, Sequence
 from sol.onnx.sizes import OF_ANY, OF_SIZES
 from sol.onnx.splice import Item, function, reads
 from sol.onnx.tensors import array_of
@@ -44,7 +46,13 @@ from sol.onnx.values import (
     tidy,
 )
 
+_SIZE_OF_DATA = frozenset(op for op, why in HOST.items() if why == SIZE)
+_SPLICED = {**CONTROL, **SEQUENCES}
+_TAKE_APART = "give its elements as outputs"
 _MOST_NODES = 50_000
+_NOT_DOUBLE = ("AffineGrid", "GRU", "GridSample", "LSTM", "RNN", "Resize", "Upsample")
+_DOUBLE = onnx.TensorProto.DOUBLE
+_FEW = 8  # elements of an input that is like a shape
 _LARGE = 1 << 16  # elements of a constant that a program computes once, rather than the reader
 _FOLDED_ALWAYS = ("Cast", "ConstantOfShape", "Range", "Reshape", "Squeeze", "Unsqueeze")
 
@@ -58,10 +66,14 @@ class Reader:
         self.later: set[str] = set()  # names whose sizes data decides
         self.rest: list[Item] = []  # what reads them
         self._open = any(isinstance(s, Dim) for t in types.values() for s in t.shape)
-        self._values: dict[str, Value] = dict(model.weights)
+        self._values: dict[str, Value | Sequence] = dict(model.weights)
         self._count = self._prefixes = 0
+        self._sources: dict[str, frozenset[str]] = {}  # of values that follow from small inputs
         for port in model.inputs:
-            self._values[port.name] = Tensor(port.name, port.elem, types[port.name])
+            type = types[port.name]
+            self._values[port.name] = Tensor(port.name, port.elem, type)
+            if _is_shape_like(type):
+                self._sources[port.name] = frozenset((port.name,))
 
     def captured(self, items: Iterable[Item], outputs: tuple[str, ...]) -> Captured:
         """The steps of a network of these nodes, with these results."""
@@ -79,11 +91,36 @@ class Reader:
             raise InputError(
                 f"no node makes the output {name!r}", expected="a model whose outputs are computed"
             )
-        return self._values[name]
+        value = self._values[name]
+        if isinstance(value, Sequence):
+            raise UnsupportedError(f"the output {name}", "it is a sequence", do=_TAKE_APART)
+        return value
 
-    # ---- what control.py needs
+    # ---- what control.py and sequences.py need
 
     def value(self, name: str, item: Item) -> Value:
+        """The array or tensor that a name stands for."""
+        value = self.entry(name, item)
+        if isinstance(value, Sequence):
+            raise InputError(
+                f"{item.node.op_type}, node {item.label}, reads {name!r}, a sequence",
+                expected="a tensor",
+                do="check the model: onnx.checker.check_model",
+            )
+        return value
+
+    def sequence(self, name: str, item: Item) -> Sequence:
+        """The sequence that a name stands for."""
+        value = self.entry(name, item)
+        if not isinstance(value, Sequence) or not value.there:
+            raise InputError(
+                f"{item.node.op_type}, node {item.label}, reads {name!r}, which is none",
+                expected="a sequence",
+                do="check the model: onnx.checker.check_model",
+            )
+        return value
+
+    def entry(self, name: str, item: Item) -> Value | Sequence:
         """What a name stands for."""
         if name not in self._values:
             raise InputError(
@@ -93,7 +130,7 @@ class Reader:
             )
         return self._values[name]
 
-    def put(self, name: str, value: Value) -> None:
+    def put(self, name: str, value: Value | Sequence) -> None:
         """Define a name."""
         if name in self._values:
             raise InputError(f"{name!r} is made twice", do="check the model: onnx.checker")
@@ -169,18 +206,36 @@ class Reader:
                 f"it is of the domain {node.domain!r}, which is not of the standard",
                 do="export the model with operators of the standard only",
             )
-        if op in CONTROL and node.domain in STANDARD:
-            return self._control(item)
+        if node.domain in STANDARD:
+            if op in _SPLICED:
+                return self._spliced(item)
+            if op == "Identity" and isinstance(self._values.get(node.input[0]), Sequence):
+                self.put(node.output[0], self.entry(node.input[0], item))
+                return []
         return self._standard(item)
 
-    def _control(self, item: Item) -> list[Item] | None:
-        """Control flow, once what decides about it is known."""
+    def _spliced(self, item: Item) -> list[Item] | None:
+        """Control flow and sequences, once what decides about them is known."""
         try:
-            return CONTROL[item.node.op_type](self, item)
+            return _SPLICED[item.node.op_type](self, item)
         except NeedsValueError as error:
-            if item.state is not None or error.value in {p.name for p in self.model.inputs}:
+            self._check_decided(error)
+            if item.state is not None:
                 raise
             return None
+
+    def _check_decided(self, error: NeedsValueError) -> None:
+        """Raise the error again if it is an input, or a few small ones, whose elements decide."""
+        if error.value in {p.name for p in self.model.inputs}:
+            raise error
+        for source in sorted(self._sources.get(error.value, ())):
+            raise NeedsValueError(error.op, error.reason, source) from error
+
+    def _follows(self, call: Call) -> frozenset[str] | None:
+        """The small inputs that a node's results follow from; None if there is more to it."""
+        given = [v for v in call.inputs if isinstance(v, Tensor)]
+        found = [self._sources[v.name] for v in given if v.name in self._sources]
+        return frozenset[str]().union(*found) if len(found) == len(given) else None
 
     def _standard(self, item: Item) -> list[Item] | str | None:
         node, op = item.node, item.node.op_type
@@ -189,10 +244,10 @@ class Reader:
             found = self._known(call, item)
             row = ROWS.get(op) if node.domain in STANDARD else None
             if found is None and row is not None and call.version >= row.since:
+                _check_double(call)
                 found = row.translate(call)
         except NeedsValueError as error:
-            if error.value in {p.name for p in self.model.inputs}:
-                raise
+            self._check_decided(error)
             return None
         except RefusedError as error:
             return self._other_way(call, item, error)
@@ -277,7 +332,11 @@ class Reader:
         elem = elem or _result_elem(call, item, place) or elem_of_dtype(node.dtype)
         if elem in COMPUTED and node.dtype != COMPUTED[elem]:
             node = call.cast(node, COMPUTED[elem])
-        return Tensor(self.parts.fresh(name), elem, node.tensor, self.parts.number, node)
+        made = Tensor(self.parts.fresh(name), elem, node.tensor, self.parts.number, node)
+        sources = self._follows(call)
+        if sources:
+            self._sources[made.name] = sources
+        return made
 
     # ---- without a row
 
@@ -337,6 +396,12 @@ class Reader:
         call = self._call(item)
         node = item.node
         types = result_types(node, call.version, call.inputs)
+        if types is None and node.op_type not in _SIZE_OF_DATA:
+            for value in call.inputs:
+                if isinstance(value, Tensor) and value.name in self._sources:
+                    self._check_decided(
+                        NeedsValueError(node.op_type, "an input decides about sizes", value.name)
+                    )
         names: list[str] = []
         constants, dtypes = {}, []
         for place, value in enumerate(call.inputs):
@@ -361,6 +426,9 @@ class Reader:
         """What depends on sizes that only data tells is read when they are there."""
         made = {o for item in self.rest for o in item.node.output if o}
         needed = {name for item in self.rest for name in reads(item.node)} - made
+        for name in tuple(needed):
+            value = self._values.get(name)
+            needed |= set(value.names) if isinstance(value, Sequence) else set()
         given = {n: v for n, v in self._values.items() if n in needed and isinstance(v, Tensor)}
         known = {n: v for n, v in self._values.items() if n in needed and n not in given}
         results = tuple(o for o in dict.fromkeys(outputs) if o in made)
@@ -373,6 +441,20 @@ class Reader:
         self.parts.host(rest, names, keys, count, why, self.rest[0].label)
         for name, key in zip(results, keys):
             self.put(name, Tensor(key, 0, TensorType((), COMPUTED[1])))
+
+
+def _check_double(call: Call) -> None:
+    """Refuse float64 where Sol's operators have parts in float32."""
+    double = (v for v in call.inputs if v is not None and elem_of_value(v) == _DOUBLE)
+    if call.op in _NOT_DOUBLE and any(double):
+        call.refuse("in double precision")
+
+
+def _is_shape_like(type: TensorType) -> bool:
+    """Whether an input may decide about sizes as a shape does: a few whole numbers."""
+    fixed = all(isinstance(s, int) for s in type.shape)
+    few = fixed and math.prod(s for s in type.shape if isinstance(s, int)) <= _FEW
+    return few and type.rank <= 1 and type.dtype.kind != "float"
 
 
 def _constant(call: Call) -> Array:

@@ -16,6 +16,7 @@ import numpy as np
 
 from sol.core.errors import UnsupportedError
 from sol.onnx.model import Model, Port
+from sol.onnx.sequences import Sequence
 from sol.onnx.splice import Item
 from sol.onnx.types import elem_of
 from sol.onnx.values import Array, Value, is_symbolic
@@ -28,7 +29,7 @@ class Rest:
     model: Model
     items: tuple[Item, ...]
     inputs: tuple[str, ...]
-    known: Mapping[str, Value]
+    known: Mapping[str, Value | Sequence]
     results: tuple[str, ...]
     networks: dict[Any, Any] = field(default_factory=dict)  # by ranks and types of the inputs
     _lock: Any = field(default_factory=Lock)

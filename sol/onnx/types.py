@@ -1,7 +1,8 @@
 """Element types of ONNX: their numbers, NumPy's and Sol's names of them.
 
-Sol computes in float32 and in integers of up to 64 bits. float16 and bfloat16 are computed in
-float32 and converted where they enter and leave a network; other types are left to NumPy.
+Sol computes in float32, in float64 where a network has it, and in integers of up to 64 bits.
+float16 and bfloat16 are computed in float32, integers of 2 and 4 bits in 8: they are converted
+where they enter and leave a network. Other types are left to NumPy.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from sol.core.dtypes import BOOL, F32, I8, I16, I32, I64, U8, DType
+from sol.core.dtypes import BOOL, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, DType
 from sol.core.errors import UnsupportedError
 
 _T: Any = onnx.TensorProto
@@ -21,12 +22,20 @@ COMPUTED: dict[int, DType] = {
     _T.INT32: I32,
     _T.INT16: I16,
     _T.INT8: I8,
+    _T.UINT64: U64,
+    _T.UINT32: U32,
+    _T.UINT16: U16,
     _T.UINT8: U8,
     _T.BOOL: BOOL,
+    _T.DOUBLE: F64,
     _T.FLOAT16: F32,
     _T.BFLOAT16: F32,
+    _T.INT4: I8,
+    _T.UINT4: U8,
+    _T.INT2: I8,
+    _T.UINT2: U8,
 }
-HALVES = (_T.FLOAT16, _T.BFLOAT16)
+BITS: dict[int, int] = {_T.INT4: 4, _T.UINT4: 4, _T.INT2: 2, _T.UINT2: 2}
 _REFUSED = (_T.UNDEFINED, _T.STRING)
 
 

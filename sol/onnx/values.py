@@ -239,7 +239,11 @@ class Call:
 
     def scaled(self, x: Node, factor: float) -> Node:
         """x times a number; x itself if that is 1."""
-        return x if factor == 1 else self.add("mul", x, self.constant(float(factor)))
+        return x if factor == 1 else self.add("mul", x, self.constant(float(factor), x.dtype))
+
+    def floating(self, x: Node) -> Node:
+        """x as floating point; x itself if it is."""
+        return x if x.dtype.kind == "float" else self.cast(x, F32)
 
 
 def is_symbolic(value: Array) -> bool:

@@ -43,7 +43,7 @@ def _check_conv(op: str, x: TensorType, weight: TensorType, bias: tuple[TensorTy
     need(x.rank in (3, 4, 5), op, f"an input {x}", "[N, C, spatial…] with 1 to 3 spatial axes")
     need(weight.rank == x.rank, op, f"a weight {weight} for an input {x}", f"{x.rank} axes")
     for t in (x, weight):
-        need_kind(op, t, "float")
+        need_kind(op, t, "float", "int")
     need(len(bias) <= 1, op, f"{len(bias) + 2} inputs", "input, weight and maybe a bias")
     return x.rank - 2
 
@@ -274,7 +274,7 @@ register(
 def _infer_linear(x: TensorType, weight: TensorType, *bias: TensorType) -> TensorType:
     op = "linear"
     need(x.rank >= 1 and weight.rank == 2, op, f"an input {x}, a weight {weight}", "[…, I], [O, I]")
-    need_kind(op, x, "float")
+    need_kind(op, x, "float", "int")
     need(
         x.shape[-1] == weight.shape[1],
         op,

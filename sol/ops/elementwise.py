@@ -138,6 +138,10 @@ _BINARY: tuple[_BinaryRow, ...] = (
     ("bitwise_and", "y = a & b", _op("and"), "same", ("int", "bool"), _WIDE),
     ("bitwise_or", "y = a | b", _op("or"), "same", ("int", "bool"), _WIDE),
     ("bitwise_xor", "y = a ^ b", _op("xor"), "same", ("int", "bool"), _WIDE),
+    ("left_shift", "y = a * 2^b, without the bits that leave the type; 0 for b below 0 or beyond "
+     "its bits", _op("shl"), "same", ("int",), (0.0, 9.0)),
+    ("right_shift", "y = ⌊a / 2^b⌋; 0 or -1 for b below 0 or beyond the bits of the type",
+     _op("shr"), "same", ("int",), (0.0, 9.0)),
 )  # fmt: skip
 
 
@@ -166,6 +170,8 @@ def _binary_samples(kinds: Sequence[str], low: float, high: float) -> list[Sampl
         samples += [Sample(pair, {}, low, high) for pair in pairs]
     if "int" in kinds:
         samples.append(Sample((i64(7, 5), i64(5)), {}, low, high))
+    if kinds == ("int",):
+        samples.append(Sample((i64(33), i64()), {}, low, high))
     if "float" in kinds and "int" in kinds:
         samples.append(Sample((i64(7, 5), f32(7, 1)), {}, low, high))
     if "bool" in kinds:

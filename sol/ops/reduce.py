@@ -147,15 +147,27 @@ for _name, _doc, _rule, _kinds, _compute, _reference, _gradient in _REDUCTIONS:
 
 
 def _infer_cumsum(x: TensorType, *, axis: int) -> TensorType:
-    need_axis("cumsum", axis, x.rank)
+    need_axis("cumsum or cumprod", axis, x.rank)
     return of(x, x.shape, result_dtype("sum", x.dtype))
 
 
-def _compute_cumsum(node: Node, index: Index, x: Read) -> Expr:
-    axis = node["axis"]
-    (k,) = axes_of(node, [x.shape[axis]])
-    element = cast(x(*index[:axis], k, *index[axis + 1 :]), node.dtype)
-    return over("sum", [k], where(k <= index[axis], element, const(0, node.dtype)))
+def _running(kind: ReduceKind, neutral: int) -> Callable[..., Expr]:
+    def compute(node: Node, index: Index, x: Read) -> Expr:
+        axis = node["axis"]
+        (k,) = axes_of(node, [x.shape[axis]])
+        element = cast(x(*index[:axis], k, *index[axis + 1 :]), node.dtype)
+        return over(kind, [k], where(k <= index[axis], element, const(neutral, node.dtype)))
+
+    return compute
+
+
+def _running_samples(low: float, high: float) -> tuple[Sample, ...]:
+    return (
+        Sample((f32(3, 7),), {"axis": 1}, low, high),
+        Sample((f32(13, 2, 1),), {"axis": 0}, low, high),
+        Sample((i64(2, 17),), {"axis": 1}, -9, 9),
+        Sample((boolean(24),), {"axis": 0}),
+    )
 
 
 register(
@@ -164,15 +176,22 @@ register(
         "reduce",
         _infer_cumsum,
         "`y[…, i, …] = Σ_{k ≤ i} x[…, k, …]` along `axis`.",
-        samples=(
-            Sample((f32(3, 7),), {"axis": 1}),
-            Sample((f32(13, 2, 1),), {"axis": 0}),
-            Sample((i64(2, 17),), {"axis": 1}, -9, 9),
-            Sample((boolean(24),), {"axis": 0}),
-        ),
-        compute=_compute_cumsum,
+        samples=_running_samples(-1.0, 1.0),
+        compute=_running("sum", 0),
         reference=lambda node, x: np.cumsum(x, node["axis"], node.dtype.numpy),
         gradient=gradient_of.cumsum,
+    )
+)
+register(
+    OpDef(
+        "cumprod",
+        "reduce",
+        _infer_cumsum,
+        "`y[…, i, …] = Π_{k ≤ i} x[…, k, …]` along `axis`.",
+        samples=_running_samples(0.5, 1.5),
+        compute=_running("prod", 1),
+        reference=lambda node, x: np.cumprod(x, node["axis"], node.dtype.numpy),
+        why="it would divide by elements",
     )
 )
 

@@ -2,7 +2,8 @@
 
 Models write `x * sigmoid(x)`, `silu(x)`, `view` of `view`, a product and a sum for a linear layer.
 Everything behind this pass (other passes, the planner, kernels) needs to know one of them only. The
-rules are in moves, regroup, scalars, activations, reductions, contractions, norms and attention.
+rules are in moves, gathers, regroup, scalars, activations, reductions, contractions, norms and
+attention.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from sol.passes import (
     activations,
     attention,
     contractions,
+    gathers,
     moves,
     norms,
     reductions,
@@ -23,6 +25,7 @@ from sol.passes import (
 
 RULES: tuple[Rule, ...] = (
     *moves.RULES,
+    *gathers.RULES,
     *regroup.RULES,
     *scalars.RULES,
     *reductions.RULES,

@@ -7,7 +7,7 @@ function.
 from __future__ import annotations
 
 from sol.core.dims import Size
-from sol.core.dtypes import BOOL, F32, F64, I8, I16, I32, I64, U8, DType
+from sol.core.dtypes import BOOL, F32, F64, I8, I16, I32, I64, U8, U16, U32, U64, DType
 from sol.ir.graph import Node
 from sol.ir.rewrite import Match, Rule, rule
 from sol.ir.rewriter import Rewriter
@@ -16,8 +16,10 @@ from sol.passes.operators import BINARY, TERNARY
 
 # which types hold every value of a type
 _WIDER: dict[DType, tuple[DType, ...]] = {
-    BOOL: (U8, I8, I16, I32, I64, F32, F64),
-    U8: (I16, I32, I64, F32, F64),
+    BOOL: (U8, I8, U16, I16, U32, I32, U64, I64, F32, F64),
+    U8: (U16, I16, U32, I32, U64, I64, F32, F64),
+    U16: (U32, I32, U64, I64, F32, F64),
+    U32: (U64, I64, F64),
     I8: (I16, I32, I64, F32, F64),
     I16: (I32, I64, F32, F64),
     I32: (I64, F64),
@@ -199,14 +201,6 @@ def _plain_operand(rw: Rewriter, m: Match) -> Node | None:
     return None
 
 
-def _take_range(rw: Rewriter, m: Match) -> Node | None:
-    """`take(x, iota(n))` -> `slice(x, 0:n)`"""
-    if m["i"].tensor.rank != 1:
-        return None
-    stop = m["i"].shape[0]
-    return rw.add("slice", m["x"], axis=m.root["axis"], start=0, stop=stop, step=1)
-
-
 def _shuffled_channels(rw: Rewriter, m: Match) -> Node | None:
     """`reshape(permute(reshape(x, (N, g, C/g, …)), (0, 2, 1, …)))` -> `channel_shuffle(x, g)`"""
     split, axes, x = m["split"].shape, m["p"]["axes"], m["x"]
@@ -238,6 +232,5 @@ RULES: tuple[Rule, ...] = (
     rule("cast(cast:inner(x))", _cast_cast),
     rule("repeat(x)", _repeat_to_expand),
     rule(f"{BINARY}|{TERNARY}(*)", _plain_operand),
-    rule("take(x, iota:i(*))", _take_range),
     rule("reshape(permute:p(reshape:split(x)))", _shuffled_channels),
 )

@@ -30,7 +30,7 @@ COMPILERS = [c for c in ("gcc", "clang") if shutil.which(c)] or ["cc"]
 NATIVE = "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
 # What the C language itself has for vectors, so the printer writes it in place.
 OPERATORS = {"add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor"}
-OPERATORS |= {"where"}  # sel and seli
+OPERATORS |= {"where", "shl", "shr"}  # sel and seli; shifts are of integers only
 
 
 def library(folder: Path, text: str, compiler: str) -> ctypes.CDLL:

@@ -25,7 +25,7 @@ def test_nearly_all_tests_of_operators_pass() -> None:
     kinds = Counter(r.kind for _, r in counted)
     assert len(counted) > 1700
     assert (kinds["sol"] + kinds["numpy"]) / len(counted) > 0.99
-    assert kinds["sol"] / len(counted) > 0.75
+    assert kinds["sol"] / len(counted) > 0.9
 
 
 def test_none_is_wrong() -> None:
@@ -50,6 +50,6 @@ def test_operators_as_native_code() -> None:
 @pytest.mark.parametrize("kind", ["simple", "pytorch-operator", "pytorch-converted"])
 def test_small_models(kind: str) -> None:
     found = [(case, outcome(case, native=False)) for case in cases(kind)]
-    counted = [(c.name, r) for c, r in found if counts(c, r) and "Sequence" not in r.why]
+    counted = [(c.name, r) for c, r in found if counts(c, r)]
     assert counted
     assert [(name, r.why) for name, r in counted if r.kind in ("refused", "wrong")] == []

@@ -6,6 +6,7 @@ benchmarks/onnx_networks.py does this with all classifiers of torchvision.
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def transformer() -> tuple[Any, int]:
 
 @pytest.mark.parametrize("make", [squeezenet, shufflenet, transformer])
 def test_clusters_and_results_are_those_of_pytorch(
-    make: Any, monkeypatch: pytest.MonkeyPatch
+    make: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(logging.root.manager, "disable", logging.WARNING)
     torch.manual_seed(0)
@@ -49,7 +50,7 @@ def test_clusters_and_results_are_those_of_pytorch(
         torch.nn.init.normal_(parameter, std=0.2)
     x = torch.randn(2, 3, size, size)
     network = Network("net", module.eval(), (x,))
-    file = exported(network)
+    file = exported(network, tmp_path)
     assert clusters(graph_of(file)) == clusters(capture(network.module, (x,)).graph)
     session = sol.onnx.optimize(file)
     for batch in (2, 1):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sol.core.dims import B, Dim
@@ -21,6 +22,13 @@ Make = Callable[[Any, Node], Node]
 def prepared(graph: Any) -> Any:
     """What canonical requires, and then canonical itself."""
     return canonical(duplicates(dead(fold(graph))))
+
+
+def strided(n: Any) -> Node:
+    """The places of all elements of [B, 4, 6, 6], as exporters write a strided view."""
+    rows = n("mul", n("iota", shape=(B,), axis=0, dtype=I64), 144)
+    places = n.constant(np.arange(144).reshape(1, 4, 6, 6), I64)
+    return n("add", n("reshape", rows, shape=(B, 1, 1, 1)), places)
 
 
 MOVES: dict[str, tuple[Make, str]] = {
@@ -233,6 +241,34 @@ MOVES: dict[str, tuple[Make, str]] = {
     "take of a range": (
         lambda n, x: n("take", x, n("iota", shape=(3,), axis=0, dtype=I64), axis=1),
         "slice",
+    ),
+    "take of every other place": (
+        lambda n, x: n("take", x, n.constant([1, 3, 5], I64), axis=2),
+        "slice",
+    ),
+    "take of places in rows": (
+        lambda n, x: n("take", x, n.constant([[0, 1, 2], [3, 4, 5]], I64), axis=3),
+        "reshape",
+    ),
+    "take of places in columns": (
+        lambda n, x: n("take", x, n.constant([[[1], [3]], [[2], [4]]], I64), axis=2),
+        "slice reshape permute reshape",
+    ),
+    "take of places with gaps": (
+        lambda n, x: n("take", x, n.constant([[0, 1], [3, 4]], I64), axis=2),
+        "take",
+    ),
+    "take of places that are no arithmetic": (
+        lambda n, x: n("take", x, n.constant([0, 2, 3], I64), axis=2),
+        "take",
+    ),
+    "take backwards": (
+        lambda n, x: n("take", x, n.constant([2, 1, 0], I64), axis=2),
+        "take",
+    ),
+    "a strided view as a take": (
+        lambda n, x: n("take", n("reshape", x, shape=(B * 144,)), strided(n), axis=0),
+        "",
     ),
 }  # fmt: skip
 

@@ -196,6 +196,8 @@ GROUPS["binary"] = (
             "bitwise_and",
             "bitwise_or",
             "bitwise_xor",
+            "bitwise_left_shift",
+            "bitwise_right_shift",
             "div",
         )
     ]

@@ -34,3 +34,38 @@ SOL_INLINE int64_t pow_i64(int64_t a, int64_t b) {
         if (b & 1) y *= x;
     return (int64_t)y;
 }
+
+/* A shift by a number of bits outside of the type leaves no bit, or the sign. */
+SOL_INLINE int64_t shl_i64(int64_t a, int64_t b, int bits) {
+    return b < 0 || b >= bits ? 0 : (int64_t)((uint64_t)a << b);
+}
+
+SOL_INLINE int64_t shr_i64(int64_t a, int64_t b, int bits) {
+    return b < 0 || b >= bits ? -(a < 0) : a >> b;
+}
+
+/* uint64, where int64 would see another sign. */
+SOL_INLINE uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+SOL_INLINE uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+SOL_INLINE uint64_t floordiv_u64(uint64_t a, uint64_t b) { return b == 0 ? 0 : a / b; }
+
+SOL_INLINE uint64_t mod_u64(uint64_t a, uint64_t b) { return b == 0 ? 0 : a % b; }
+
+SOL_INLINE uint64_t fmod_u64(uint64_t a, uint64_t b) { return b == 0 ? 0 : a % b; }
+
+SOL_INLINE uint64_t pow_u64(uint64_t a, uint64_t b) {
+    uint64_t y = 1;
+    for (; b > 0; b >>= 1, a *= a)
+        if (b & 1) y *= a;
+    return y;
+}
+
+SOL_INLINE uint64_t shl_u64(uint64_t a, uint64_t b, int bits) {
+    return b >= (uint64_t)bits ? 0 : a << b;
+}
+
+SOL_INLINE uint64_t shr_u64(uint64_t a, uint64_t b, int bits) {
+    return b >= (uint64_t)bits ? 0 : a >> b;
+}

@@ -14,10 +14,11 @@ from sol.onnx.rows import (
     resize,
     select,
     shape,
+    spectrum,
 )
 from sol.onnx.rows.table import ROWS
 
 __all__ = [
     "ROWS", "contraction", "create", "normalisation", "pointwise", "pooling", "quantise",
-    "recurrent", "reduction", "resize", "select", "shape",
+    "recurrent", "reduction", "resize", "select", "shape", "spectrum",
 ]  # fmt: skip

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
 from sol.core.dims import Dim, Size
 from sol.core.errors import UnsupportedError
 from sol.ir.graph import Node
+from sol.onnx.rows.shape import padded
 from sol.onnx.rows.table import row
 from sol.onnx.values import Call, Results
 from sol.ops.rules import numbers
@@ -49,11 +53,15 @@ def window(c: Call, x: Node, kernel: Sequence[int]) -> tuple[Ints, Ints, Pads]:
 def conv(c: Call) -> Results:
     """Convolution."""
     x, weight = c.x(0), c.x(1)
-    kernel = numbers("Conv", "a kernel size", weight.shape[2:])
+    return convolved(c, x, weight, [c.x(2)] if c.has(2) else [])
+
+
+def convolved(c: Call, x: Node, weight: Node, bias: Sequence[Node] = ()) -> Node:
+    """The convolution that the attributes of a node describe."""
+    kernel = numbers(c.op, "a kernel size", weight.shape[2:])
     strides, dilations, pads = window(c, x, kernel)
-    tensors = [x, weight] + ([c.x(2)] if c.has(2) else [])
     return c.add(
-        "conv", *tensors, stride=strides, padding=pads, dilation=dilations,
+        "conv", x, weight, *bias, stride=strides, padding=pads, dilation=dilations,
         groups=c.attr("group", 1),
     )  # fmt: skip
 
@@ -103,6 +111,34 @@ def _cut(c: Call, sizes: Ints, strides: Ints, full: Sequence[int]) -> Pads:
     return tuple(pairs)
 
 
+@row("Col2Im")
+def col2im(c: Call) -> Results:
+    """Windows added up where they lie: a transposed convolution by 1 for each place of a window."""
+    x, image, block = c.x(0), c.integers(1), c.integers(2)
+    rank, taps = len(block), math.prod(block)
+    strides, dilations = (tuple(c.attr(n) or (1,) * rank) for n in ("strides", "dilations"))
+    pads = tuple(c.attr("pads") or (0,) * (2 * rank))
+    pairs = tuple(zip(pads[:rank], pads[rank:]))
+    spans = [d * (k - 1) + 1 for k, d in zip(block, dilations)]
+    counts = [(n + sum(p) - w) // s + 1 for n, p, w, s in zip(image, pairs, spans, strides)]
+    n, rows, _ = x.shape
+    if not isinstance(rows, int) or rank > 3:
+        c.refuse("windows of many axes, or channels that depend on the batch size B")
+    channels = rows // taps
+    ones = np.tile(
+        np.eye(taps, dtype=np.float32).reshape(taps, 1, *block), (channels, *[1] * (rank + 1))
+    )
+    y = c.add(
+        "conv_transpose", c.reshape(x, (n, rows, *counts)), c.cast(c.constant(ones), x.dtype),
+        stride=strides, dilation=dilations, padding=(0,) * rank, output_padding=(0,) * rank,
+        groups=channels,
+    )  # fmt: skip
+    reached = [(m - 1) * s + w for m, s, w in zip(counts, strides, spans)]
+    low = (0, 0, *(-a for a, _ in pairs))
+    high = (0, 0, *(size + a - r for size, (a, _), r in zip(image, pairs, reached)))
+    return padded(c, y, low, high)
+
+
 # ---- matrix products
 
 
@@ -110,8 +146,6 @@ def product(c: Call, a: Node, b: Node) -> Node:
     """NumPy's matmul, vectors included; a linear layer where b is a known matrix."""
     if a.tensor.rank == 0 or b.tensor.rank == 0:
         raise UnsupportedError(c.op, "a product of numbers without axes")
-    if a.dtype.kind != "float":
-        c.refuse("a product of matrices of integers")
     if b.op in ("parameter", "constant") and b.tensor.rank == 2 and a.tensor.rank > 1:
         return c.add("linear", a, c.permute(b, (1, 0)))
     left = c.reshape(a, (1, *a.shape)) if a.tensor.rank == 1 else a
@@ -137,8 +171,8 @@ def gemm(c: Call) -> Results:
     a, b = c.x(0), c.x(1)
     a = c.permute(a, (1, 0)) if c.attr("transA", 0) else a
     alpha, beta = c.attr("alpha", 1.0), c.attr("beta", 1.0)
-    if a.dtype.kind != "float":
-        c.refuse("a product of matrices of integers")
+    if a.dtype.kind != "float" and not (float(alpha).is_integer() and float(beta).is_integer()):
+        c.refuse("a product of matrices of integers and a factor that is none")
     if b.op in ("parameter", "constant"):
         weight = b if c.attr("transB", 0) else c.permute(b, (1, 0))
         columns = weight.shape[0]
@@ -158,11 +192,8 @@ def einsum(c: Call) -> Results:
     nodes = c.all()
     if len(terms) != len(nodes) or any(len(t) != n.tensor.rank for t, n in zip(terms, nodes)):
         raise UnsupportedError("Einsum", f"{c.attr('equation')!r} of {len(nodes)} inputs")
-    if (
-        any(max(Counter(t).values(), default=1) > 1 for t in terms)
-        or nodes[0].dtype.kind != "float"
-    ):
-        c.refuse("a diagonal, or integers")
+    if any(max(Counter(t).values(), default=1) > 1 for t in terms):
+        c.refuse("a diagonal")
     term, node = terms[0], nodes[0]
     for number, (other, right) in enumerate(zip(terms[1:], nodes[1:])):
         kept = set(result).union(*terms[number + 2 :])

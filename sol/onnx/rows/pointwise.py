@@ -7,10 +7,11 @@ from typing import Any
 
 import onnx
 
-from sol.core.dtypes import BOOL, F32, I64
+from sol.core.dtypes import BOOL, F32, F64, I8, I64, U32
+from sol.core.errors import UnsupportedError
 from sol.ir.graph import Node
 from sol.onnx.rows.table import put, row
-from sol.onnx.types import COMPUTED
+from sol.onnx.types import BITS, COMPUTED
 from sol.onnx.values import Call, Result, Results, Typed
 
 _PLAIN = {
@@ -187,6 +188,10 @@ def clip(c: Call) -> Results:
         x = c.add("max", x, c.x(1)) if c.has(1) else x
         return c.add("min", x, c.x(2)) if c.has(2) else x
     low, high = bounds
+    if x.dtype == F64:
+        low = None if low is None else float(low)
+        high = None if high is None else float(high)
+        return c.add("clamp", x, low=low, high=high)
     if x.dtype.kind == "float":
         low = None if low is None or low <= -3.4e38 else float(low)
         high = None if high is None or high >= 3.4e38 else float(high)
@@ -264,7 +269,19 @@ def power(c: Call) -> Results:
             return c.add("square", x)
         if number == 0.5 and exponent.ndim <= x.tensor.rank:
             return c.add("pow", x, c.constant(0.5))
-    return c.add("pow", *operands(c))
+    a, b = operands(c)
+    if a.dtype.kind == "int" and b.dtype.kind == "float":
+        a, b = c.cast(a, F64), c.cast(b, F64)  # float32 does not hold all integers
+    return c.add("pow", a, b)
+
+
+@row("BitShift")
+def bit_shift(c: Call) -> Results:
+    """Bits of a moved by b places; those that leave the type are gone."""
+    op = {"LEFT": "left_shift", "RIGHT": "right_shift"}.get(c.needed("direction"))
+    if op is None:
+        raise UnsupportedError("BitShift", f"direction={c.needed('direction')!r}")
+    return c.add(op, c.x(0), c.x(1))
 
 
 def _chain(op: str) -> Any:
@@ -297,9 +314,22 @@ def converted(c: Call, x: Node, elem: int) -> Result:
     if elem not in COMPUTED:
         c.refuse(f"Sol does not compute with {onnx.TensorProto.DataType.Name(elem).lower()}")
     target = COMPUTED[elem]
-    if x.dtype.kind == "float" and target.kind == "int" and target.bytes < 4:
+    narrow = (target.kind == "int" and target.bytes < 4) or target == U32
+    if x.dtype.kind == "float" and narrow:
         x = c.cast(x, I64)  # a float beyond a narrow type wraps around, as in NumPy
-    return Typed(c.cast(x, target), elem)
+    return Typed(_wrapped(c, c.cast(x, target), elem), elem)
+
+
+def _wrapped(c: Call, x: Node, elem: int) -> Node:
+    """The lowest bits of x, for types of less than 8; the first of them is the sign of a signed
+    one."""
+    if elem not in BITS:
+        return x
+    x = c.add("bitwise_and", x, c.constant((1 << BITS[elem]) - 1, x.dtype))
+    if x.dtype != I8:
+        return x
+    sign = c.constant(1 << (BITS[elem] - 1), I8)
+    return c.add("sub", c.add("bitwise_xor", x, sign), sign)
 
 
 @row("Cast")

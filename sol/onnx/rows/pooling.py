@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from sol.core.dtypes import F32
+from sol.core.dims import Size
+from sol.core.dtypes import F32, I64
 from sol.core.errors import UnsupportedError
 from sol.ir.graph import Node
 from sol.onnx.rows.contraction import Ints, Pads, window
@@ -48,11 +50,11 @@ def _padded(c: Call, x: Node, pads: Pads, value: float) -> Node:
 
 @row("MaxPool")
 def max_pool(c: Call) -> Results:
-    """The maximum of windows; not where it was."""
-    if c.results > 1:
-        c.refuse("it returns the places of maxima, too")
+    """The maximum of windows, and its place in the tensor."""
     x, kernel = c.x(), tuple(c.needed("kernel_shape"))
     strides, dilations, pads = window(c, x, kernel)
+    if c.results > 1:
+        return _with_places(c, x, kernel, strides, dilations, pads)
     sizes = numbers("MaxPool", "a spatial size", x.shape[2:])
     _, exact = _places(c, sizes, kernel, strides, dilations, pads)
     attrs = {"kernel": kernel, "stride": strides, "dilation": dilations}
@@ -61,6 +63,50 @@ def max_pool(c: Call) -> Results:
         return c.add("max_pool", x, **attrs, padding=padding, ceil=bool(c.attr("ceil_mode", 0)))
     x = _padded(c, x, exact, lowest(x.dtype))
     return c.add("max_pool", x, **attrs, padding=(0,) * len(kernel), ceil=False)
+
+
+def _with_places(
+    c: Call, x: Node, kernel: Ints, strides: Ints, dilations: Ints, pads: Pads
+) -> Results:
+    """The number of a maximum in its window, and from it the place in the whole tensor."""
+    sizes = numbers("MaxPool", "a spatial size", x.shape[2:])
+    if not _even(pads, kernel, dilations) or c.attr("ceil_mode", 0) or x.dtype != F32:
+        c.refuse("places of maxima with uneven pads, or of integers")
+    padding = tuple(low for low, _ in pads)
+    attrs = {"kernel": kernel, "stride": strides, "dilation": dilations, "padding": padding}
+    y = c.add("max_pool", x, **attrs, ceil=False)
+    tap = c.cast(c.add("max_pool_index", x, y, **attrs), I64)
+    flat = _place(c, y, 0)
+    flat = _plus(c, _times(c, flat, x.shape[1]), _place(c, y, 1))
+    order = range(len(kernel))
+    spatial = []
+    for k in order:
+        inner = c.constant(math.prod(kernel[k + 1 :]), I64)
+        own = c.add("mod", c.add("floordiv", tap, inner), c.constant(kernel[k], I64))
+        begin = _times(c, _place(c, y, k + 2), strides[k])
+        place = _plus(c, begin, _times(c, own, dilations[k]))
+        spatial.append(c.add("sub", place, c.constant(padding[k], I64)))
+    flat = _times(c, flat, math.prod(sizes))
+    turned = reversed(order) if c.attr("storage_order", 0) else order
+    inside = None
+    for k in turned:
+        inside = spatial[k] if inside is None else _plus(c, _times(c, inside, sizes[k]), spatial[k])
+    assert inside is not None
+    return y, _plus(c, flat, inside)
+
+
+def _place(c: Call, y: Node, axis: int) -> Node:
+    return c.add("iota", shape=y.shape, axis=axis, dtype=I64)
+
+
+def _plus(c: Call, a: Node, b: Node) -> Node:
+    return c.add("add", a, b)
+
+
+def _times(c: Call, a: Node, b: Size) -> Node:
+    if not isinstance(b, int):
+        c.refuse("places in a tensor whose channels depend on the batch size B")
+    return c.add("mul", a, c.constant(b, I64))
 
 
 @row("AveragePool")
@@ -80,7 +126,8 @@ def average_pool(c: Call) -> Results:
     total = _summed(c, _padded(c, x, exact, 0.0), kernel, strides, dilations)
     limits = [(-low, n + high) if with_pads else (0, n) for n, (low, high) in zip(sizes, pads)]
     taps = _taps(counts, kernel, strides, dilations, pads, limits)
-    return c.add("mul", total, c.constant((1 / taps).astype(np.float32)[None, None], F32))
+    share = (1 / taps).astype(x.dtype.numpy)[None, None]
+    return c.add("mul", total, c.constant(share, x.dtype))
 
 
 def _summed(c: Call, x: Node, kernel: Ints, strides: Ints, dilations: Ints) -> Node:
@@ -94,7 +141,7 @@ def _summed(c: Call, x: Node, kernel: Ints, strides: Ints, dilations: Ints) -> N
     channels = x.shape[1]
     if not isinstance(channels, int):
         c.refuse("a number of channels that depends on the batch size B")
-    ones = c.add("full", shape=(channels, 1, *kernel), value=1.0, dtype=F32)
+    ones = c.add("full", shape=(channels, 1, *kernel), value=1.0, dtype=x.dtype)
     return c.add(
         "conv", x, ones, stride=strides, padding=((0, 0),) * rank, dilation=dilations,
         groups=channels,

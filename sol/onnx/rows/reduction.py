@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sol.core.dtypes import BOOL, F32, I64
+from sol.core.dims import product
+from sol.core.dtypes import BOOL, I64
 from sol.ir.graph import Node
 from sol.onnx.rows.table import put, row
 from sol.onnx.values import Call, Results
@@ -56,13 +57,24 @@ def _after(first: str, op: str, last: str = "") -> Reduce:
 
 
 def _mean(c: Call, x: Node, axes: Axes, keepdims: bool) -> Node:
-    return c.add("mean", c.cast(x, F32), axes=axes, keepdims=keepdims)
+    if x.dtype.kind == "float":
+        return c.add("mean", x, axes=axes, keepdims=keepdims)
+    total = c.add("sum", x, axes=axes, keepdims=keepdims)
+    count = product(x.shape[a] for a in axes)
+    if not isinstance(count, int) or not count:
+        c.refuse("a mean of integers over the axis that has the batch size B, or of none")
+    rest = c.add("fmod", total, c.constant(count, I64))
+    return c.add("floordiv", c.add("sub", total, rest), c.constant(count, I64))
+
+
+def _norm(c: Call, x: Node, axes: Axes, keepdims: bool) -> Node:
+    return c.add("norm", c.floating(x), ord=2.0, axes=axes, keepdims=keepdims)
 
 
 def _logsumexp(c: Call, x: Node, axes: Axes, keepdims: bool) -> Node:
     if any(x.shape[a] == 0 for a in axes):
         return _after("exp", "sum", "log")(c, x, axes, keepdims)
-    return c.add("logsumexp", c.cast(x, F32), axes=axes, keepdims=keepdims)
+    return c.add("logsumexp", c.floating(x), axes=axes, keepdims=keepdims)
 
 
 _REDUCTIONS: dict[str, Reduce] = {
@@ -72,7 +84,7 @@ _REDUCTIONS: dict[str, Reduce] = {
     "ReduceMax": _extreme("max_reduce", "any", -1.0),
     "ReduceMin": _extreme("min_reduce", "all", 1.0),
     "ReduceL1": _after("abs", "sum"),
-    "ReduceL2": _after("square", "sum", "sqrt"),
+    "ReduceL2": _norm,
     "ReduceLogSum": _after("", "sum", "log"),
     "ReduceLogSumExp": _logsumexp,
     "ReduceSumSquare": _after("square", "sum"),
@@ -117,7 +129,7 @@ def hardmax(c: Call) -> Results:
     x, back, axis = matrix_before(c, c.x(), c.attr("axis", -1 if c.version >= 13 else 1))
     place = c.add("argmax", x, axis=axis, keepdims=True)
     number = c.add("iota", shape=x.shape, axis=axis, dtype=I64)
-    return back(c.cast(c.add("eq", number, place), F32))
+    return back(c.cast(c.add("eq", number, place), x.dtype))
 
 
 def matrix_before(c: Call, x: Node, axis: int) -> tuple[Node, Callable[[Node], Node], int]:
@@ -126,25 +138,24 @@ def matrix_before(c: Call, x: Node, axis: int) -> tuple[Node, Callable[[Node], N
     axis = c.axis(axis, rank)
     if c.version >= 13 or axis == rank - 1:
         return x, lambda y: y, axis
-    from sol.core.dims import product
-
     flat = c.reshape(x, (product(shape[:axis]), product(shape[axis:])))
     return flat, lambda y: c.reshape(y, shape), 1
 
 
-@row("CumSum")
-def cumsum(c: Call) -> Results:
-    """Running sums along an axis."""
+@row("CumSum", "CumProd")
+def cumulated(c: Call) -> Results:
+    """Running sums or products along an axis."""
+    op, neutral = ("cumsum", 0) if c.op == "CumSum" else ("cumprod", 1)
     x = c.x()
     axis = c.axis(int(c.number(1)), x.tensor.rank)
     back = c.attr("reverse", 0)
     y = c.add("flip", x, axes=(axis,)) if back else x
-    y = c.cast(c.add("cumsum", y, axis=axis), x.dtype)
+    y = c.cast(c.add(op, y, axis=axis), x.dtype)
     extent = x.shape[axis]
     if c.attr("exclusive", 0):
         low = tuple(int(k == axis) for k in range(x.tensor.rank))
         high = tuple(-n for n in low)
-        zero: Any = 0.0 if x.dtype.kind == "float" else 0
+        first: Any = float(neutral) if x.dtype.kind == "float" else neutral
         if extent != 0:
-            y = c.add("pad", y, low=low, high=high, mode="constant", value=zero)
+            y = c.add("pad", y, low=low, high=high, mode="constant", value=first)
     return c.add("flip", y, axes=(axis,)) if back else y

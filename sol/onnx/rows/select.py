@@ -56,6 +56,22 @@ def _part(c: Call, index: Node, place: int) -> Node:
     return c.reshape(c.slice(index, last, place, place + 1), index.shape[:-1])
 
 
+@row("ReverseSequence")
+def reverse_sequence(c: Call) -> Results:
+    """The first elements of each sequence backwards, as many as it has, the others as they are."""
+    x, lengths = c.x(0), c.x(1)
+    batch, time = c.attr("batch_axis", 1), c.attr("time_axis", 0)
+    if {batch, time} != {0, 1}:
+        raise UnsupportedError("ReverseSequence", f"{batch=}, {time=}", expected="0 and 1")
+    shape = x.shape[:2]
+    place = c.add("iota", shape=shape, axis=time, dtype=I64)
+    length = c.reshape(lengths, (shape[0], 1) if batch == 0 else (1, shape[1]))
+    back = c.add("sub", c.add("sub", length, c.constant(1, I64)), place)
+    place = c.add("where", c.add("lt", place, length), back, place)
+    order = c.reshape(place, (*shape, *[1] * (x.tensor.rank - 2)))
+    return c.add("gather", x, c.expand(order, x.shape), axis=time)
+
+
 @row("OneHot")
 def one_hot(c: Call) -> Results:
     """The second of two values where an index is, the first elsewhere."""

@@ -30,6 +30,7 @@ _PLAIN = {
 }  # fmt: skip
 _COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 _BITS = ("bitwise_and", "bitwise_or", "bitwise_xor")
+_SHIFTS = {"bitwise_left_shift": "left_shift", "bitwise_right_shift": "right_shift"}
 _LOGIC = ("logical_and", "logical_or", "logical_xor")
 
 
@@ -55,6 +56,9 @@ for _op in _COMPARE:
 for _op in _BITS:
     for _overload in ("Tensor", "Scalar", "Scalar_Tensor"):
         put(f"{_op}.{_overload}", _plain(_op))
+for _name, _op in _SHIFTS.items():
+    for _overload in ("Tensor", "Tensor_Scalar", "Scalar_Tensor"):
+        put(f"{_name}.{_overload}", _plain(_op))
 for _op, _name in (
     ("bitwise_and", "__and__"),
     ("bitwise_or", "__or__"),
