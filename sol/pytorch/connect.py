@@ -134,7 +134,7 @@ def _numbers(node: Node, batch: int) -> NDArray[Any]:
     shape = concrete(node.shape, batch)
     if node.dtype.kind != "float":
         return np.zeros(shape, node.dtype.numpy)
-    return np.random.default_rng(0).standard_normal(shape, np.float32)
+    return np.random.default_rng(0).standard_normal(shape).astype(node.dtype.numpy)
 
 
 def memory_bytes(executable: Any, batch: int, threads: int) -> int:
