@@ -31,6 +31,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("assembly",),
     ("compiled",),
     ("compiler",),
+    ("training",),
     ("tune",),
     ("deploy", "report"),
     ("arrays",),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sol.core.dims import Dim, Shape, Size, product
-from sol.core.dtypes import DTYPES, F32, DType
+from sol.core.dtypes import DTYPES, F32, I64, DType
 from sol.core.errors import UnsupportedError
 from sol.ir.graph import Builder, Node, TensorType
 from sol.ops.registry import builder as new_builder
@@ -75,13 +75,17 @@ class Reading:
     """One network while it is being read: its graph so far, parameters, what stays in TensorFlow.
 
     Parameters are variables or arrays, by the name that the graph has for them; `variables` gives
-    the same names each time that a model is read.
+    the same names each time that a model is read. In training, `updates` are variables with their
+    new values, and `seeds` generators of Keras with the inputs that random numbers follow from.
     """
 
     variables: Variables = field(default_factory=Variables)
     builder: Builder = field(default_factory=new_builder)
     parameters: dict[str, Any] = field(default_factory=dict)
     hosted: list[Hosted] = field(default_factory=list)
+    training: bool = False
+    updates: list[tuple[Any, Node]] = field(default_factory=list)
+    seeds: list[tuple[Any, str]] = field(default_factory=list)
     _nodes: dict[str, Node] = field(default_factory=dict)
 
     def parameter(self, owner: Any, name: str, shape: Sequence[int], dtype: DType) -> Node:
@@ -91,6 +95,13 @@ class Reading:
             self.parameters[key] = owner
             self._nodes[key] = self.builder.parameter(key, TensorType(tuple(shape), dtype))
         return self._nodes[key]
+
+    def random(self, generator: Any, shape: Shape) -> Node:
+        """Numbers from 0 to 1 that follow from what a generator of Keras gives at each call."""
+        name = f"seed {len(self.seeds)}"
+        seed = self.builder.input(name, TensorType((1,), I64))
+        self.seeds.append((generator, name))
+        return self.builder.add("random", seed, shape=tuple(shape), stream=0)
 
     @property
     def arrays(self) -> dict[str, Array]:
@@ -112,6 +123,11 @@ class Context:
         """Append an operator of Sol."""
         name = f"{self.origin}_{op}" if self.origin else op
         return self.reading.builder.add(op, *inputs, name=name, origin=self.origin, **attrs)
+
+    @property
+    def training(self) -> bool:
+        """Whether the network is read in training mode."""
+        return self.reading.training
 
     def refuse(self, reason: str) -> NoReturn:
         """Leave this to TensorFlow."""

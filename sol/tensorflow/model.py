@@ -4,6 +4,7 @@ other models, asked to predict, trained and saved."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 from keras.src.backend.common import global_state
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 from tensorflow.python.eager import record
 from tensorflow.python.saved_model import save_context
 
@@ -18,11 +20,21 @@ from sol.arrays.captured import Captured
 from sol.arrays.program import Progress
 from sol.arrays.signature import Types
 from sol.core.errors import UnsupportedError
-from sol.ir.graph import Node
-from sol.tensorflow.context import Known, Reading
+from sol.tensorflow.context import Reading
 from sol.tensorflow.cut import cut
-from sol.tensorflow.models import Wrapper, graph_of, layers_of, read_function, read_model, traced
+from sol.tensorflow.models import (
+    Wrapper,
+    as_nodes,
+    drawing,
+    graph_of,
+    layers_of,
+    packed,
+    read_function,
+    read_model,
+    traced,
+)
 from sol.tensorflow.session import Handle, Session, Settings, Source, input_of, options_of
+from sol.tensorflow.training import Trainer
 from sol.tensorflow.variables import Variables
 
 
@@ -69,7 +81,12 @@ class Optimized(keras.Model, Wrapper):  # type: ignore[misc]
             and global_state.get_global_attribute("current_call_ctx") is None
             and getattr(x, "_keras_mask", None) is None
             and graph_of(self.original) is not None
+            and not self._drawing
         )
+
+    @cached_property
+    def _drawing(self) -> str:
+        return drawing(self.original)
 
     def call(self, *args: Any, training: Any = None, mask: Any = None, **kwargs: Any) -> Any:
         """What the original computes, by Sol where it can."""
@@ -80,13 +97,17 @@ class Optimized(keras.Model, Wrapper):  # type: ignore[misc]
             more = {"mask": mask} if masked else {}
             return self.original(*a, **k, **more, training=training)
 
-        if training or masked:
-            reason = "training: Sol has none yet, TensorFlow computes it" if training else "a mask"
+        if masked:
+            return self._session.by_original(original, "a mask", args, kwargs)
+        if save_context.in_save_context() or in_stateless_scope():
+            return original(*args, **kwargs)
+        if training is None and self._drawing:
+            reason = f"{self._drawing} is in training mode unless training=False"
             return self._session.by_original(original, reason, args, kwargs)
+        if training or record.could_possibly_record():
+            return self._session.train(args, kwargs, original, bool(training))
         if tf.executing_eagerly():
             return self._session(args, kwargs, original)
-        if record.could_possibly_record() or save_context.in_save_context():
-            return original(*args, **kwargs)
         return _in_graph(self, args, kwargs)
 
     def build(self, *shapes: Any, **named: Any) -> None:
@@ -158,7 +179,8 @@ def _session(model: Any, settings: Settings) -> Session:
             variables.watch.add_plain(layer)
         return source
 
-    return Session(model, find, make, variables, model.name)
+    trainer = Trainer(model, variables, settings.options, settings.progress)
+    return Session(model, find, make, variables, model.name, trainer)
 
 
 def _check_losses(model: Any) -> None:
@@ -192,32 +214,11 @@ def _by_layers(model: Any, settings: Settings, variables: Variables) -> Source:
     def read(types: Types) -> Captured:
         reading = Reading(variables)
         inputs = [reading.builder.input(name, types[name]) for name in names]
-        return cut(reading, _as_nodes(reading, read_model(reading, model, inputs)))
+        return cut(reading, as_nodes(reading, read_model(reading, model, inputs)))
 
     inputs = [input_of(n, t.shape, str(t.dtype)) for n, t in zip(names, tensors)]
     network = settings.network(inputs, outputs, read, model.name)
-    return Source(network, names, outputs, lambda r: _packed(graph._outputs_struct, r))
-
-
-def _packed(structure: Any, results: list[Any]) -> Any:
-    """Results in the structure of a model's outputs; a single one in a list stands alone."""
-    packed = tree.pack_sequence_as(structure, results)
-    if isinstance(packed, (list, tuple)) and len(packed) == 1:
-        return packed[0]
-    return packed
-
-
-def _as_nodes(reading: Reading, values: Sequence[Any]) -> list[Node]:
-    found = []
-    for value in values:
-        if isinstance(value, Known):
-            if value.symbolic:
-                raise UnsupportedError("a result", "it is a size that follows the batch")
-            value = reading.builder.constant(value.array, value.dtype)
-        if not isinstance(value, Node):
-            raise UnsupportedError("a result", "it is no tensor")
-        found.append(value)
-    return found
+    return Source(network, names, outputs, lambda r: packed(graph._outputs_struct, r))
 
 
 # ---- what is traced as a whole -------------------------------------------------------------------
@@ -291,7 +292,7 @@ def by_trace(
         reading = Reading(variables)
         nodes = [reading.builder.input(n, types[n]) for n in names]
         function = traced(on_tensors, [types[n] for n in names])
-        return cut(reading, _as_nodes(reading, read_function(reading, function, nodes)))
+        return cut(reading, as_nodes(reading, read_function(reading, function, nodes)))
 
     example = tf.function(on_tensors, autograph=False).get_concrete_function(
         *(tf.TensorSpec(s, t.dtype) for s, t in zip(shapes, tensors))

@@ -58,12 +58,29 @@ def graph_of(model: Any) -> Any:
     return None
 
 
+def drawing(model: Any) -> str:
+    """The first layer that was put into training mode when the model was made, so that it draws
+    random numbers or uses statistics of the batch unless a call says `training=False`; or ""."""
+    graph = graph_of(model)
+    nodes = [n for each in graph._nodes_by_depth.values() for n in each] if graph else []
+    for layer, own in ((n.operation, n.arguments.kwargs) for n in nodes):
+        inner = drawing(layer) if graph_of(layer) is not None else ""
+        if inner or (own.get("training") and _is_other_in_training(layer)):
+            return inner or str(layer.name)
+    return ""
+
+
+def _is_other_in_training(layer: Any) -> bool:
+    generator = getattr(layer, "seed_generator", None) or getattr(layer, "generator", None)
+    return generator is not None or isinstance(layer, keras.layers.BatchNormalization)
+
+
 def read_model(
     reading: Reading, model: Any, inputs: Sequence[Value], path: str = ""
 ) -> list[Value]:
     """The values of the outputs of a model with a graph of layers, for those of its inputs."""
     graph = graph_of(model)
-    _check(model, graph)
+    _check(graph, reading.training)
     values: dict[int, Value] = {id(t): x for t, x in zip(graph._inputs, inputs)}
     for depth in sorted(graph._nodes_by_depth, reverse=True):
         for node in graph._nodes_by_depth[depth]:
@@ -76,7 +93,7 @@ def read_model(
     return [values[id(t)] for t in graph._outputs]
 
 
-def _check(model: Any, graph: Any) -> None:
+def _check(graph: Any, training: bool) -> None:
     """What the whole model must not have."""
     layers = [n.operation for nodes in graph._nodes_by_depth.values() for n in nodes]
     for layer in layers:
@@ -86,7 +103,8 @@ def _check(model: Any, graph: Any) -> None:
         if kind is not None and str(kind) not in ("float32", "int32", "int64", "bool", "uint8"):
             raise UnsupportedError(layer.name, f"Sol computes in float32, not in {kind}")
     makers = [x for x in layers if isinstance(x, _MASKERS) or getattr(x, "mask_zero", False)]
-    readers = [x for x in layers if not isinstance(x, _IGNORE_MASKS) and _reads_masks(x)]
+    ignore = () if training else _IGNORE_MASKS
+    readers = [x for x in layers if not isinstance(x, ignore) and _reads_masks(x)]
     if makers and readers:
         raise UnsupportedError(
             readers[0].name, f"it reads the mask that {makers[0].name} makes, and Sol has no masks"
@@ -109,7 +127,8 @@ def _read_layer(reading: Reading, node: Any, args: Any, kwargs: Any, path: str) 
     if graph_of(layer) is not None:
         (given,) = args
         return read_model(reading, layer, _in_order(layer, given), path)
-    mark, reasons = len(reading.hosted), []
+    reasons: list[str] = []
+    mark, seeds, updates = len(reading.hosted), len(reading.seeds), len(reading.updates)
     for way in (_by_row, _by_trace):
         try:
             results: list[Value] = tree.flatten(way(reading, layer, args, kwargs, path))
@@ -121,9 +140,11 @@ def _read_layer(reading: Reading, node: Any, args: Any, kwargs: Any, path: str) 
             reasons.append(getattr(error, "reason", "") or error.what)
         except _MISTAKES as error:
             reasons.append(f"the row failed: {type(error).__name__}: {error}")
-        del reading.hosted[mark:]
+        del reading.hosted[mark:], reading.seeds[seeds:], reading.updates[updates:]
     reason = "; ".join(dict.fromkeys(r for r in reasons if r != _NO_ROW)) or _NO_ROW
-    nodes, call = _as_function(layer, args, kwargs)
+    if reading.training:
+        raise UnsupportedError(f"{type(layer).__name__} {path}", reason)
+    nodes, call = _as_function(layer, args, kwargs, False)
     outputs = node.outputs
     return host.layer(reading, call, nodes, outputs, type(layer).__name__, path, reason)
 
@@ -168,14 +189,38 @@ def _checked(layer: Any, result: Value, expected: Any) -> Value:
     return result
 
 
+def packed(structure: Any, results: list[Any]) -> Any:
+    """Results in the structure of a model's outputs; a single one in a list stands alone."""
+    packed = tree.pack_sequence_as(structure, results)
+    if isinstance(packed, (list, tuple)) and len(packed) == 1:
+        return packed[0]
+    return packed
+
+
+def as_nodes(reading: Reading, values: Sequence[Any]) -> list[Node]:
+    """Results as nodes of the graph."""
+    found = []
+    for value in values:
+        if isinstance(value, Known):
+            if value.symbolic:
+                raise UnsupportedError("a result", "it is a size that follows the batch")
+            value = reading.builder.constant(value.array, value.dtype)
+        if not isinstance(value, Node):
+            raise UnsupportedError("a result", "it is no tensor")
+        found.append(value)
+    return found
+
+
 # ---- tracing a layer -----------------------------------------------------------------------------
 
 
-def _as_function(layer: Any, args: Any, kwargs: Any) -> tuple[list[Node], Callable[..., Any]]:
+def _as_function(
+    layer: Any, args: Any, kwargs: Any, training: bool
+) -> tuple[list[Node], Callable[..., Any]]:
     """The nodes that a call of a layer reads, and the call as a function of tensors for them."""
     flat = tree.flatten((args, kwargs))
     nodes = [x for x in flat if isinstance(x, Node)]
-    more = {"training": False} if getattr(layer, "_call_has_training_arg", False) else {}
+    more = {"training": training} if getattr(layer, "_call_has_training_arg", False) else {}
 
     def call(*tensors: Any) -> Any:
         given = iter(tensors)
@@ -193,7 +238,7 @@ def _filled(x: Any, tensors: Any) -> Any:
 
 
 def _by_trace(reading: Reading, layer: Any, args: Any, kwargs: Any, path: str) -> Any:
-    nodes, call = _as_function(layer, args, kwargs)
+    nodes, call = _as_function(layer, args, kwargs, reading.training)
     function = traced(call, [n.tensor for n in nodes])
     for each in layers_of(layer):
         reading.variables.watch.add_plain(each)

@@ -8,9 +8,9 @@ reason is kept for `explain`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -27,7 +27,7 @@ from sol.report.text import WIDTH, counted, wrapped
 from sol.tensorflow.variables import Variables
 
 Array = NDArray[Any]
-_TRAINING = "training: Sol has none yet, TensorFlow computes it"
+_FUNCTION = "gradients of a function: Sol trains models of Keras"
 _OPTIONS = ("memory", "precision", "threads", "tune")
 _MOST_CHANGES = 16  # of layers, after which nothing is read any more
 _MOST_KINDS = 32  # of calls of different structures
@@ -61,6 +61,19 @@ class Source:
     pack: Callable[[list[Any]], Any]
 
 
+class Training(Protocol):
+    """What computes calls with gradients."""
+
+    def __call__(self, tensors: Sequence[Any], training: bool) -> Any:
+        """The results of a call."""
+
+    def forget(self) -> None:
+        """Read everything anew."""
+
+    def lines(self, width: int) -> Iterator[str]:
+        """What `explain` says."""
+
+
 Find = Callable[[tuple[Any, ...], dict[str, Any]], tuple[Any, Sequence[Any]]]
 Make = Callable[[Any, Sequence[Any]], Source]
 
@@ -73,14 +86,16 @@ class Session:
     """
 
     def __init__(
-        self, original: Callable[..., Any], find: Find, make: Make, variables: Variables, name: str
-    ) -> None:
+        self, original: Callable[..., Any], find: Find, make: Make, variables: Variables, name: str,
+        trainer: Training | None = None,
+    ) -> None:  # fmt: skip
         self.original = original
         self.name = name
         self.variables = variables
         self.fallbacks: Counter[str] = Counter()
         self.sources: dict[Any, Source] = {}
         self.refused: dict[Any, str] = {}
+        self.trainer = trainer
         self._find, self._make = find, make
         self._changes = 0
 
@@ -92,7 +107,7 @@ class Session:
         """What the original returns for these arguments. run: the original, called another way."""
         original = run or self.original
         if record.could_possibly_record():
-            return self.by_original(original, _TRAINING, args, kwargs)
+            return self.train(args, kwargs, original, False)
         if not self.variables.watch.same():
             self._forget()
         try:
@@ -106,11 +121,28 @@ class Session:
             return self.by_original(original, reason, args, kwargs)
         return source.pack([tf.convert_to_tensor(r) for r in results])
 
+    def train(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[..., Any], training: bool
+    ) -> Any:
+        """The results with a gradient, in training mode or not; eagerly or while a graph is made.
+        run: the original in that mode."""
+        if self.trainer is None:
+            return self.by_original(run, _FUNCTION, args, kwargs)
+        if not self.variables.watch.same():
+            self._forget()
+        try:
+            return self.trainer(self._find(args, kwargs)[1], training)
+        except SolError as error:
+            reason = getattr(error, "reason", "") or error.what
+            return self.by_original(run, f"training: {reason}", args, kwargs)
+
     def _forget(self) -> None:
         """Read everything again: a layer was changed."""
         with self.variables.lock:
             self.sources.clear()
             self.variables.watch.clear()
+            if self.trainer is not None:
+                self.trainer.forget()
             self._changes += 1
 
     def by_original(self, run: Callable[..., Any], reason: str, args: Any, kwargs: Any) -> Any:
@@ -143,6 +175,8 @@ class Session:
     def explain(self, roofline: bool = False, width: int = WIDTH) -> str:
         """Every cluster of every program, what TensorFlow computes and why."""
         parts = [s.network.explain(roofline, width) for s in self.sources.values()]
+        if self.trainer is not None:
+            parts += self.trainer.lines(width)
         if not parts:
             parts = [f"{self.name} by Sol: nothing was read yet"]
         return "\n".join([*parts, *self._fallback_lines(width)])
@@ -203,6 +237,8 @@ class Handle:
         """Forget all programs: for changes of layers that Sol does not watch."""
         self._session.sources.clear()
         self._session.variables.watch.clear()
+        if self._session.trainer is not None:
+            self._session.trainer.forget()
 
 
 def options_of(options: dict[str, Any]) -> Options:

@@ -12,7 +12,7 @@ from operator import is_
 from typing import Any
 
 _PLAIN = (bool, int, float, str, type(None))
-_OF_ROWS = ("activation", "lora_enabled", "_kernel", "mean", "variance")
+_OF_ROWS = ("activation", "lora_enabled", "_kernel", "mean", "variance", "rate", "momentum")
 _MISSING = object()
 _OWN = ("built", "supports_jit", "supports_masking", "autocast", "name", "trainable")
 

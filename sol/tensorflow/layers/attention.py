@@ -29,6 +29,8 @@ def multi_head_attention(
         c.refuse("attention scores as a result, or masks of the sequences")
     if any(x.tensor.rank != 3 for x in (query, key, value)) or getattr(of, "_use_gate", False):
         c.refuse("more axes than batch, sequence and features, or a gate")
+    if c.training and of._dropout:
+        c.refuse("dropout of attention scores")
     q = _heads(c, of._query_dense, c.floating(query))
     kk = _heads(c, of._key_dense, c.floating(key))
     v = _heads(c, of._value_dense, c.floating(value))

@@ -6,11 +6,12 @@ from typing import Any
 
 from keras import layers as k
 
+from sol.core.dims import Shape
 from sol.core.dtypes import F32, I32, I64
 from sol.ir.graph import Node
-from sol.tensorflow.activations import activate, elu, leaky, relu_with, softmax
+from sol.tensorflow.activations import activate, elu, leaky, relu_with, scalar, softmax
 from sol.tensorflow.context import Context
-from sol.tensorflow.layers.table import layer, optional, weight
+from sol.tensorflow.layers.table import is_last, layer, optional, weight
 from sol.tensorflow.layout import permute, pointwise
 
 
@@ -71,10 +72,32 @@ def softmax_layer(c: Context, of: Any, x: Node, mask: Any = None) -> Node:
     return softmax(c, c.floating(x), axes[0])
 
 
-@layer(
-    k.Dropout, k.SpatialDropout1D, k.SpatialDropout2D, k.SpatialDropout3D, k.GaussianDropout,
-    k.GaussianNoise, k.AlphaDropout, k.ActivityRegularization, k.Identity,
-)  # fmt: skip
+@layer(k.GaussianDropout, k.GaussianNoise, k.AlphaDropout, k.ActivityRegularization, k.Identity)
 def identity(c: Context, of: Any, x: Node, **_: Any) -> Node:
     """What does nothing while predicting."""
+    if c.training and type(of) is not k.Identity:
+        c.refuse("noise of a kind that Sol does not draw, or a loss")
     return x
+
+
+@layer(k.Dropout, k.SpatialDropout1D, k.SpatialDropout2D, k.SpatialDropout3D)
+def dropout(c: Context, of: Any, x: Node, **_: Any) -> Node:
+    """x / (1 - rate) or 0 in training, by chance; whole channels where dropout is spatial."""
+    if not c.training or of.rate == 0:
+        return x
+    if of.rate >= 1:
+        c.refuse("it drops everything")
+    shape = _noise_shape(of, x)
+    kept = c.op("ge", c.reading.random(of.seed_generator, shape), c.constant(float(of.rate), F32))
+    scaled = scalar(c, "mul", x, 1 / (1 - of.rate))
+    return pointwise(c, "where", kept, scaled, c.constant(0.0, F32))
+
+
+def _noise_shape(of: Any, x: Node) -> Shape:
+    """Sizes of what is drawn; a 1 where elements along an axis are dropped together."""
+    if type(of) is not k.Dropout:
+        rest = (1,) * (x.tensor.rank - 2)
+        last = isinstance(of, k.SpatialDropout1D) or is_last(of)
+        return (x.shape[0], *rest, x.shape[-1]) if last else (*x.shape[:2], *rest)
+    given = of.noise_shape or (None,) * x.tensor.rank
+    return tuple(n if s is None else s for s, n in zip(given, x.shape, strict=True))

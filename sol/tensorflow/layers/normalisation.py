@@ -10,7 +10,7 @@ from keras import layers as k
 
 from sol.core.dtypes import F32
 from sol.ir.graph import Node
-from sol.tensorflow.activations import clamp
+from sol.tensorflow.activations import clamp, scalar
 from sol.tensorflow.context import Context
 from sol.tensorflow.layers.table import layer, optional, weight
 from sol.tensorflow.layout import inverse, permute, pointwise
@@ -36,7 +36,7 @@ def _affine(c: Context, size: int, scale: Any, shift: Any) -> list[Node]:
 
 @layer(k.BatchNormalization)
 def batch_norm(c: Context, of: Any, x: Node, mask: Any = None) -> Node:
-    """By the statistics that the layer keeps."""
+    """By the statistics that the layer keeps; in training by those of the batch."""
     if getattr(of, "renorm", False):
         c.refuse("renormalisation")
     rank = x.tensor.rank
@@ -45,11 +45,32 @@ def batch_norm(c: Context, of: Any, x: Node, mask: Any = None) -> Node:
         c.refuse("channels on the axis of the batch")
     y, back = _second(c, c.floating(x), axis)
     tensors = _affine(c, of.moving_mean.shape[0], of.gamma, of.beta)
+    statistics = _of_batch if c.training and of.trainable else _kept
     y = c.op(
-        "batch_norm", y, weight(c, of.moving_mean), weight(c, of.moving_variance), *tensors,
-        eps=float(of.epsilon), affine=bool(tensors),
+        "batch_norm", y, *statistics(c, of, y), *tensors, eps=float(of.epsilon),
+        affine=bool(tensors),
     )  # fmt: skip
     return permute(c, y, back)
+
+
+def _kept(c: Context, of: Any, x: Node) -> tuple[Node, Node]:
+    return weight(c, of.moving_mean), weight(c, of.moving_variance)
+
+
+def _of_batch(c: Context, of: Any, x: Node) -> tuple[Node, Node]:
+    """Mean and variance over all but the channels; the layer keeps a part of them."""
+    if getattr(of, "synchronized", False):
+        c.refuse("statistics of several devices")
+    axes = tuple(a for a in range(x.tensor.rank) if a != 1)
+    mean = c.op("mean", x, axes=axes, keepdims=False)
+    variance = c.op("var", x, axes=axes, correction=0.0, keepdims=False)
+    updates = c.reading.updates
+    for kept, own in ((of.moving_mean, mean), (of.moving_variance, variance)):
+        before = next((new for v, new in reversed(updates) if v is kept), None)
+        old = scalar(c, "mul", before or weight(c, kept), float(of.momentum))
+        part = scalar(c, "mul", c.op("detach", own), 1.0 - float(of.momentum))
+        updates.append((kept, c.op("add", old, part)))
+    return mean, variance
 
 
 @layer(k.LayerNormalization)

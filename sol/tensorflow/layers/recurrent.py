@@ -50,6 +50,8 @@ def recurrent(
 def _check(c: Context, of: Any, mask: Any) -> None:
     if mask is not None:
         c.refuse("a mask")
+    if c.training and (of.cell.dropout or of.cell.recurrent_dropout):
+        c.refuse("dropout of a recurrent layer")
     if of.stateful:
         c.refuse("a state that is kept between calls")
     if getattr(of.cell, "reset_after", True) is not True:

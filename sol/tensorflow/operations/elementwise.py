@@ -164,12 +164,16 @@ def identity(c: Context, x: Value, *_: Any) -> Value:
     """The same value."""
     if c.target == "CheckNumerics":
         c.refuse("an error for values that are no numbers")
+    if c.training and isinstance(x, Node) and c.target in ("StopGradient", "PreventGradient"):
+        return c.op("detach", x)
     return x
 
 
 @operation("IdentityN")
 def identity_n(c: Context, *inputs: Value) -> tuple[Value, ...]:
     """The same values."""
+    if c.training:
+        c.refuse("it may have a gradient of its own")
     return inputs
 
 
