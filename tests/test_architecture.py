@@ -34,6 +34,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("training",),
     ("tune",),
     ("deploy", "report"),
+    ("race",),
     ("arrays",),
     ("pytorch", "tensorflow", "onnx", "mxnet", "cntk"),
     ("frontends",),

@@ -8,6 +8,7 @@ why.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from threading import RLock
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from sol.arrays.judge import Judge
 from sol.arrays.network import Network
 from sol.arrays.program import Progress
 from sol.arrays.signature import input_of
@@ -29,19 +31,71 @@ _CLASSES: dict[type, type] = {}  # a class of blocks -> the one that asks Sol fi
 
 
 def optimized(block: Any, example: Any, options: Options, progress: Progress | None) -> Any:
-    """The block by Sol. example: what to call it with once, a tuple, so that it is ready."""
+    """The block by Sol. example: what to call it with once, a tuple, so that it is ready. Of a
+    block whose own forward MXNet cannot trace, the HybridBlocks within."""
     mx = package()
     if not isinstance(block, mx.gluon.HybridBlock):
-        raise InputError(
-            f"optimize got a {type(block).__name__}, whose layers MXNet cannot trace",
-            expected="a gluon HybridBlock",
-        )
+        made = _mixed(block, options, progress, {})
+    else:
+        made = _of_one(block, options, progress)
+    if example is not None:
+        given = tuple(example) if isinstance(example, (tuple, list)) else (example,)
+        made(*given)
+        if options.never_slower and isinstance(made.sol, Session):
+            made.sol.measure(made, partial(type(block).forward, made), given)
+    return made
+
+
+def _of_one(block: Any, options: Options, progress: Progress | None) -> Any:
     made: Any = object.__new__(_class_of(type(block)))
     made.__dict__.update(block.__dict__)
     made.__dict__["sol"] = Session(type(block).__name__, options, progress)
-    if example is not None:
-        made(*(example if isinstance(example, (tuple, list)) else (example,)))
     return made
+
+
+def _mixed(block: Any, options: Options, progress: Progress | None, known: dict[int, Any]) -> Any:
+    """A block of the same class, with HybridBlocks by Sol in the place of those within it; a block
+    that stands at two places stays one."""
+    hybrid = package().gluon.HybridBlock
+    inner: dict[int, Any] = {}
+    for child in block._children.values():
+        if id(child) not in known:
+            make = _of_one if isinstance(child, hybrid) else partial(_mixed, known=known)
+            known[id(child)] = make(child, options=options, progress=progress)
+        inner[id(child)] = known[id(child)]
+    made: Any = object.__new__(type(block))
+    names = {k: inner.get(id(v), v) for k, v in vars(block).items()}
+    children = ((k, inner[id(child)]) for k, child in block._children.items())
+    made.__dict__.update(names, _children=type(block._children)(children))
+    parts = tuple(s for c in inner.values() for s in _sessions(c))
+    if not parts:
+        raise InputError(
+            f"optimize got a {type(block).__name__}, whose layers MXNet cannot trace",
+            expected="a gluon HybridBlock, or a Block with HybridBlocks in it",
+        )
+    made.__dict__["sol"] = Parts(parts)
+    return made
+
+
+def _sessions(block: Any) -> tuple[Session, ...]:
+    found = block.sol
+    return found.parts if isinstance(found, Parts) else (found,)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What Sol keeps of the HybridBlocks within another block."""
+
+    parts: tuple[Session, ...]
+
+    @property
+    def refused(self) -> dict[Any, str]:
+        """Calls that MXNet runs, and why."""
+        return {k: v for part in self.parts for k, v in part.refused.items()}
+
+    def explain(self, roofline: bool = False, width: int = 100) -> str:
+        """What became of each layer of each block."""
+        return "\n".join(part.explain(roofline, width) for part in self.parts)
 
 
 def _class_of(kind: type) -> type:
@@ -56,8 +110,16 @@ def _class_of(kind: type) -> type:
         if "sol" in self.__dict__:
             self.sol.forget()
 
+    def copied(self: Any, memo: dict[int, Any]) -> Any:
+        plain: Any = object.__new__(kind)
+        own = {k: v for k, v in vars(self).items() if k != "sol"}
+        plain.__dict__.update(own, _cached_op=None)
+        session = self.sol
+        return _of_one(deepcopy(plain, memo), session.options, session.progress)
+
     names = {
         "forward": forward,
+        "__deepcopy__": copied,
         "_clear_cached_op": _clear_cached_op,
         "__doc__": kind.__doc__,
         "__module__": kind.__module__,
@@ -83,9 +145,10 @@ class Session:
     """
 
     def __init__(self, name: str, options: Options, progress: Progress | None) -> None:
-        self.name = name
+        self.name, self.options, self.progress = name, options, progress
         self.refused: dict[Any, str] = {}  # structures of arguments that MXNet runs, and why
         self._make = partial(Network, options=options, name=name, progress=progress)
+        self.judge = Judge("MXNet")
         self._traced: dict[Any, _Traced] = {}
         self._lock = RLock()
 
@@ -94,17 +157,41 @@ class Session:
         with self._lock:
             self._traced.clear()
             self.refused.clear()
+            self.judge.forget()
 
-    def run(self, block: Any, original: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        """The results of the block."""
+    def measure(self, block: Any, original: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Time Sol and MXNet on a call; the faster one takes such calls from then on."""
+        found = self._key(block, args)
+        if found is None or found[0] in self.refused:
+            return
+        key, leaves = found
+
+        def own() -> None:
+            original(*args)
+            package().nd.waitall()
+
+        batch = leaves[0].shape[0] if leaves[0].ndim else 1
+        self.judge.measure(key, batch, lambda: self.run(block, original, args), own)
+
+    def _key(self, block: Any, args: tuple[Any, ...]) -> tuple[Any, list[Any]] | None:
+        """The kind of a call, and its NDArrays; None for calls that are MXNet's."""
         mx = package()
         leaves: list[Any] = []
         tree = _flat(args, is_array, leaves)
         training = mx.autograd.is_recording() or mx.autograd.is_training()
         if training or not leaves or not all(map(_is_plain, leaves)):
+            return None
+        kinds = ((np.dtype(x.dtype).name, x.ndim) for x in leaves)
+        return (repr(tree), _settings(block), *kinds), leaves
+
+    def run(self, block: Any, original: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """The results of the block."""
+        found = self._key(block, args)
+        if found is None:
             return original(*args)
-        key = (repr(tree), _settings(block), *((np.dtype(x.dtype).name, x.ndim) for x in leaves))
-        if key in self.refused:
+        key, leaves = found
+        batch = leaves[0].shape[0] if leaves[0].ndim else 1
+        if key in self.refused or self.judge.why_not(key, batch):
             return original(*args)
         try:
             traced = self._traced_for(key, block, original, args)
@@ -123,6 +210,7 @@ class Session:
         for (tree, _, *kinds), why in self.refused.items():
             types = ", ".join(f"{dtype} with {ndim} axes" for dtype, ndim in kinds)
             found.append(f"{self.name}{tree} of {types} runs in MXNet: {why}")
+        found += self.judge.lines(width)
         return "\n".join(found) or "nothing was read yet: Sol reads the block at its first call"
 
     def _results(self, traced: _Traced, leaves: Sequence[Any]) -> Any:

@@ -38,6 +38,7 @@ def optimize(
     precision: Literal["float32", "strict"] = "float32",
     memory: int | str | None = None,
     tune: float | None = None,
+    never_slower: bool = True,
     progress: Progress | None = None,
 ) -> Any:
     """What `model` computes, by Sol.
@@ -49,13 +50,20 @@ def optimize(
     name for a size that may change, the first such being the batch; (shape, "int32") for another
     type than the symbol's; or an array, for whose sizes the program is made at once. Without it,
     all that has no parameter is an input, of any size. For a block, what it is called with, as a
-    tuple of NDArrays. threads, precision, memory, tune: as in docs/using.md. progress: told what
-    happens, steps done, steps in all.
+    tuple of NDArrays. threads, precision, memory, tune: as in docs/using.md. never_slower: a
+    block is measured against MXNet on the arrays that are given. progress: told what happens, steps
+    done, steps in all.
 
     Raises InputError for files that are none, for parameters and inputs that are not there or do
     not fit, UnsupportedError for what Sol cannot compute, ConfigError for options.
     """
-    chosen = Options(threads=threads, precision=precision, memory=memory, tune=tune)
+    chosen = Options(
+        threads=threads,
+        precision=precision,
+        memory=memory,
+        tune=tune,
+        never_slower=never_slower,
+    )
     if is_block(model):
         from sol.mxnet.block import optimized
 

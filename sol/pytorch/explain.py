@@ -9,8 +9,8 @@ from typing import Any
 
 from sol.pytorch import connect
 from sol.pytorch.accuracy import Accuracy
-from sol.pytorch.race import Verdict
 from sol.pytorch.steps import Left
+from sol.race import Verdict
 from sol.report.text import (
     WIDTH,
     Explanation,
@@ -40,7 +40,8 @@ class Measured:
 
     def __str__(self) -> str:
         batch = str(self.least) if self.least == self.most else f"{self.least} to {self.most}"
-        return f"batch {batch}: {self.verdict}" if self.most else str(self.verdict)
+        found = self.verdict.text("PyTorch")
+        return f"batch {batch}: {found}" if self.most else found
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from sol.pytorch import connect
 from sol.pytorch.accuracy import Accuracy, difference
 from sol.pytorch.inputs import signature_of
 from sol.pytorch.program import Compile, Program
-from sol.pytorch.race import SECONDS, Clock, Trial, Verdict, race
 from sol.pytorch.trace import describe
 from sol.pytorch.tree import flatten
+from sol.race import SECONDS, Clock, Trial, Verdict, race
 
 if TYPE_CHECKING:
     from sol.pytorch.session import Entry, Session
@@ -55,7 +55,7 @@ class Judge:
         entry.accuracy = self._recalled_accuracy(session, entry)
         with torch.no_grad():
             if entry.accuracy is None:
-                with session.forced("pytorch"):
+                with session.forced("framework"):
                     own = session(args, kwargs)
                 self.compare(session, entry, args, kwargs, own)
             elif entry.accuracy.precision == "strict" and self._strict is not None:
@@ -74,7 +74,7 @@ class Judge:
                 session(args, kwargs)
 
         def pytorch() -> None:
-            with session.forced("pytorch"):
+            with session.forced("framework"):
                 session(args, kwargs)
 
         sol()
@@ -119,7 +119,7 @@ class Judge:
             return trial
         known = self.recalled(entry, batch)
         if entry.wrong:
-            entry.ways[kind] = "pytorch"
+            entry.ways[kind] = "framework"
         elif known is not None:
             entry.decide(batch, known)
         elif not measurable(entry) or any(v.clear for v in entry.verdicts.values()):

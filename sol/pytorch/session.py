@@ -32,7 +32,6 @@ from sol.pytorch.inputs import signature_of
 from sol.pytorch.judge import Judge, batch_class
 from sol.pytorch.lazy import with_history
 from sol.pytorch.program import Compile, Program
-from sol.pytorch.race import Trial, Verdict, Way
 from sol.pytorch.replica import replica
 from sol.pytorch.steps import Captured
 from sol.pytorch.trace import Flat, Signature, describe
@@ -40,6 +39,7 @@ from sol.pytorch.trainer import Trainer, reader
 from sol.pytorch.training_race import TrainingJudge
 from sol.pytorch.tree import Branch, Leaf, Tree, flatten
 from sol.pytorch.watch import Fingerprint, Watch
+from sol.race import Trial, Verdict, Way
 
 log = logging.getLogger(__name__)
 

@@ -21,13 +21,13 @@ from sol.pytorch.guard import Guard, shares_memory, unfit
 from sol.pytorch.halves import Budget
 from sol.pytorch.inputs import signature_of
 from sol.pytorch.judge import batch_class
-from sol.pytorch.race import Verdict, Way
 from sol.pytorch.steps import Captured
 from sol.pytorch.trace import Signature, describe
 from sol.pytorch.training import TrainingProgram
 from sol.pytorch.training_race import TrainingJudge
 from sol.pytorch.tree import Tree, flatten
 from sol.pytorch.watch import Watch
+from sol.race import Verdict, Way
 
 if TYPE_CHECKING:
     from sol.pytorch.session import Session
@@ -117,7 +117,7 @@ class Trainer:
         kind = batch_class(batch)
         if kind not in entry.ways:
             self._decide(entry, kind, tensors, batch)
-        if entry.ways[kind] == "pytorch":
+        if entry.ways[kind] == "framework":
             return self._session.silently(args, kwargs)
         self.runs += 1
         given = [t.resolve_neg() if t.is_neg() else t for t in tensors]
@@ -137,7 +137,7 @@ class Trainer:
             log.warning("training by Sol and by PyTorch could not be compared: %r", error)
             return
         entry.verdicts[kind] = found
-        entry.ways[kind] = "pytorch" if entry.accuracy and entry.accuracy.wrong else found.winner
+        entry.ways[kind] = "framework" if entry.accuracy and entry.accuracy.wrong else found.winner
 
     # ---- programs
 

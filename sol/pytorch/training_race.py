@@ -23,9 +23,9 @@ from sol.core.keys import content_key
 from sol.pytorch import connect
 from sol.pytorch.accuracy import Accuracy
 from sol.pytorch.judge import batch_class
-from sol.pytorch.race import SECONDS, Clock, Verdict, race, verdict_of
 from sol.pytorch.replica import replica
 from sol.pytorch.trace import Flat, describe
+from sol.race import SECONDS, Clock, Verdict, race, verdict_of
 
 if TYPE_CHECKING:
     from sol.pytorch.session import Session

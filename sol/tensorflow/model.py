@@ -317,6 +317,8 @@ _LOSSES = "it adds to its loss while it is called"
 def _in_graph(model: Optimized, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A call while TensorFlow traces: an operation that calls Sol. Its gradient is TensorFlow's."""
     session, original = model._session, model.original
+    if session.judge.why_not(("graph", id(graph_of(original))), None):
+        return original(*args, **kwargs, training=False)
     flat = tree.flatten((args, kwargs))
     tensors = [x for x in flat if isinstance(x, tf.Tensor)]
     weights = [v.value for v in original.variables]

@@ -24,13 +24,16 @@ def optimize(model: Any, *example: Any, progress: Progress | None = None, **opti
     `tf.saved_model.load` returns; or the path of a SavedModel, of a frozen graph (.pb) or of a
     model of Keras (.keras, .h5). example: what it will be called with, tensors, arrays, or sizes
     that stand for float32; without it Sol reads the model at its first call. options: threads,
-    precision, memory, tune, see docs/using.md. progress: told what happens, steps done, steps in
-    all. Variables stay TensorFlow's: assignments are seen at the next call. Raises ConfigError for
-    options that do not exist, InputError for what is no model.
+    precision, memory, tune, never_slower, see docs/using.md. progress: told what happens, steps
+    done, steps in all. Variables stay TensorFlow's: assignments are seen at the next call. Raises
+    ConfigError for options that do not exist, InputError for what is no model.
     """
     made = _optimized(model, progress, options)
     if example:
-        made(*(_filled(e) for e in example))
+        given = tuple(_filled(e) for e in example)
+        made(*given)
+        if options.get("never_slower", True):
+            made.sol.measure(*given)
     return made
 
 

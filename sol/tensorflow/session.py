@@ -17,6 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.eager import record
 
+from sol.arrays.judge import Judge
 from sol.arrays.network import Network, Read
 from sol.arrays.program import Progress
 from sol.arrays.signature import Input
@@ -28,7 +29,7 @@ from sol.tensorflow.variables import Variables
 
 Array = NDArray[Any]
 _FUNCTION = "gradients of a function: Sol trains models of Keras"
-_OPTIONS = ("memory", "precision", "threads", "tune")
+_OPTIONS = ("memory", "never_slower", "precision", "threads", "tune")
 _MOST_CHANGES = 16  # of layers, after which nothing is read any more
 _MOST_KINDS = 32  # of calls of different structures
 _NAMES = {t.numpy: t for t in DTYPES.values()}
@@ -96,6 +97,8 @@ class Session:
         self.sources: dict[Any, Source] = {}
         self.refused: dict[Any, str] = {}
         self.trainer = trainer
+        self.judge = Judge("TensorFlow")
+        self._graph: Any = None  # the original as a graph, once it was measured
         self._find, self._make = find, make
         self._changes = 0
 
@@ -112,6 +115,9 @@ class Session:
             self._forget()
         try:
             kind, tensors = self._find(args, kwargs)
+            slower = self.judge.why_not(kind, _batch(tensors))
+            if slower:
+                return self.by_original(self._graph, slower, args, kwargs)
             source = self.source(kind, tensors)
             results = self.compute(source, [_as_array(t) for t in tensors])
         except MemoryBudgetError:
@@ -120,6 +126,29 @@ class Session:
             reason = getattr(error, "reason", "") or error.what
             return self.by_original(original, reason, args, kwargs)
         return source.pack([tf.convert_to_tensor(r) for r in results])
+
+    def measure(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Time Sol and the original, as a graph, on the arguments of a call that Sol can take; the
+        faster one takes such calls from then on."""
+        if record.could_possibly_record() or not tf.executing_eagerly():
+            return
+        try:
+            kind, tensors = self._find(args, kwargs)
+            self.source(kind, tensors)
+        except SolError:
+            return  # the original runs, and why is told already
+        graph = tf.function(self.original, autograph=False)
+        try:
+            graph(*args, **kwargs)
+        except Exception:  # what cannot be a graph stays as it is
+            graph = self.original
+        self._graph = graph
+        self.judge.measure(
+            kind,
+            _batch(tensors),
+            lambda: self(args, kwargs),
+            lambda: tf.nest.map_structure(np.asarray, graph(*args, **kwargs)),
+        )
 
     def train(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[..., Any], training: bool
@@ -141,6 +170,7 @@ class Session:
         with self.variables.lock:
             self.sources.clear()
             self.variables.watch.clear()
+            self.judge.forget()
             if self.trainer is not None:
                 self.trainer.forget()
             self._changes += 1
@@ -179,13 +209,18 @@ class Session:
             parts += self.trainer.lines(width)
         if not parts:
             parts = [f"{self.name} by Sol: nothing was read yet"]
-        return "\n".join([*parts, *self._fallback_lines(width)])
+        return "\n".join([*parts, *self.judge.lines(width), *self._fallback_lines(width)])
 
     def _fallback_lines(self, width: int) -> list[str]:
         lines: list[str] = []
         for reason, count in self.fallbacks.most_common(20):
             lines += wrapped("", f"{counted(count, 'call')} ran the original: {reason}", width)
         return lines
+
+
+def _batch(tensors: Sequence[Any]) -> int:
+    """The first size of the first tensor."""
+    return int(tensors[0].shape[0]) if tensors and tensors[0].shape.rank else 1
 
 
 def input_of(name: str, shape: Sequence[int | None], dtype: str) -> Input:
@@ -212,6 +247,10 @@ class Handle:
         and why; in lines of `width` columns."""
         return self._session.explain(roofline, width)
 
+    def measure(self, *args: Any, **kwargs: Any) -> None:
+        """Time Sol and TensorFlow on a call; the faster one takes such calls from then on."""
+        self._session.measure(args, kwargs)
+
     @property
     def report(self) -> tuple[Any, ...]:
         """What `explain` says, as data: a report for each kind of call."""
@@ -237,6 +276,7 @@ class Handle:
         """Forget all programs: for changes of layers that Sol does not watch."""
         self._session.sources.clear()
         self._session.variables.watch.clear()
+        self._session.judge.forget()
         if self._session.trainer is not None:
             self._session.trainer.forget()
 

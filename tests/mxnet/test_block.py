@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from sol.core.errors import InputError, MemoryBudgetError
 from sol.mxnet import optimize
 from sol.mxnet.versions import counter
+from sol.race import Verdict
 from tests.mxnet import networks
 from tests.mxnet.framework import mxnet
 
@@ -21,7 +23,7 @@ def same(a: Any, b: Any) -> None:
 def test_a_block_stays_a_block_of_its_class() -> None:
     mx = mxnet()
     net = networks.block()
-    fast = optimize(net, inputs=networks.images(1))
+    fast = optimize(net, inputs=networks.images(1), never_slower=False)
     assert isinstance(fast, type(net))
     assert type(fast).__name__ == type(net).__name__
     assert fast.collect_params().keys() == net.collect_params().keys()
@@ -160,6 +162,64 @@ def test_a_block_inside_another_and_a_changed_structure() -> None:
     same(outer(x), before.sigmoid())
     fast.add(mx.gluon.nn.Activation("tanh"))
     same(fast(x), before.tanh())
+
+
+def test_hybrid_blocks_within_a_block() -> None:
+    mx = mxnet()
+
+    class Mixed(mx.gluon.Block):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            with self.name_scope():
+                self.features = networks.block()
+                self.top = mx.gluon.nn.Dense(3, in_units=5)
+                self.top.initialize()
+
+        def forward(self, x: Any) -> Any:
+            y = self.features(x)
+            return self.top(y * 2) if float(y.sum().asscalar()) < 1e9 else y
+
+    net, x = Mixed(), networks.images(2)
+    fast = optimize(net)
+    assert type(fast) is Mixed
+    same(fast(x), net(x))
+    assert fast.features.sol is fast.sol.parts[0]
+    assert not fast.sol.refused
+    assert "conv" in fast.sol.explain()
+    assert not hasattr(net.features, "sol")
+    net.top.weight.set_data(net.top.weight.data() * 2)
+    same(fast(x), net(x))
+
+
+def test_a_copy_has_parameters_of_its_own() -> None:
+    x = networks.images(2)
+    fast = optimize(networks.block())
+    fast.hybridize()
+    before = fast(x)
+    copied = copy.deepcopy(fast)
+    assert type(copied) is type(fast)
+    same(copied(x), before)
+    copied[6].weight.set_data(copied[6].weight.data() * 2)
+    same(fast(x), before)
+    assert abs(copied(x) - before).max().asscalar() > 1e-3
+    assert not copied.sol.refused
+
+
+def test_the_faster_way_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, x = networks.block(), networks.images(2)
+    for seconds, text in ((1.0, "Sol runs"), (3.0, "MXNet runs, Sol takes 1.50 times as long")):
+        found = Verdict(seconds, 2.0, seconds, 2.0, 3)
+        monkeypatch.setattr("sol.race.race", lambda *_, v=found, **__: v)
+        fast = optimize(net, inputs=(x,))
+        assert text in fast.sol.explain()
+        calls = len(fast.sol._traced)
+        monkeypatch.setattr(fast.sol, "_results", pytest.fail if seconds > 2 else net_of(net))
+        same(fast(x), net(x))
+        assert len(fast.sol._traced) == calls == 1
+
+
+def net_of(net: Any) -> Any:
+    return lambda traced, leaves: net(*leaves)
 
 
 def test_what_is_no_block_to_trace() -> None:

@@ -14,8 +14,8 @@ from sol.core.errors import ConfigError, MemoryBudgetError
 from sol.pytorch import accuracy, optimize
 from sol.pytorch.accuracy import Accuracy, difference
 from sol.pytorch.judge import Judge
-from sol.pytorch.race import Trial, Verdict, race, verdict_of
 from sol.pytorch.session import Session
+from sol.race import Trial, Verdict, race, verdict_of
 from sol.runtime.cache import cache
 from tests.pytorch.conftest import Compiler, Reference
 from tests.pytorch.networks import Branching, Counting
@@ -110,7 +110,7 @@ def call(fast: nn.Module, batch: int = 4, times: int = 1) -> None:
 
 
 def test_the_faster_way_runs(world: World) -> None:
-    for sol, winner in ((1.0, "sol"), (4.0, "pytorch"), (2.09, "sol"), (2.11, "pytorch")):
+    for sol, winner in ((1.0, "sol"), (4.0, "framework"), (2.09, "sol"), (2.11, "framework")):
         world.sol = sol
         cache.clear()
         fast: Any = optimize(Plain().eval(), X)
@@ -381,7 +381,7 @@ def test_noise_changes_nothing() -> None:
     assert verdict_of([3.0, 1.0, 3.0], [2.0, 2.0, 2.0]).winner == "sol"  # least
     assert verdict_of([2.0, 2.0, 2.0], [1.0, 3.0, 3.0]).winner == "sol"  # median
     assert verdict_of([2.0, 2.0], [1.0, 1.0]).winner == "sol"  # two rounds
-    assert verdict_of([2.0, 2.0, 2.0], [1.0, 1.0, 3.0]).winner == "pytorch"
+    assert verdict_of([2.0, 2.0, 2.0], [1.0, 1.0, 3.0]).winner == "framework"
 
 
 @pytest.mark.parametrize(
@@ -396,18 +396,18 @@ def test_noise_changes_nothing() -> None:
 )
 def test_rounds(sol: float, pytorch: float, rounds: int, calls: int) -> None:
     world = World()
-    counts = {"sol": 0, "pytorch": 0}
+    counts = {"sol": 0, "framework": 0}
 
     def way(name: str, cost: float) -> None:
         counts[name] += 1
         world.now += cost
 
-    one, other = functools.partial(way, "sol", sol), functools.partial(way, "pytorch", pytorch)
+    one, other = functools.partial(way, "sol", sol), functools.partial(way, "framework", pytorch)
     verdict = race(one, other, clock=world.clock, seconds=1.1)
     assert verdict.rounds == rounds
     assert counts["sol"] == calls
     assert verdict.sol == pytest.approx(sol)
-    assert verdict.pytorch == pytest.approx(pytorch)
+    assert verdict.framework == pytest.approx(pytorch)
 
 
 def test_a_trial_takes_turns_and_forgets_first_calls() -> None:
@@ -416,16 +416,16 @@ def test_a_trial_takes_turns_and_forgets_first_calls() -> None:
     while trial.verdict is None:
         way = trial.next()
         taken.append(way)
-        trial.add(way, 9.0 if len(taken) <= 2 else {"sol": 2.0, "pytorch": 1.0}[way])
-    assert taken == ["sol", "pytorch"] * 4
+        trial.add(way, 9.0 if len(taken) <= 2 else {"sol": 2.0, "framework": 1.0}[way])
+    assert taken == ["sol", "framework"] * 4
     assert trial.verdict == Verdict(2.0, 1.0, 2.0, 1.0, 3)
     short = Trial()
     for _ in range(20):
         short.add("sol", 1e-6)
-        short.add("pytorch", 1e-6)
+        short.add("framework", 1e-6)
     assert short.verdict is None  # too short to be sure
     short.add("sol", 1e-6)
-    short.add("pytorch", 1e-6)
+    short.add("framework", 1e-6)
     assert short.verdict is not None
 
 

@@ -14,6 +14,7 @@ from keras import layers as k
 
 import sol
 from sol.core.errors import ConfigError, InputError
+from sol.race import Verdict
 from sol.tensorflow import optimize
 from tests.tensorflow.models import assert_same, example, randomise
 
@@ -389,3 +390,23 @@ def test_wrong_options_and_models(model: Any) -> None:
     with pytest.raises(InputError, match="optimize got a int"):
         optimize(3)
     assert optimize(fast := optimize(model)) is fast
+
+
+def test_the_faster_way_is_kept(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"sol": 1.0}
+    verdict = lambda *_, **__: Verdict(times["sol"], 2.0, times["sol"], 2.0, 3)  # noqa: E731
+    monkeypatch.setattr("sol.race.race", verdict)
+    fast = optimize(model, X)
+    assert_same(fast(X), model(X))
+    assert fast.sol.fallbacks == {}
+    assert f"batch {len(X)}: Sol 1.00 s, TensorFlow 2.00 s" in fast.sol.explain()
+    times["sol"] = 3.0
+    fast.sol.measure(X)
+    assert_same(fast(X), model(X))
+    assert fast.sol.fallbacks == {"TensorFlow is faster": 1}
+    assert "TensorFlow runs, Sol takes 1.50 times as long" in fast.sol.explain()
+    found, expected = (m.predict(X, verbose=0) for m in (fast, model))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert fast.sol.fallbacks == {"TensorFlow is faster": 1}  # in a graph it is not even asked
+    slow = optimize(model, X, never_slower=False)
+    assert "TensorFlow" not in slow.sol.explain()

@@ -1,8 +1,9 @@
-"""Which of two ways is faster: Sol's program or PyTorch's own path.
+"""Which of two ways is faster: Sol's program or the framework's own path.
 
 `race` runs both in turn (A B A B …) within some time; a `Trial` takes the times of a user's own
-calls, each of which runs one of the two. Both give a `Verdict`. PyTorch wins only by a clear margin
-in the minimum *and* the median, so noise changes nothing. Nothing here knows what is measured.
+calls, each of which runs one of the two. Both give a `Verdict`. The framework wins only by a clear
+margin in the minimum *and* the median, so noise changes nothing. Nothing here knows what is
+measured.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-Way = Literal["sol", "pytorch"]
+Way = Literal["sol", "framework"]
 Clock = Callable[[], float]
 
 SECONDS = 1.0  # of a race
@@ -33,42 +34,46 @@ class Verdict:
     """Seconds of a call by both ways: least and median of some rounds."""
 
     sol: float
-    pytorch: float
+    framework: float
     sol_median: float
-    pytorch_median: float
+    framework_median: float
     rounds: int
 
     @property
     def winner(self) -> Way:
-        """PyTorch only if it is faster by more than noise."""
-        lost = self.sol > _MARGIN * self.pytorch
-        lost = lost and self.sol_median > _MARGIN * self.pytorch_median
-        return "pytorch" if lost and self.rounds >= _ROUNDS else "sol"
+        """The framework only if it is faster by more than noise."""
+        lost = self.sol > _MARGIN * self.framework
+        lost = lost and self.sol_median > _MARGIN * self.framework_median
+        return "framework" if lost and self.rounds >= _ROUNDS else "sol"
 
     @property
     def clear(self) -> bool:
         """Whether Sol is so much faster that batches of another size need no measuring."""
-        return self.pytorch > _CLEAR * self.sol and self.pytorch_median > _CLEAR * self.sol_median
+        return (
+            self.framework > _CLEAR * self.sol and self.framework_median > _CLEAR * self.sol_median
+        )
 
-    def __str__(self) -> str:
-        both = f"Sol {_time(self.sol)}, PyTorch {_time(self.pytorch)}, least of {self.rounds}"
-        if self.winner == "pytorch":
-            return f"{both}: PyTorch runs, Sol takes {self.sol / self.pytorch:.2f} times as long"
-        return f"{both}: Sol runs, {self.pytorch / self.sol:.2f} times as fast"
+    def text(self, framework: str) -> str:
+        """One line; framework: its name."""
+        both = f"Sol {_time(self.sol)}, {framework} {_time(self.framework)}, least of {self.rounds}"
+        if self.winner == "framework":
+            slower = self.sol / self.framework
+            return f"{both}: {framework} runs, Sol takes {slower:.2f} times as long"
+        return f"{both}: Sol runs, {self.framework / self.sol:.2f} times as fast"
 
 
-def verdict_of(sol: Sequence[float], pytorch: Sequence[float]) -> Verdict:
+def verdict_of(sol: Sequence[float], framework: Sequence[float]) -> Verdict:
     """From seconds of calls."""
-    rounds = min(len(sol), len(pytorch))
+    rounds = min(len(sol), len(framework))
     return Verdict(
-        max(min(sol), 1e-9), max(min(pytorch), 1e-9),
-        statistics.median(sol), statistics.median(pytorch), rounds,
+        max(min(sol), 1e-9), max(min(framework), 1e-9),
+        statistics.median(sol), statistics.median(framework), rounds,
     )  # fmt: skip
 
 
 def race(
     sol: Callable[[], object],
-    pytorch: Callable[[], object],
+    framework: Callable[[], object],
     *,
     clock: Clock = time.perf_counter,
     seconds: float = SECONDS,
@@ -79,10 +84,10 @@ def race(
     faster beyond doubt.
     """
     start = clock()
-    repeats = [_repeats(_timed(way, 1, clock)) for way in (sol, pytorch)]
+    repeats = [_repeats(_timed(way, 1, clock)) for way in (sol, framework)]
     times: tuple[list[float], list[float]] = ([], [])
     while len(times[0]) < _MOST_ROUNDS:
-        for way, count, found in zip((sol, pytorch), repeats, times):
+        for way, count, found in zip((sol, framework), repeats, times):
             found.append(_timed(way, count, clock))
         if _decided(verdict_of(*times), clock() - start, seconds):
             break
@@ -92,7 +97,7 @@ def race(
 def _decided(so_far: Verdict, spent: float, seconds: float) -> bool:
     if so_far.clear and so_far.rounds >= 2 and spent > _CLEAR_SECONDS:
         return True
-    ahead = so_far.sol <= so_far.pytorch
+    ahead = so_far.sol <= so_far.framework
     return spent > seconds and (so_far.rounds >= _ROUNDS or ahead)
 
 
@@ -111,11 +116,11 @@ def _repeats(seconds: float) -> int:
 class Trial:
     """Times of a user's calls, each by one of the ways; the first of each way does not count."""
 
-    times: dict[Way, list[float]] = field(default_factory=lambda: {"sol": [], "pytorch": []})
+    times: dict[Way, list[float]] = field(default_factory=lambda: {"sol": [], "framework": []})
 
     def next(self) -> Way:
         """The way of the next call."""
-        return "sol" if len(self.times["sol"]) <= len(self.times["pytorch"]) else "pytorch"
+        return "sol" if len(self.times["sol"]) <= len(self.times["framework"]) else "framework"
 
     def add(self, way: Way, seconds: float) -> None:
         """What the call took."""
@@ -124,12 +129,12 @@ class Trial:
     @property
     def verdict(self) -> Verdict | None:
         """None until there are enough calls."""
-        sol, pytorch = (list(self.times[way][1:]) for way in ("sol", "pytorch"))
-        if min(len(sol), len(pytorch)) < _ROUNDS:
+        sol, framework = (list(self.times[way][1:]) for way in ("sol", "framework"))
+        if min(len(sol), len(framework)) < _ROUNDS:
             return None
-        long = min(sum(sol), sum(pytorch)) >= _TRIAL_SECONDS
-        enough = long or min(len(sol), len(pytorch)) >= _TRIAL_CALLS
-        return verdict_of(sol, pytorch) if enough else None
+        long = min(sum(sol), sum(framework)) >= _TRIAL_SECONDS
+        enough = long or min(len(sol), len(framework)) >= _TRIAL_CALLS
+        return verdict_of(sol, framework) if enough else None
 
 
 def _time(seconds: float) -> str:
