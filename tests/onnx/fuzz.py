@@ -50,7 +50,7 @@ def seeds() -> list[Any]:
         },
     )  # fmt: skip
     convolution = onnx.ModelProto.FromString(convolution.SerializeToString())
-    return [convolution, _controlled(), _host()]
+    return [convolution, _controlled(), _host(), _whole_numbers()]
 
 
 def _controlled() -> Any:
@@ -104,6 +104,36 @@ def _host() -> Any:
         {
             "k": np.array([2]), "reps": np.array([1, 2]), "scales": np.float32([1, 2]),
             "ax": np.array([1]),
+        },
+    )  # fmt: skip
+
+
+def _whole_numbers() -> Any:
+    """Quantised products, sequences, transforms, shifts, float64, gathers at arithmetic places."""
+    return model(
+        [
+            node("QuantizeLinear", "x scale zero", "q", axis=1),
+            node("MatMulInteger", "q w zero", "p"),
+            node("QLinearMatMul", "q scale zero v scale zero scale zero", "l"),
+            node("BitShift", "l one", "sh", direction="LEFT"),
+            node("SplitToSequence", "p", "seq", axis=1, keepdims=0),
+            node("Gather", "p first", "col", axis=1),
+            node("SequenceInsert", "seq col place", "more"),
+            node("SequenceErase", "more place", "less"),
+            node("ConcatFromSequence", "less", "y", axis=1, new_axis=1),
+            node("Cast", "x", "d", to=11),
+            node("CumProd", "d axis", "r"),
+            node("Reshape", "d signal", "u"),
+            node("DFT", "u", "f", onesided=1, axis=1),
+            node("Gather", "x places", "g", axis=1),
+        ],
+        {"x": (np.float32, ["batch", 4])},
+        ["sh", "y", "r", "f", "g"],
+        {
+            "scale": np.float32(0.1), "zero": np.uint8(3), "one": np.uint8(1),
+            "w": np.arange(12, dtype=np.int8).reshape(4, 3), "v": np.uint8([[1], [2], [3], [4]]),
+            "place": np.array(1), "axis": np.array(1), "signal": np.array([-1, 4, 1]),
+            "places": np.array([[0, 2], [1, 3]]), "first": np.array(0),
         },
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.onnx.models import agree, by_reference, model, networks, node, numbers
+from tests.onnx.models import agree, by_onnxruntime, by_reference, model, networks, node, numbers
 
 IMAGES = {"x": (np.float32, ["batch", 2, 6])}
 
@@ -140,3 +140,21 @@ def test_no_elements() -> None:
     proto = model([node("Relu", "x", "r"), node("Concat", "r r", "y", axis=1)],
                   {"x": (np.float32, ["n", 0, "m"])}, ["y"])  # fmt: skip
     agree(proto, {"x": numbers(2, 0, 3)})
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_a_gru_whose_reset_gate_comes_before_the_product(direction: str) -> None:
+    runs = 1 + (direction == "bidirectional")
+    weights = {
+        "w": numbers(runs, 18, 3), "r": numbers(runs, 18, 6, seed=1),
+        "b": numbers(runs, 36, seed=2), "h": numbers(runs, 2, 6, seed=3),
+    }  # fmt: skip
+    gru = node("GRU", "x w r b - h", "y last", hidden_size=6, direction=direction)
+    proto = model([gru], {"x": (np.float32, [4, 2, 3])}, ["y", "last"], weights)
+    made = networks(proto)
+    found = made({"x": numbers(4, 2, 3, seed=4)})
+    for name, expected in zip(
+        ("y", "last"), by_onnxruntime(proto, {"x": numbers(4, 2, 3, seed=4)})
+    ):
+        np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-6)
+    assert "NumPy" not in made.explain()

@@ -12,6 +12,7 @@ from sol.onnx.values import Call, Results
 
 # where Sol's gates stand among ONNX's: LSTM has i, o, f, c, GRU has z, r, h
 _ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
+_MOST_STEPS = 64  # of a layer that is written out step by step
 _USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 
 
@@ -31,6 +32,8 @@ def recurrent(c: Call) -> Results:
     hidden = c.shape(2)[2]
     assert isinstance(hidden, int)
     _check_lengths(c, time)
+    if c.op == "GRU" and not c.attr("linear_before_reset", 0):
+        return _reset_first(c, x, runs, hidden)
     weights = [w for run in range(runs) for w in _weights(c, run, hidden)]
     states = [_state(c, n, (runs, batch, hidden)) for n in ((5, 6) if c.op == "LSTM" else (5,))]
     x = c.add("flip", x, axes=(0,)) if direction == "reverse" else x
@@ -48,14 +51,53 @@ def recurrent(c: Call) -> Results:
     return (y, *last)
 
 
+def _reset_first(c: Call, x: Node, runs: int, hidden: int) -> Results:
+    """A GRU whose reset gate comes before the product, step by step:
+    n = tanh(W_n x + R_n (r h) + b), h = (1 - z) n + z h."""
+    time, batch, _ = x.shape
+    assert isinstance(time, int)
+    if time * runs > _MOST_STEPS:
+        c.refuse(f"the reset gate before the product, in more than {_MOST_STEPS} steps")
+    start, sequences, last = _state(c, 5, (runs, batch, hidden)), [], []
+    for run in range(runs):
+        w, r = (_row_of(c, c.x(n), run) for n in (1, 2))
+        bias = []
+        if c.has(3):
+            both, width = _row_of(c, c.x(3), run), 3 * hidden
+            bias = [c.add("add", *(c.slice(both, 0, k, k + width) for k in (0, width)))]
+        gates = c.add("linear", x, w, *bias)
+        h = _row_of(c, start, run)
+        found: list[Node] = [h] * time
+        backwards = run == 1 or c.attr("direction", "forward") == "reverse"
+        for t in reversed(range(time)) if backwards else range(time):
+            h = found[t] = _step(c, _row_of(c, gates, t), r, h, hidden)
+        rows = [c.reshape(s, (1, 1, batch, hidden)) for s in found]
+        sequences.append(rows[0] if time == 1 else c.add("concat", *rows, axis=0))
+        last.append(c.reshape(h, (1, batch, hidden)))
+    y, end = sequences[0], last[0]
+    if runs > 1:
+        y, end = c.add("concat", *sequences, axis=1), c.add("concat", *last, axis=0)
+    if c.attr("layout", 0):
+        y, end = c.permute(y, (2, 0, 1, 3)), c.permute(end, (1, 0, 2))
+    return y, end
+
+
+def _step(c: Call, gates: Node, r: Node, h: Node, hidden: int) -> Node:
+    """The next state, from the input's share of the gates z, r, n."""
+    both = c.add("linear", h, c.slice(r, 0, 0, 2 * hidden))
+    both = c.add("sigmoid", c.add("add", c.slice(gates, 1, 0, 2 * hidden), both))
+    update, reset = (c.slice(both, 1, k * hidden, (k + 1) * hidden) for k in (0, 1))
+    kept = c.add("linear", c.add("mul", reset, h), c.slice(r, 0, 2 * hidden, 3 * hidden))
+    n = c.add("tanh", c.add("add", c.slice(gates, 1, 2 * hidden, 3 * hidden), kept))
+    return c.add("add", n, c.add("mul", update, c.add("sub", h, n)))
+
+
 def _check(c: Call, runs: int) -> str:
     """Refuse what Sol's layers do not have; the nonlinearity of an RNN."""
     usual = _USUAL[c.op] * runs
     activations = [a.decode() if isinstance(a, bytes) else a for a in c.attr("activations", usual)]
     if c.attr("clip") is not None or c.attr("input_forget", 0) or c.has(7):
         c.refuse("with clipping, coupled gates or peepholes")
-    if c.op == "GRU" and not c.attr("linear_before_reset", 0):
-        c.refuse("the reset gate before the product: linear_before_reset=0")
     if c.op == "RNN" and activations == ["Relu"] * runs:
         return "relu"
     if activations != usual:
