@@ -1,8 +1,9 @@
 """Trains three small networks on scikit-learn's digits, by Sol and by PyTorch, and compares losses.
 
-    python benchmarks/train_digits.py [steps]
+    python benchmarks/train_digits.py [steps [plot.svg]]
 
-Both start from the same weights and see the same batches. Needs scikit-learn.
+Both start from the same weights and see the same batches. Needs scikit-learn, and matplotlib for
+the plot, which is in docs/training.md.
 """
 
 from __future__ import annotations
@@ -71,6 +72,27 @@ def train(model: nn.Module, x: torch.Tensor, target: torch.Tensor, steps: int) -
     return losses
 
 
+def plot(curves: dict[str, tuple[list[float], list[float]]], path: str) -> None:
+    """Losses by Sol and by PyTorch, and how far they differ."""
+    import matplotlib  # type: ignore[import-not-found, unused-ignore]
+    from matplotlib import pyplot
+
+    matplotlib.rcParams.update({"svg.hashsalt": "sol", "svg.fonttype": "none", "font.size": 8})
+    figure, rows = pyplot.subplots(2, len(curves), figsize=(9, 4), sharex=True, sharey="row")
+    for name, (mine, theirs), above, below in zip(curves, curves.values(), *rows):
+        above.semilogy(theirs, linewidth=2.5, color="#bbbbbb", label="PyTorch")
+        above.semilogy(mine, linewidth=0.8, color="#c03020", label="Sol")
+        gaps = [max(abs(a - b), 1e-9) for a, b in zip(mine, theirs)]
+        below.semilogy(gaps, linewidth=0.8, color="#306090")
+        above.set_title(name)
+        below.set_xlabel("step")
+    rows[0][0].set_ylabel("loss")
+    rows[1][0].set_ylabel("difference of losses")
+    rows[0][0].legend()
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     """Train all three, and print losses and the accuracy on what was not trained with."""
     from sklearn.datasets import load_digits  # type: ignore[import-not-found, unused-ignore]
@@ -79,6 +101,7 @@ def main() -> None:
     digits: Any = load_digits()
     x = torch.tensor(digits.data, dtype=torch.float32) / 16
     target = torch.tensor(digits.target)
+    curves: dict[str, tuple[list[float], list[float]]] = {}
     for make in (cnn, Transformer, Recurrent):
         torch.manual_seed(0)
         own = make()
@@ -91,11 +114,14 @@ def main() -> None:
             (m.eval()(x[1500:]).argmax(1) == target[1500:]).float().mean().item()
             for m in (model, own)
         ]
+        curves[make.__name__] = (mine, theirs)
         worst = max(abs(a - b) for a, b in zip(mine, theirs))
         print(f"{make.__name__}: {seconds:.0f} s; largest difference of a loss {worst:.1e}")
         for step in (0, steps // 10, steps // 3, steps - 1):
             print(f"  step {step:4}: Sol {mine[step]:.6f}  PyTorch {theirs[step]:.6f}")
         print(f"  accuracy: Sol {right[0]:.4f}, PyTorch {right[1]:.4f}", flush=True)
+    if len(sys.argv) > 2:
+        plot(curves, sys.argv[2])
 
 
 if __name__ == "__main__":
