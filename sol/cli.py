@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from sol.bench.results import Benchmark
     from sol.bench.zoo import Network
 
-_MODEL = "a name of torchvision, timm or transformers, package.module:function, or an .onnx file"
+_MODEL = (
+    "a name of torchvision, timm or transformers, package.module:function, or a file: .onnx, "
+    ".keras, SavedModel, NAME-symbol.json@data=3x224x224, CNTK's .model"
+)
 _ROOFLINE = "show each cluster against the machine's peaks, what loses most time first"
 _AGAINST = (
     "eager",
@@ -198,7 +201,7 @@ def _optimize_file(arguments: Arguments, screen: Screen) -> int:
     screen.line(f"{Path(arguments.model).name}: {session.parameters / 1e6:.1f} million weights")
     screen.line(str(report))
     for line in session.left:
-        screen.line(f"in NumPy: {line}")
+        screen.line(f"not by Sol: {line}")
     return 0
 
 

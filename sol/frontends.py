@@ -54,14 +54,22 @@ FRONTENDS = (
         (".keras", ".h5", ".hdf5", ".pb"),
         "a model of Keras, a tf.function or a SavedModel",
         inside="saved_model.pb",
+        commands=True,
     ),
     Frontend(
         "sol.mxnet",
         ("mxnet",),
         ("-symbol.json",),
         "the path of a NAME-symbol.json file, a Symbol or a gluon HybridBlock",
+        commands=True,
     ),
-    Frontend("sol.cntk", (), (".model", ".dnn", ".cntk"), "the path of a file that CNTK 2 saved"),
+    Frontend(
+        "sol.cntk",
+        (),
+        (".model", ".dnn", ".cntk"),
+        "the path of a file that CNTK 2 saved",
+        commands=True,
+    ),
 )
 
 
@@ -77,9 +85,25 @@ def frontend_of(model: Any) -> Frontend:
 
 
 def is_file(spec: str) -> bool:
-    """Whether a name on the command line is that of a model in a file."""
-    name = Path(spec).name.lower()
-    return any(name.endswith(f.endings) for f in FRONTENDS if f.commands)
+    """Whether a name on the command line is that of a model in a file or directory."""
+    path = file_of(spec)[0]
+    return any(f.takes(path) for f in FRONTENDS if f.commands)
+
+
+def file_of(spec: str) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """`net-symbol.json@data=3x224x224` -> the path, and sizes of inputs without the batch. Raises
+    InputError for sizes that are none."""
+    path, mark, rest = spec.rpartition("@")
+    if not mark or "=" not in rest or Path(spec).exists():
+        return spec, {}
+    sizes = {}
+    for part in rest.split(","):
+        name, _, text = part.partition("=")
+        numbers = text.split("x") if text else []
+        if not name or not all(n.isdigit() and int(n) > 0 for n in numbers):
+            raise InputError(f"{part!r} behind @", expected="NAME=SIZES, such as data=3x224x224")
+        sizes[name] = tuple(map(int, numbers))
+    return path, sizes
 
 
 def optimize(model: Any, *example: Any, **options: Any) -> Any:

@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 
 from sol.bench.randomise import randomise
 from sol.core.errors import InputError
-from sol.frontends import is_file
+from sol.frontends import file_of, is_file
 
 _IMAGE = (3, 224, 224)
 
@@ -106,7 +106,7 @@ def _two_samples(x: torch.Tensor) -> torch.Tensor:
 def require(spec: str) -> None:
     """Raise InputError, with the closest names, if nobody knows `spec`. Builds nothing."""
     if is_file(spec):
-        if not Path(spec).is_file():
+        if not Path(file_of(spec)[0]).exists():
             raise InputError(f"there is no file {spec}", expected="the path of a model")
     elif ":" in spec:
         _function(spec)

@@ -36,7 +36,7 @@ def compare(networks: Networks, arrays: Mapping[str, Any]) -> Comparison:
     """Run a call by Sol and in float64."""
     found = networks(arrays)
     exact = in_float64(networks, arrays)
-    return Comparison(tuple((name, _error(found[name], exact[name])) for name in found))
+    return Comparison(tuple((name, error_of(found[name], exact[name])) for name in found))
 
 
 def in_float64(networks: Networks, arrays: Mapping[str, Any]) -> dict[str, Array]:
@@ -46,10 +46,11 @@ def in_float64(networks: Networks, arrays: Mapping[str, Any]) -> dict[str, Array
     names = {i.name for i in network.inputs}
     given = checked(network.inputs, {n: a for n, a in arrays.items() if n in names})
     _, batch = signature_of(network.inputs, given)
-    return dict(zip(network.outputs, _evaluated(entry.program, given, batch)))
+    return dict(zip(network.outputs, evaluated(entry.program, given, batch)))
 
 
-def _evaluated(program: Program, given: Mapping[str, Array], batch: int) -> list[Array]:
+def evaluated(program: Program, given: Mapping[str, Array], batch: int) -> list[Array]:
+    """The results of a program in float64."""
     captured = program.captured
     values: dict[str, Array] = {**captured.parameters, **given}
     for step in captured.steps:
@@ -63,7 +64,8 @@ def _evaluated(program: Program, given: Mapping[str, Array], batch: int) -> list
     return [values[name] for name in captured.results]
 
 
-def _error(found: Array, exact: Array) -> float:
+def error_of(found: Array, exact: Array) -> float:
+    """The largest difference, of the largest element."""
     a, b = np.asarray(found, np.float64), np.asarray(exact, np.float64)
     finite = np.isfinite(a) & np.isfinite(b)
     largest = float(np.max(np.abs(b[finite]), initial=0.0)) or 1.0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,56 @@ def test_bench_against_the_peaks(toys: str, capsys: pytest.CaptureFixture[str]) 
 def test_explain_names_the_layers(toys: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", toys]) == 0
     assert "relu" in capsys.readouterr().out.lower()
+
+
+def _keras_file(folder: Path) -> str:
+    keras = pytest.importorskip("keras")
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3, activation="relu")])
+    model.save(folder / "net.keras")
+    return str(folder / "net.keras")
+
+
+def _saved_model(folder: Path) -> str:
+    tf = pytest.importorskip("tensorflow")
+    module = tf.Module()
+    spec = tf.TensorSpec([None, 6], tf.float32, "x")
+    module.serve = tf.function(lambda x: {"y": tf.nn.relu(x) * 2.0}, input_signature=[spec])
+    tf.saved_model.save(module, str(folder / "saved"), {"serving_default": module.serve})
+    return str(folder / "saved")
+
+
+def _symbol_file(folder: Path) -> str:
+    from tests.mxnet.networks import written
+
+    return f"{written(folder)}-symbol.json@data=12"
+
+
+def _cntk_file(folder: Path) -> str:
+    return str(Path(__file__).parents[1] / "cntk" / "fixtures" / CNTK)
+
+
+CNTK = "residual_cnn.model"
+
+
+@pytest.mark.parametrize("make", [_keras_file, _saved_model, _symbol_file, _cntk_file])
+def test_files_of_other_frameworks(
+    make: Callable[[Path], str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = make(tmp_path)
+    assert main(["optimize", file, "--batch", "2"]) == 0
+    printed = capsys.readouterr().out
+    errors = [float(e) for e in re.findall(r"output \d: (\S+) of its", printed)]
+    assert errors
+    assert max(errors) < 1e-4
+    assert main(["explain", file]) == 0
+    assert "program for" in capsys.readouterr().out
+
+
+def test_sizes_behind_the_name_of_a_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = _symbol_file(tmp_path).partition("@")[0]
+    assert main(["explain", file]) == 2
+    assert "does not say the sizes of data" in " ".join(capsys.readouterr().err.split())
+    assert main(["explain", f"{file}@data=twelve"]) == 2
+    assert "expected: NAME=SIZES" in " ".join(capsys.readouterr().err.split())
