@@ -15,11 +15,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -253,7 +255,8 @@ def by_pytorch(module: Any, images: Any) -> Written:
 def by_onnx(module: Any, images: Any) -> Written:
     """The file that PyTorch exports of it."""
     network = Network("net", module, (torch.from_numpy(images),))
-    session = sol.onnx.optimize(exported(network))
+    with tempfile.TemporaryDirectory() as folder:
+        session = sol.onnx.optimize(exported(network, Path(folder)))
     return Written(session, lambda: _first_program(session.reports[0].programs))
 
 

@@ -127,7 +127,22 @@ PULLS: dict[str, Pull] = {
     "relu": _relu,
     **dict.fromkeys(
         (
-            *("floordiv", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "not", "sign"),
+            *(
+                "floordiv",
+                "eq",
+                "ne",
+                "lt",
+                "le",
+                "gt",
+                "ge",
+                "and",
+                "or",
+                "xor",
+                "not",
+                "sign",
+                "shl",
+                "shr",
+            ),
             *("floor", "ceil", "round", "trunc", "isnan", "isinf"),
         ),
         _steps,

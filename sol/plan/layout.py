@@ -15,7 +15,7 @@ from sol.core.dims import Shape, Size, evaluate, product
 from sol.ir.expr import Expr, walk
 from sol.ir.graph import Graph, Node
 from sol.ops.shuffle import phases
-from sol.plan.facts import JOINS, NOMINAL_BATCH, Facts, is_depthwise, is_thin
+from sol.plan.facts import JOINS, NOMINAL_BATCH, WEIGHT_GRADIENTS, Facts, is_depthwise, is_thin
 from sol.plan.fuse import Choice, chain_between
 from sol.plan.inline import Inliner, axes_for
 from sol.plan.records import Buffer, BufferKind, Place
@@ -51,7 +51,8 @@ def _given_order(graph: Graph, facts: Facts, node: Node) -> Order:
     """Row-major;
 
     weights that only depthwise convolutions read are prepared with channels innermost, along their
-    lanes; a parameter that linear layers of few rows read transposed is read as it is.
+    lanes; in training, where parameters change with each call, one that linear layers of few rows
+    read transposed is read as it is.
     """
     users = facts.users(node.name)
     rank = len(node.shape)
@@ -66,7 +67,8 @@ def _given_order(graph: Graph, facts: Facts, node: Node) -> Order:
         return (*range(1, rank), 0)
     if static and node.op == "permute" and node["axes"] == (1, 0) and users:
         given = graph[node.inputs[0]].op == "parameter"
-        if given and all(is_thin(u) and u.inputs[1] == node.name for u in users):
+        changing = any(n.op in WEIGHT_GRADIENTS for n in graph)
+        if given and changing and all(is_thin(u) and u.inputs[1] == node.name for u in users):
             return (1, 0)
     return tuple(range(rank))
 

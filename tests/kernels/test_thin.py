@@ -19,13 +19,18 @@ SIZES = ((1, 1), (37, 16), (64, 35), (65, 70), (100, 37), (129, 1030), (512, 96)
 
 
 def _layer(depth: int, columns: int, turned: bool) -> Graph:
+    """A layer; with a transposed weight it is a gradient, beside that of the weight."""
     b = builder()
-    x = b.add("tanh", b.input("x", TensorType((B, depth), F32)))
+    given = b.input("x", TensorType((B, depth), F32))
+    x = b.add("tanh", given)
     shape = (depth, columns) if turned else (columns, depth)
     weight = b.parameter("weight", TensorType(shape, F32))
     weight = b.add("permute", weight, axes=(1, 0)) if turned else weight
     y = b.add("linear", x, weight, b.parameter("bias", TensorType((columns,), F32)))
-    return b.finish([b.add("relu", y)])
+    results = [b.add("relu", y)]
+    if turned:
+        results.append(b.add("linear_weight_gradient", given, x))
+    return b.finish(results)
 
 
 @functools.cache
