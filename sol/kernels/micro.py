@@ -18,6 +18,7 @@ from sol.core.dtypes import F32
 from sol.ir.expr import Expr, apply, axis, const, load
 from sol.ir.expr import local_value as local
 from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var
+from sol.kernels.tiles import pieces
 from sol.lower.ranges import extent_of, size_expr
 
 _LONGEST_SUM = 128  # products added up in one go: rounding errors grow with the length
@@ -84,6 +85,25 @@ def micro_kernel(
         part_body = _part(tile, lane, first, last, target, out, again)
         body = (For(part, const(0), const(parts), part_body),)
     return (For(lane, const(0), const(tile.lanes), body, tile.lanes),)
+
+
+def over_tiles(
+    rows: int, vectors: int, tile: tuple[int, int],
+    make: Callable[[Expr, int, Expr, int], tuple[Stmt, ...]],
+) -> tuple[Stmt, ...]:  # fmt: skip
+    """Loops over rows x vectors in register tiles of (rows, vectors), whole ones and remainders;
+    make(first row, rows, first vector, vectors) is the code of one."""
+    code: list[Stmt] = []
+    for starts, wide in pieces(vectors, tile[1]):
+        across = axis("across", len(starts))
+        inner: list[Stmt] = []
+        for begins, high in pieces(rows, tile[0]):
+            down = axis("down", len(begins))
+            row, vector = down * high + begins.start, across * wide + starts.start
+            body = make(row, high, vector, wide)
+            inner.append(For(down, const(0), const(len(begins)), body))
+        code.append(For(across, const(0), const(len(starts)), tuple(inner)))
+    return tuple(code)
 
 
 def _part(

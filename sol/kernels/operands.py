@@ -77,12 +77,14 @@ class Spine:
         """Axes of the end, in this order, that are neither output channel nor place of a
         convolution; the symbolic one is outermost."""
         places = self.index[2:]
-        found = [
-            a
-            for a in (self.axes[k] for k in order)
-            if a.op == "axis" and a is not self.channel and a not in places
-        ]
-        return sorted(found, key=lambda a: isinstance(extent_of(a), int))
+        return [a for a in self.rows(order) if a not in places]
+
+    def rows(self, order: Sequence[int]) -> list[Expr]:
+        """Axes of the end, in this order, but for the output channel; the symbolic one is
+        outermost."""
+        found = [a for a in (self.axes[k] for k in order) if a.op == "axis"]
+        rows = [a for a in found if a is not self.channel]
+        return sorted(rows, key=lambda a: isinstance(extent_of(a), int))
 
 
 def spine(plan: Plan, cluster: Cluster) -> Spine:

@@ -20,7 +20,7 @@ from sol.ir.loop import For, If, Kernel, Let, Set, Stmt, Store, Var, lanes_reduc
 from sol.kernels.operands import ACCUMULATED, Spine, spine
 from sol.lower.cluster import Lowered, Memory
 from sol.lower.nest import NestBuilder
-from sol.lower.ranges import extent_of, lane_pieces, size_expr
+from sol.lower.ranges import lane_pieces, size_expr
 from sol.lower.units import UNIT, count, decode, with_units
 from sol.plan.inline import Inliner
 from sol.plan.records import Cluster, Plan
@@ -63,12 +63,7 @@ class _Thin:
         assert isinstance(columns, int)
         assert isinstance(depth, int)
         self.columns, self.depth = columns, depth
-        axes = self.spine.axes
-        order = plan.orders[self.spine.end.name]
-        rows = [
-            axes[k] for k in order if axes[k].op == "axis" and axes[k] is not self.spine.channel
-        ]
-        self.rows = sorted(rows, key=lambda a: isinstance(extent_of(a), int))  # symbolic outermost
+        self.rows = self.spine.rows(plan.orders[self.spine.end.name])
         self.total: Size = count(self.rows)
         self.block = axis("block", -(-columns // tile.columns))
 

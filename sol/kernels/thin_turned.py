@@ -72,12 +72,7 @@ class _Turned:
         assert isinstance(columns, int)
         assert isinstance(depth, int)
         self.columns, self.depth = columns, depth
-        axes = self.spine.axes
-        order = plan.orders[self.spine.end.name]
-        rows = [
-            axes[k] for k in order if axes[k].op == "axis" and axes[k] is not self.spine.channel
-        ]
-        self.rows = sorted(rows, key=lambda a: isinstance(extent_of(a), int))  # symbolic outermost
+        self.rows = self.spine.rows(plan.orders[self.spine.end.name])
         self.block = axis("block", -(-columns // width))
         self.band, self.part = axis("band", 1 << 31), axis("part", -(-depth // _PART))
         self.first = self.band * ROWS

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -158,6 +158,23 @@ class Emitter:
             terms += [(pair[i % 2], row[1 + 2 * k]) for k, pair in enumerate(pairs)]
             found.append(self.let(_sum(terms)))
         return found
+
+
+def over_axes(
+    values: Sequence[Expr], shape: Sequence[int], transforms: Sequence[Transform],
+    change: Callable[[Transform, Sequence[Expr]], list[Expr]],
+) -> list[Expr]:  # fmt: skip
+    """A transform along each axis of an array of values of this shape, both in row-major order."""
+    array = np.empty(tuple(shape), object)
+    array.reshape(-1)[:] = values
+    for k, t in enumerate(transforms):
+        lines = np.moveaxis(array, k, -1)
+        results = [change(t, list(lines[i])) for i in np.ndindex(lines.shape[:-1])]
+        made = np.empty((len(results), len(results[0])), object)
+        for i, line in enumerate(results):
+            made[i] = line
+        array = np.moveaxis(made.reshape(*lines.shape[:-1], -1), -1, k)
+    return list(array.reshape(-1))
 
 
 def _combined(coefs: Sequence[Fraction], x: Sequence[Expr]) -> Expr:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sol.core.device import CpuDevice
 from sol.core.dims import Dim, Size
@@ -27,8 +28,8 @@ from sol.ir.expr import Expr, apply, axis, const, load, where
 from sol.ir.expr import local_value as local
 from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var
 from sol.kernels.gradient_layer import Layer, as_int, describe
-from sol.kernels.micro import Micro, micro_kernel
-from sol.kernels.tiles import best_tile, pieces, tile_cycles
+from sol.kernels.micro import Micro, micro_kernel, over_tiles
+from sol.kernels.tiles import best_tile, tile_cycles
 from sol.kernels.winograd_gradient import Cut, cuts, lower_winograd_gradient
 from sol.lower.cluster import Lowered, Memory, lowered_units
 from sol.lower.nest import NestBuilder, Output, nest
@@ -320,17 +321,8 @@ class _Kernel:
     def _products(self) -> tuple[Stmt, ...]:
         """For each tap, register tiles of results by channels, added to the sums."""
         taps, b = self._taps(), self.blocking
-        code: list[Stmt] = []
-        for starts, wide in pieces(b.vectors, b.columns):
-            across = axis("across", len(starts))
-            inner: list[Stmt] = []
-            for begins, rows in pieces(b.down, b.rows):
-                down = axis("down", len(begins))
-                row, vector = down * rows + begins.start, across * wide + starts.start
-                tile = self._tile(taps, row, rows, vector, wide)
-                inner.append(For(down, const(0), const(len(begins)), tile))
-            code.append(For(across, const(0), const(len(starts)), tuple(inner)))
-        return self._over(taps, tuple(code))
+        code = over_tiles(b.down, b.vectors, (b.rows, b.columns), partial(self._tile, taps))
+        return self._over(taps, code)
 
     def _over(self, taps: Sequence[Expr], code: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
         for tap, span in reversed(list(zip(taps, self.layer.spans))):

@@ -29,7 +29,7 @@ from sol.ir.loop import For, If, Let, Stmt, Store
 from sol.kernels.micro import Micro, micro_kernel
 from sol.kernels.operands import ACCUMULATED, oriented_channel
 from sol.kernels.pack import Recipe, columns_in_blocks, positions
-from sol.kernels.transform import Emitter, Transform
+from sol.kernels.transform import Emitter, Transform, over_axes
 from sol.kernels.winograd_layer import Layer
 from sol.lower.cluster import Lowered, Memory, lowered_units
 from sol.lower.nest import NestBuilder
@@ -266,21 +266,9 @@ class _Lowering:
 
     def _transformed(self, emit: Emitter, values: list[Expr], sizes: str) -> list[Expr]:
         """B^T d B (from n x n values), or A^T m A (sizes "m": n x n values to m x m)."""
-        spatial = self.layer.spatial
-        shape = [s.transform.n for s in spatial]
-        array = np.empty(shape, object)
-        array.reshape(-1)[:] = values
-        for k, along in enumerate(spatial):
-            change = emit.inputs if sizes == "n" else emit.outputs
-            lines = np.moveaxis(array, k, -1)
-            results = [
-                change(along.transform, list(lines[i])) for i in np.ndindex(lines.shape[:-1])
-            ]
-            made = np.empty((len(results), len(results[0])), object)
-            for i, line in enumerate(results):
-                made[i] = line
-            array = np.moveaxis(made.reshape(*lines.shape[:-1], -1), -1, k)
-        return list(array.reshape(-1))
+        transforms = [s.transform for s in self.layer.spatial]
+        change = emit.inputs if sizes == "n" else emit.outputs
+        return over_axes(values, [t.n for t in transforms], transforms, change)
 
     # ---- products
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -29,9 +30,9 @@ from sol.ir.expr import Expr, apply, axis, const, load, where
 from sol.ir.expr import local_value as local
 from sol.ir.loop import For, If, Let, Stmt, Store
 from sol.kernels.gradient_layer import Layer
-from sol.kernels.micro import Micro, micro_kernel
-from sol.kernels.tiles import best_tile, pieces, tile_cycles
-from sol.kernels.transform import Emitter, Transform
+from sol.kernels.micro import Micro, micro_kernel, over_tiles
+from sol.kernels.tiles import best_tile, tile_cycles
+from sol.kernels.transform import Emitter, Transform, over_axes
 from sol.lower.cluster import Lowered, Memory, lowered_units
 from sol.lower.nest import NestBuilder, Output, nest
 from sol.lower.ranges import lane_pieces, size_expr
@@ -283,7 +284,7 @@ class _Kernel:
             emit = Emitter("d")
             loaded = [emit.let(self.builder.final(v)) for v in values]
             change = emit.inputs if name == "x" else emit.filters
-            for k, value in enumerate(_over_axes(loaded, lengths, self.cut.transforms, change)):
+            for k, value in enumerate(over_axes(loaded, lengths, self.cut.transforms, change)):
                 emit.stmts.append(Store(array, base + number + k * slab, value))
             code.append(For(number, begin, end, tuple(emit.stmts), width))
         return tuple(code)
@@ -293,17 +294,9 @@ class _Kernel:
     def _products(self) -> tuple[Stmt, ...]:
         """M += U V for all products."""
         cut, k = self.cut, axis("product", self.cut.products)
-        code: list[Stmt] = []
-        for starts, wide in pieces(cut.vectors, cut.columns):
-            across = axis("across", len(starts))
-            inner: list[Stmt] = []
-            for begins, rows in pieces(cut.results, cut.rows):
-                down = axis("down", len(begins))
-                row, vector = down * rows + begins.start, across * wide + starts.start
-                tile = self._tile(k, row, rows, vector, wide)
-                inner.append(For(down, const(0), const(len(begins)), tile))
-            code.append(For(across, const(0), const(len(starts)), tuple(inner)))
-        return (For(k, const(0), const(cut.products), tuple(code)),)
+        tile = (cut.rows, cut.columns)
+        code = over_tiles(cut.results, cut.vectors, tile, partial(self._tile, k))
+        return (For(k, const(0), const(cut.products), code),)
 
     def _tile(
         self, product: Expr, row: Expr, rows: int, vector: Expr, vectors: int
@@ -339,7 +332,7 @@ class _Kernel:
             emit = Emitter("w")
             at = row * self.c_pitch + number
             values = [emit.let(load("@m", F32, at + k * self.m_slab)) for k in range(cut.products)]
-            results = _over_axes(values, sizes, cut.transforms, emit.outputs)
+            results = over_axes(values, sizes, cut.transforms, emit.outputs)
             for k, value in enumerate(results):
                 emit.stmts.append(Store("taps", number + k * self.c_pitch, value))
             code.append(For(number, begin, end, tuple(emit.stmts), width))
@@ -353,20 +346,3 @@ class _Kernel:
         output = self.memory.target(layer.name, index, value)
         stored = nest(self.builder, (number, *taps), (output,))
         return (For(row, const(0), const(cut.results), (*code, *stored)),)
-
-
-def _over_axes(
-    values: Sequence[Expr], shape: Sequence[int], transforms: Sequence[Transform],
-    change: Callable[[Transform, Sequence[Expr]], list[Expr]],
-) -> list[Expr]:  # fmt: skip
-    """A transform along each axis of an array of values."""
-    array = np.empty(tuple(shape), object)
-    array.reshape(-1)[:] = values
-    for k, t in enumerate(transforms):
-        lines = np.moveaxis(array, k, -1)
-        results = [change(t, list(lines[i])) for i in np.ndindex(lines.shape[:-1])]
-        made = np.empty((len(results), len(results[0])), object)
-        for i, line in enumerate(results):
-            made[i] = line
-        array = np.moveaxis(made.reshape(*lines.shape[:-1], -1), -1, k)
-    return list(array.reshape(-1))
