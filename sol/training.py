@@ -12,7 +12,6 @@ a `Step`, so that it lives as long as gradients may be asked for.
 from __future__ import annotations
 
 import math
-import weakref
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -152,9 +151,7 @@ def leased(pool: ArenaPool, kinds: Sequence[tuple[tuple[int, ...], str]]) -> lis
         size += -(-math.prod(shape) * np.dtype(dtype).itemsize // _LINE) * _LINE
     if not size:
         return [np.empty(shape, dtype) for shape, dtype in kinds]
-    arena = pool.take(size)
-    memory = arena.array()
-    weakref.finalize(memory, pool.give, arena).atexit = False
+    memory = pool.lease(size)
     return [
         memory[begin : begin + math.prod(shape) * np.dtype(dtype).itemsize]
         .view(dtype)

@@ -7,7 +7,6 @@ layers do. A lease ends when the last tensor on it dies, whoever holds it.
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,10 +40,7 @@ def lease(pool: ArenaPool, kinds: Sequence[Kind], layout: Layout) -> list[torch.
     back to the pool when none of them is alive. What is in them is arbitrary."""
     if not sum(map(_bytes, kinds)):
         return [torch.empty(shape, dtype=dtype) for shape, dtype in kinds]
-    arena = pool.take(layout.size)
-    memory = arena.array()
-    weakref.finalize(memory, pool.give, arena).atexit = False
-    block = torch.from_numpy(memory)
+    block = torch.from_numpy(pool.lease(layout.size))
     return [
         block[begin : begin + _bytes((shape, dtype))].view(dtype).view(shape)
         for begin, (shape, dtype) in zip(layout.begins, kinds, strict=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import weakref
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,14 @@ class ArenaPool:
     def give(self, arena: Arena) -> None:
         """Take an arena back for the next call."""
         self._free.append(arena)
+
+    def lease(self, size: int) -> NDArray[np.uint8]:
+        """Memory of at least `size` bytes, arbitrary numbers in it, which comes back when nobody
+        holds the array or a part of it any more."""
+        arena = self.take(size)
+        memory = arena.array()
+        weakref.finalize(memory, self.give, arena).atexit = False
+        return memory
 
     @property
     def bytes(self) -> int:
