@@ -50,6 +50,13 @@ def _cache_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
         yield cache
 
 
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    """Weights of modules that a test makes are the same in every run."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
 @pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh cache directory for a test that counts or breaks entries."""

@@ -90,7 +90,6 @@ def _without_traces() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _seed() -> Iterator[None]:
-    torch.manual_seed(0)
+def _new_dynamo() -> Iterator[None]:
     yield
     torch._dynamo.reset()
