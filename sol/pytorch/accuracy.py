@@ -2,7 +2,9 @@
 
 The default precision adds sums up in ways (Winograd's algorithm) that lose a little; on most
 networks nothing that anybody could see. Where it is seen, the network is compiled with
-precision="strict"; where that is far off, too, the user is told.
+precision="strict", too. How far that is from PyTorch's results, which are rounded as often, tells
+how far these are from the exact ones; with it the error of the default precision is known, and if
+that is too large the strict program is used. Where even that is far off, the user is told.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import Literal
 
 import torch
 
-ROUNDING = 5e-5  # of the largest element: what the default precision may differ by
+ROUNDING = 5e-5  # of the largest element: what the default precision may differ by unexamined
+LARGEST = 1e-4  # what it may be off the exact result
 FAR = 1e-3  # what the better precision may differ by before users are warned
 
 
@@ -33,8 +36,11 @@ class Accuracy:
 
     @property
     def precision(self) -> Literal["default", "strict"]:
-        """The better of both."""
-        return "strict" if self.strict is not None and self.strict < self.error else "default"
+        """The better of both, but the default one where it cannot be off by more than it may:
+        by what it differs from PyTorch, and by PyTorch's own error, which is about `strict`."""
+        if self.strict is None or self.strict >= self.error:
+            return "default"
+        return "default" if self.error + self.strict <= LARGEST else "strict"
 
     @property
     def best(self) -> float:
@@ -55,7 +61,8 @@ class Accuracy:
         text = f"largest difference from PyTorch: {self.error:.1e} of the largest element"
         if self.strict is not None:
             text += f', {self.strict:.1e} with precision="strict", '
-            text += "which is used" if self.precision == "strict" else "which is no better"
+            no_better = "no better" if self.strict >= self.error else "hardly better"
+            text += "which is used" if self.precision == "strict" else f"which is {no_better}"
         if self.wrong:
             return f"{text}; PyTorch runs, for Sol's results are no numbers where PyTorch's are"
         if self.far:

@@ -366,6 +366,10 @@ def test_what_accuracy_says() -> None:
     assert not Accuracy(accuracy.ROUNDING).suspect
     assert Accuracy(6e-5).suspect
     assert not Accuracy(6e-5).far
+    assert Accuracy(6e-5, 3e-5).precision == "default"
+    assert "hardly better" in str(Accuracy(6e-5, 3e-5))
+    assert Accuracy(6e-5, 5e-5).precision == "strict"
+    assert Accuracy(9.9e-5, 2e-5).precision == "strict"
     assert Accuracy(1e-2, 1e-7).best == 1e-7
     assert not Accuracy(1e-2, 1e-7).far
     assert Accuracy(1e-2, 2e-2).far
