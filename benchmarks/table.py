@@ -216,6 +216,9 @@ def main() -> None:
     if chosen.render:
         PAGE.write_text(page(json.loads(DATA.read_text())))
         return
+    unknown = set(chosen.networks) - {network.rpartition(":")[2] for network, _ in cases()}
+    if unknown:
+        parser.error(f"{', '.join(sorted(unknown))}: not in the tables of {PAGE.name}")
     console, data = Console(stderr=True), load()
     for network, call in cases():
         wanted = not chosen.networks or network.rpartition(":")[2] in chosen.networks
