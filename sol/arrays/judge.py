@@ -11,14 +11,22 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 
 from sol import race
+from sol.core.config import NEVER_SLOWER
 from sol.report.text import WIDTH, wrapped
 
 
-class Judge:
-    """What was measured. framework: its name."""
+def wanted(option: bool) -> bool:
+    """Whether to measure at all: the user's option, and SOL_NEVER_SLOWER."""
+    return option and NEVER_SLOWER.get()
 
-    def __init__(self, framework: str, clock: race.Clock = time.perf_counter) -> None:
-        self._framework, self._clock = framework, clock
+
+class Judge:
+    """What was measured. framework: its name. what: of which calls, for `lines`."""
+
+    def __init__(
+        self, framework: str, clock: race.Clock = time.perf_counter, what: str = ""
+    ) -> None:
+        self._framework, self._clock, self._what = framework, clock, what
         self._found: dict[tuple[Hashable, int], race.Verdict] = {}
         self._shown: dict[tuple[Hashable, int], str] = {}
 
@@ -32,7 +40,7 @@ class Judge:
             way()
         found = race.race(sol, own, clock=self._clock)
         self._found[key] = found
-        self._shown[key] = f"batch {batch}: {found.text(self._framework)}"
+        self._shown[key] = f"{self._what}batch {batch}: {found.text(self._framework)}"
 
     def why_not(self, kind: Hashable, batch: int | None) -> str:
         """Why the framework takes a call, "" if Sol does. batch: None if it is not known."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sol.arrays.judge import Judge
+from sol.arrays.judge import Judge, wanted
 from sol.arrays.network import Network
 from sol.arrays.program import Progress
 from sol.arrays.signature import input_of
@@ -41,7 +41,7 @@ def optimized(block: Any, example: Any, options: Options, progress: Progress | N
     if example is not None:
         given = tuple(example) if isinstance(example, (tuple, list)) else (example,)
         made(*given)
-        if options.never_slower and isinstance(made.sol, Session):
+        if wanted(options.never_slower) and isinstance(made.sol, Session):
             made.sol.measure(made, partial(type(block).forward, made), given)
     return made
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sol.arrays.captured import Captured
 from sol.arrays.explain import Report
+from sol.arrays.judge import Judge
 from sol.arrays.network import Network
 from sol.arrays.program import Progress
 from sol.arrays.signature import Input, Types, input_of
@@ -19,6 +20,7 @@ from sol.core.dims import B, Dim, Size, concrete
 from sol.core.errors import InputError, SolError
 from sol.ir.graph import TensorType
 from sol.mxnet.framework import copied, handed_back, is_array, viewed
+from sol.mxnet.original import Original
 from sol.mxnet.symbol import SymbolGraph
 from sol.mxnet.translate import inputs_of, read
 from sol.options import DEFAULTS, Options
@@ -33,7 +35,7 @@ class Model:
         y, z = model(data=x)         # several results
 
     NumPy arrays give NumPy arrays, NDArrays give NDArrays. declared: the inputs whose shapes are
-    known; the others are read off the first call.
+    known; the others are read off the first call. original: the network in MXNet, to measure.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Model:
         options: Options = DEFAULTS,
         name: str = "the network",
         progress: Progress | None = None,
+        original: Original | None = None,
     ) -> None:
         self.inputs = tuple(n.name for n in inputs_of(graph, parameters))
         self.outputs = graph.outputs
@@ -51,21 +54,37 @@ class Model:
         self._parameters = dict(parameters)
         self._declared = dict(declared)
         self._make = partial(Network, options=options, name=name, progress=progress)
+        self._original = original
+        self.judge = Judge("MXNet")
         self._networks: dict[tuple[Input, ...], Network] = {}
         self._lock = Lock()
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
         """The result, or a list of several. Raises InputError if arrays do not fit."""
         given = self._named(arrays, named)
-        results = self._network(given)({k: _numpy(v) for k, v in given.items()})
+        seen = {k: _numpy(v) for k, v in given.items()}
+        if self._original is not None and self.judge.why_not(*_kind(seen)):
+            results = self._original(seen)
+        else:
+            results = list(self._network(given)(seen).values())
         like = next((v for v in given.values() if is_array(v)), None)
-        found = [handed_back(y, like) if like is not None else y for y in results.values()]
+        found = [handed_back(y, like) if like is not None else y for y in results]
         return found[0] if len(found) == 1 else found
 
     def prepare(self, *arrays: Any, **named: Any) -> None:
         """Make the program for calls like this one."""
         given = self._named(arrays, named)
         self._network(given).prepare({k: _numpy(v) for k, v in given.items()})
+
+    def measure(self, *arrays: Any, **named: Any) -> None:
+        """Time Sol and MXNet on a call, in turn; the faster one takes such calls from then on. It
+        does nothing where the process has no MXNet."""
+        original, given = self._original, self._named(arrays, named)
+        if original is None:
+            return
+        seen = {k: _numpy(v) for k, v in given.items()}
+        network = self._network(given)
+        self.judge.measure(*_kind(seen), lambda: network(seen), lambda: original(seen))
 
     def check(self) -> None:
         """Read the network for its declared inputs, if these are all; raises what is wrong."""
@@ -85,12 +104,15 @@ class Model:
         with self._lock:
             self._parameters.update(changed)
             networks = list(self._networks.values())
+        if self._original is not None:
+            self._original.update(changed)
         for network in networks:
             network.update(changed)
 
     def explain(self, roofline: bool = False, width: int = 100) -> str:
         """Every cluster of every program: layers, how they are computed and why, time."""
         found = [n.explain(roofline, width) for n in self._networks.values()]
+        found += self.judge.lines(width)
         return "\n".join(found) or "nothing was read yet: Sol reads the model at its first call"
 
     @property
@@ -157,6 +179,12 @@ def _open_size(inputs: tuple[Input, ...], types: Types) -> Size | None:
             if not isinstance(declared, int) or isinstance(size, Dim):
                 return size
     return None
+
+
+def _kind(arrays: Mapping[str, Array]) -> tuple[Any, int]:
+    """The kind of a call, and its batch."""
+    kinds = tuple((k, v.dtype.str, v.shape[1:]) for k, v in arrays.items())
+    return kinds, next((v.shape[0] for v in arrays.values() if v.ndim), 1)
 
 
 def _numpy(value: Any) -> Array:

@@ -14,13 +14,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sol.arrays.judge import wanted
 from sol.arrays.program import Progress
 from sol.arrays.signature import Input, Open, input_of
 from sol.core.dtypes import F32, DType
 from sol.core.errors import InputError
 from sol.mxnet.attributes import NUMBERED, dtype_named
-from sol.mxnet.framework import copied, is_array, is_block, is_symbol, viewed
+from sol.mxnet.framework import copied, is_array, is_block, is_symbol, package, viewed
 from sol.mxnet.model import Array, Model
+from sol.mxnet.original import Original
 from sol.mxnet.params import read_params, without_prefix
 from sol.mxnet.symbol import SymbolGraph, parse_symbol, read_symbol
 from sol.mxnet.translate import inputs_of
@@ -50,9 +52,9 @@ def optimize(
     name for a size that may change, the first such being the batch; (shape, "int32") for another
     type than the symbol's; or an array, for whose sizes the program is made at once. Without it,
     all that has no parameter is an input, of any size. For a block, what it is called with, as a
-    tuple of NDArrays. threads, precision, memory, tune: as in docs/using.md. never_slower: a
-    block is measured against MXNet on the arrays that are given. progress: told what happens, steps
-    done, steps in all.
+    tuple of NDArrays. threads, precision, memory, tune: as in docs/using.md. never_slower: Sol is
+    measured against MXNet on the arrays that are given, if the process has imported MXNet.
+    progress: told what happens, steps done, steps in all.
 
     Raises InputError for files that are none, for parameters and inputs that are not there or do
     not fit, UnsupportedError for what Sol cannot compute, ConfigError for options.
@@ -73,14 +75,25 @@ def optimize(
     graph, found, name = _network(model, params)
     needed = inputs_of(graph, found)
     declared, arrays = _declared(graph, found, inputs or {})
-    made = Model(graph, found, declared, chosen, name, progress)
+    original = _original(model, graph, found) if wanted(never_slower) else None
+    made = Model(graph, found, declared, chosen, name, progress, original)
     if inputs:
         _check_complete([n.name for n in needed], declared)
     if declared and len(arrays) == len(declared):
         made.prepare(**arrays)
+        made.measure(**arrays)
     else:
         made.check()
     return made
+
+
+def _original(model: Any, graph: SymbolGraph, parameters: Mapping[str, Array]) -> Original | None:
+    """The network in MXNet, if it is there."""
+    mx = package()
+    if mx is None:
+        return None
+    symbol = model if is_symbol(model) else mx.sym.load(str(_symbol_path(Path(model))))
+    return Original(symbol, parameters, graph.numpy_shapes)
 
 
 def _check_complete(needed: Sequence[str], declared: Mapping[str, Input]) -> None:

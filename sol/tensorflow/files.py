@@ -76,13 +76,25 @@ def _parsed(file: Path, message: Any) -> Any:
 
 
 def _check_graph(file: Path, graph: Any) -> None:
-    """What TensorFlow's own loader relies on."""
-    for node in graph.node:
+    """What TensorFlow's own loader relies on; where it fails, the loader ends the process."""
+    functions = graph.library.function
+    for node in (*graph.node, *(n for f in functions for n in f.node_def)):
         if not node.name or not node.op:
             raise InputError(f"{file} has a node without a name or operation", expected="a graph")
-    for function in graph.library.function:
+        if node.op == "Const" and not _is_constant(node):
+            raise InputError(
+                f"{file}: the constant {node.name} is of another type than it is said to be",
+                expected="a graph",
+            )
+    for function in functions:
         if not function.signature.name:
             raise InputError(f"{file} has a function without a name", expected="a graph")
+
+
+def _is_constant(node: Any) -> bool:
+    """Whether a constant has a value of its type. (Reading an entry that is missing makes it.)"""
+    has_both = "value" in node.attr and "dtype" in node.attr
+    return has_both and node.attr["value"].tensor.dtype == node.attr["dtype"].type
 
 
 # ---- frozen graphs -------------------------------------------------------------------------------

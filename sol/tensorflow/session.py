@@ -160,7 +160,11 @@ class Session:
         if not self.variables.watch.same():
             self._forget()
         try:
-            return self.trainer(self._find(args, kwargs)[1], training)
+            tensors = self._find(args, kwargs)[1]
+            slower = self.trainer.why_not(tensors, training)
+            if slower:
+                return self.by_original(run, f"training: {slower}", args, kwargs)
+            return self.trainer(tensors, training)
         except SolError as error:
             reason = getattr(error, "reason", "") or error.what
             return self.by_original(run, f"training: {reason}", args, kwargs)

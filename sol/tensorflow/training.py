@@ -33,6 +33,7 @@ from sol.runtime.threads import count
 from sol.tensorflow.context import Reading, dtype_of
 from sol.tensorflow.gradients import Connection, connected
 from sol.tensorflow.models import as_nodes, graph_of, layers_of, packed, read_model
+from sol.tensorflow.training_race import TrainingRace
 from sol.tensorflow.variables import Variables
 from sol.training import Pair
 from sol.tune import recall
@@ -76,17 +77,28 @@ class Trainer:
         self._model, self._variables = model, variables
         self._options, self._progress = options, progress
         self._networks: dict[Any, Network | str] = {}
+        self._race = TrainingRace(model, options.never_slower)
         self._lock = RLock()
 
-    def __call__(self, tensors: Sequence[Any], training: bool) -> Any:
-        """The results for tensors in the order of the model's inputs. Raises UnsupportedError where
-        Sol cannot train."""
+    def why_not(self, tensors: Sequence[Any], training: bool) -> str:
+        """Why TensorFlow trains on such tensors: it was measured to be faster. Raises
+        UnsupportedError where Sol cannot train."""
+        self._check()
+        self._network(tensors, training)
+        return self._race.why_not(tensors, training, lambda given: self(given, training))
+
+    def _check(self) -> None:
         if graph_of(self._model) is None:
             raise UnsupportedError(self._model.name, "it is more than a graph of layers")
         if self._options.memory is not None:
             raise UnsupportedError(self._model.name, _MEMORY)
         if tf.distribute.has_strategy():
             raise UnsupportedError(self._model.name, "several devices train it")
+
+    def __call__(self, tensors: Sequence[Any], training: bool) -> Any:
+        """The results for tensors in the order of the model's inputs. Raises UnsupportedError where
+        Sol cannot train."""
+        self._check()
         network, batched = self._network(tensors, training)
         variables = list(network.variables.values())
         given = [tensors[i] if isinstance(i, int) else i.next() for i in network.inputs]
@@ -105,6 +117,7 @@ class Trainer:
         """Read the model anew."""
         with self._lock:
             self._networks.clear()
+            self._race.forget()
 
     def lines(self, width: int = WIDTH) -> Iterator[str]:
         """What became of the networks, program by program."""
@@ -117,6 +130,7 @@ class Trainer:
                     yield from ProgramReport(
                         f"{types}), {what} in training (", 0, (explain(program),)
                     ).lines(width)
+        yield from self._race.judge.lines(width)
 
     # ---- programs
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sol.arrays.captured import Captured
 from sol.arrays.signature import checked, signature_of
 from sol.cntk import Function
 from sol.cntk.batches import groups
@@ -21,15 +22,22 @@ from tests.cntk.cases import Case, cases
 NAMES = tuple(name for name, case in cases().items() if len(case.data) < 5000)
 
 
+def captured(case: Case, model: Any) -> Captured:
+    """A model, read for the first kind of inputs of a case, after all kinds were."""
+    function = Function(model)
+    network = function.networks[0]
+    given = function._given(case.inputs)
+    found = []
+    for group in groups(function._inputs, given):
+        arrays = checked(network.inputs, group.arrays)
+        found.append(network._read(dict(signature_of(network.inputs, arrays)[0].types)))
+    return found[0]
+
+
 def read(case: Case, model: Callable[[], Any]) -> bool:
     """Whether a model can be read for the inputs of a case; if not, the error is ours."""
     try:
-        function = Function(model())
-        network = function.networks[0]
-        given = function._given(case.inputs)
-        for group in groups(function._inputs, given):
-            arrays = checked(network.inputs, group.arrays)
-            network._read(dict(signature_of(network.inputs, arrays)[0].types))
+        captured(case, model())
     except SolError:
         return False
     return True

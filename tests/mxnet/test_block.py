@@ -206,6 +206,7 @@ def test_a_copy_has_parameters_of_its_own() -> None:
 
 
 def test_the_faster_way_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOL_NEVER_SLOWER", "1")
     net, x = networks.block(), networks.images(2)
     for seconds, text in ((1.0, "Sol runs"), (3.0, "MXNet runs, Sol takes 1.50 times as long")):
         found = Verdict(seconds, 2.0, seconds, 2.0, 3)

@@ -14,6 +14,7 @@ import pytest
 import sol
 from sol.core.errors import ConfigError, InputError, UnsupportedError
 from sol.mxnet import optimize
+from sol.race import Verdict
 from tests.mxnet import networks
 from tests.mxnet.framework import mxnet
 
@@ -139,3 +140,25 @@ def test_what_is_no_network() -> None:
 
 def test_sol_optimize_finds_symbol_files(prefix: Path, x: np.ndarray) -> None:
     check(sol.optimize(f"{prefix}-symbol.json", inputs={"data": (None, 3, 4)}), prefix, x)
+
+
+def test_the_faster_way_is_kept(
+    prefix: Path, x: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOL_NEVER_SLOWER", "1")
+    mx = mxnet()
+    symbol, *params = mx.model.load_checkpoint(str(prefix), 0)
+    weights = {"w": np.zeros((5, 12), np.float32), "b": np.ones(5, np.float32)}
+    for given in ((str(prefix),), (symbol, params)):
+        for seconds, text in ((1.0, "Sol runs"), (3.0, "MXNet runs, Sol takes 1.50 times as")):
+            found = Verdict(seconds, 2.0, seconds, 2.0, 3)
+            monkeypatch.setattr("sol.race.race", lambda *_, v=found, **__: v)
+            model = optimize(*given, inputs={"data": x})
+            assert text in model.explain()
+            if seconds > 2:
+                (network,) = model._networks.values()
+                monkeypatch.setattr(network, "_entry", pytest.fail)  # Sol is not called
+            check(model, prefix, x)
+            assert isinstance(model(mx.nd.array(x))[0], mx.nd.NDArray)
+            model.update(weights)
+            np.testing.assert_array_equal(model(x)[1], 1)

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from sol.core.dims import B
 from sol.core.dtypes import F32
-from sol.core.errors import SolError
+from sol.core.errors import InputError, SolError
 from sol.ir.check import verify
 from sol.ir.graph import TensorType
 from sol.mxnet.params import parse_params
@@ -83,6 +84,11 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(made)
 
 
+def damaged(rng: random.Random) -> bytes:
+    """The symbol with bytes changed."""
+    return mutated(json.dumps(SYMBOL).encode(), rng)
+
+
 def restructured(rng: random.Random) -> bytes:
     """The symbol with one to three values exchanged for others of the kind, or for nonsense."""
     symbol: Any = copy.deepcopy(SYMBOL)
@@ -110,10 +116,14 @@ def restructured(rng: random.Random) -> bytes:
     return json.dumps(symbol).encode()
 
 
+def parameter_file() -> bytes:
+    """The parameters, each as another version of MXNet writes them."""
+    return file_of({k: record(v, n % 4) for n, (k, v) in enumerate(PARAMETERS.items())})
+
+
 def symbols(seed: int) -> Iterator[bytes]:
     rng = random.Random(seed)
-    text = json.dumps(SYMBOL).encode()
-    yield from (mutated(text, rng) for _ in range(COUNT))
+    yield from (damaged(rng) for _ in range(COUNT))
     yield from (restructured(rng) for _ in range(COUNT))
 
 
@@ -139,7 +149,7 @@ def test_broken_symbols_are_refused_or_networks(tmp_path: Path) -> None:
 
 def test_broken_parameters_are_refused_or_arrays() -> None:
     rng = random.Random(1)
-    data = file_of({k: record(v, n % 4) for n, (k, v) in enumerate(PARAMETERS.items())})
+    data = parameter_file()
     good = 0
     for _ in range(2 * COUNT):
         try:
@@ -149,6 +159,13 @@ def test_broken_parameters_are_refused_or_arrays() -> None:
         good += 1
         assert all(a.nbytes <= len(data) + 36 for a in arrays.values())
     assert 0 < good < 2 * COUNT
+
+
+def test_a_shape_that_numpy_does_not_have() -> None:
+    data = file_of({"w": record(np.zeros((7, 0), np.float32))})
+    broken = data.replace((7).to_bytes(8, "little"), (1 << 62).to_bytes(8, "little"))
+    with pytest.raises(InputError, match="has the shape"):
+        parse_params(broken)
 
 
 def test_memory_is_a_multiple_of_the_file() -> None:

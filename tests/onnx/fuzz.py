@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper
 
+from sol.arrays.captured import Captured
 from sol.core.dims import B
 from sol.core.errors import SolError
 from sol.ir.graph import TensorType
@@ -26,6 +28,7 @@ from tests.onnx.models import model, node, numbers
 _FLOATS = (np.float32, ["batch", 3, 9, 9])
 
 
+@cache
 def seeds() -> list[Any]:
     """Models with all kinds of fields: weights, shapes, functions, branches, loops, NumPy."""
     convolution = model(
@@ -217,7 +220,7 @@ def survives(source: Any) -> str:
     return "read"
 
 
-def read(source: Any) -> None:
+def read(source: Any) -> Captured:
     """All that `optimize` does before something is compiled: with the batch open, then fixed."""
     loaded = load(source)
     check_operators(loaded)
@@ -231,19 +234,21 @@ def read(source: Any) -> None:
         reader = Reader(loaded, types)
         outputs = tuple(p.name for p in loaded.outputs)
         try:
-            reader.captured(items, outputs)
+            return reader.captured(items, outputs)
         except SolError:
             if batch == 2:
                 raise
+    raise AssertionError
 
 
 def mutations(count: int, seed: int) -> Iterator[Any]:
     """Damaged files and changed models, in turn."""
     rng = random.Random(seed)
-    models = seeds()
-    files = [m.SerializeToString() for m in models]
     for n in range(count):
-        if n % 2:
-            yield damaged(rng.choice(files), rng)
-        else:
-            yield changed(rng.choice(models), rng)
+        yield mutation(rng, fields=n % 2 == 0)
+
+
+def mutation(rng: random.Random, fields: bool) -> Any:
+    """A model with fields changed, or a damaged file."""
+    chosen = rng.choice(seeds())
+    return changed(chosen, rng) if fields else damaged(chosen.SerializeToString(), rng)

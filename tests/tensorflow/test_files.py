@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers as k
+from tensorflow.core.framework import graph_pb2
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from sol.core.errors import InputError, SolError
+from sol.ir.check import verify
+from sol.ops.registry import infer
 from sol.tensorflow import optimize
+from tests.tensorflow import broken as damaged
 from tests.tensorflow.models import example, randomise
 
 pytestmark = pytest.mark.usefixtures("by_reference")
@@ -197,3 +202,29 @@ def test_a_frozen_graph_is_called_by_the_names_of_its_inputs(
     same(fast(image=X), model)
     with pytest.raises(InputError, match="got picture"):
         fast(picture=X)
+
+
+def test_a_constant_of_another_type_than_it_is_said_to_be(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    """TensorFlow itself ends the process."""
+    graph = graph_pb2.GraphDef.FromString(files["frozen.pb"].read_bytes())
+    constant = next(n for n in graph.node if n.op == "Const")
+    constant.attr["value"].tensor.dtype = 11
+    (tmp_path / "net.pb").write_bytes(graph.SerializeToString())
+    with pytest.raises(InputError, match=rf"the constant {constant.name} is of another type"):
+        optimize(tmp_path / "net.pb")
+
+
+def test_damaged_graphs_are_read_or_refused(tmp_path: Path) -> None:
+    """200 of the thousands of `python -m tests.fuzz graphdef`."""
+    rng = random.Random(3)
+    read = 0
+    for _ in range(200):
+        (tmp_path / "net.pb").write_bytes(damaged.mutated(rng))
+        with contextlib.suppress(SolError):
+            captured = damaged.captured(tmp_path / "net.pb")
+            for graph in captured.graphs:
+                verify(graph, infer)
+            read += 1
+    assert 5 < read < 100

@@ -393,6 +393,7 @@ def test_wrong_options_and_models(model: Any) -> None:
 
 
 def test_the_faster_way_is_kept(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOL_NEVER_SLOWER", "1")
     times = {"sol": 1.0}
     verdict = lambda *_, **__: Verdict(times["sol"], 2.0, times["sol"], 2.0, 3)  # noqa: E731
     monkeypatch.setattr("sol.race.race", verdict)

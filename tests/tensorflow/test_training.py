@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import layers as k
 
 from sol.core.errors import UnsupportedError
+from sol.race import Verdict
 from sol.tensorflow import optimize
 from tests.tensorflow.models import example, in_float64, randomise
 
@@ -196,3 +197,47 @@ def test_a_function_is_differentiated_from_outside() -> None:
             y = function(x)
         found.append(tape.gradient(y, [x, *network.trainable_variables]))
     assert largest(*found) < 1e-4
+
+
+@pytest.mark.parametrize("seconds", [1.0, 3.0])
+def test_the_faster_way_trains(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def verdict(*ways: Any, **_: Any) -> Verdict:
+        calls.append([way() for way in ways])
+        return Verdict(seconds, 2.0, seconds, 2.0, 3)
+
+    monkeypatch.setenv("SOL_NEVER_SLOWER", "1")
+    monkeypatch.setattr("sol.race.race", verdict)
+    model = keras.Sequential(
+        [keras.Input((6,)), k.Dense(8), k.BatchNormalization(), k.Dropout(0.5), k.Dense(2)]
+    )
+    fast = optimize(randomise(model))
+    before = [v.numpy() for v in model.variables]
+    x = example((6,), 12)
+    fast.compile("sgd", "mse")
+    fast.optimizer.learning_rate = 0.0
+    fast.fit(x, example((2,), 12), batch_size=8, verbose=0)
+    assert len(calls) == 1  # the smaller last batch is one of the same function
+    for sol, own in calls:
+        assert (
+            [g.shape for g in sol]
+            == [g.shape for g in own]
+            == [v.shape for v in model.trainable_variables]
+        )
+    kept = [a for v, a in zip(model.variables, before) if v.trainable]
+    for v, a in zip(model.trainable_variables, kept):
+        np.testing.assert_array_equal(v.numpy(), a)
+    with tf.GradientTape():
+        fast(x, training=False)
+    assert len(calls) == 2
+    assert not np.allclose(model.layers[1].moving_mean, before[4])  # by fit, not by measuring
+    moving = [v.numpy() for v in model.non_trainable_variables]
+    with tf.GradientTape():
+        fast(x[:3], training=False)
+    for v, a in zip(model.non_trainable_variables, moving):
+        np.testing.assert_array_equal(v.numpy(), a)
+    text = "a step of training, batch 12: Sol 1.00 s" if seconds == 1 else "Sol takes 1.50 times"
+    assert text in fast.sol.explain()
+    lost = {} if seconds == 1 else {"training: TensorFlow is faster": 3}
+    assert fast.sol.fallbacks == lost
