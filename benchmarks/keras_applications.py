@@ -3,19 +3,24 @@
     python benchmarks/keras_applications.py                      errors, one network of each family
     python benchmarks/keras_applications.py --all                errors, every network
     python benchmarks/keras_applications.py --speed resnet50     times beside TensorFlow and XLA
+    python benchmarks/keras_applications.py --speed --json F     all families; goes on if ended
 
 Errors are those of the logits against the same network in float64, relative to the largest logit;
 all weights are random, those of normalisations included. Times are minima of calls that take turns
-(original as a `tf.function`, with XLA, and Sol), in milliseconds.
+(original as a `tf.function`, with XLA, and Sol), in milliseconds, of as many rounds as 20 seconds
+hold for each network and batch, but at least 3.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -57,6 +62,7 @@ OTHERS: dict[str, tuple[Callable[..., Any], int, int]] = {
     "convnextsmall": (_A.ConvNeXtSmall, 64, 224),
 }
 _MOST = 3.0  # times TensorFlow's own error
+_FEWEST = 3  # rounds
 
 
 def made(name: str, size: int) -> Any:
@@ -128,11 +134,12 @@ def errors(name: str) -> bool:
     return good
 
 
-def speed(name: str, batch: int, rounds: int, threads: int | None) -> None:
-    """Print the least times of a network, of calls that take turns."""
+def speed(name: str, batch: int, given: argparse.Namespace) -> dict[str, float]:
+    """The least times of a network, in milliseconds, of calls that take turns."""
     size = (FAMILIES | OTHERS)[name][2]
     model = made(name, size)
-    fast = optimize(model, **({} if threads is None else {"threads": threads}))
+    threads = {} if given.threads is None else {"threads": given.threads}
+    fast = optimize(model, **threads)
     x = tf.constant(images(batch, size))
     ways = {
         "TensorFlow": tf.function(lambda t: model(t, training=False)),
@@ -142,14 +149,36 @@ def speed(name: str, batch: int, rounds: int, threads: int | None) -> None:
     least = dict.fromkeys(ways, float("inf"))
     for way in ways.values():
         way(x)
-    for _ in range(rounds):
+    end = time.perf_counter() + given.seconds
+    for number in range(given.rounds):
+        if number >= _FEWEST and time.perf_counter() > end:
+            break
         for key, way in ways.items():
             begin = time.perf_counter()
             way(x).numpy()
-            least[key] = min(least[key], time.perf_counter() - begin)
-    times = "  ".join(f"{key} {1e3 * value:8.2f}" for key, value in least.items())
+            least[key] = min(least[key], 1e3 * (time.perf_counter() - begin))
+    return least
+
+
+def shown(name: str, batch: int, least: dict[str, float]) -> None:
+    """Print times and ratios."""
+    times = "  ".join(f"{key} {value:8.2f}" for key, value in least.items())
     ratios = "  ".join(f"{least[key] / least['Sol']:5.2f}x" for key in ("TensorFlow", "XLA"))
     print(f"{name:18} batch {batch:2}  {times}  {ratios}", flush=True)
+
+
+def speeds(names: list[str], given: argparse.Namespace) -> None:
+    """Print the times of networks; those that the file has are not measured again."""
+    file = given.json
+    known = json.loads(file.read_text()) if file is not None and file.exists() else {}
+    for name, batch in itertools.product(names, given.batch):
+        key = f"{name} {batch}"
+        if key not in known:
+            keras.backend.clear_session()
+            known[key] = speed(name, batch, given)
+            if file is not None:
+                file.write_text(json.dumps(known, indent=1))
+        shown(name, batch, known[key])
 
 
 def main(arguments: list[str]) -> int:
@@ -159,17 +188,21 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--all", action="store_true", help="further networks of the families")
     parser.add_argument("--speed", action="store_true", help="times, not errors")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16])
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=20, help="at most")
+    parser.add_argument("--seconds", type=float, default=20, help="of a network and batch")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--json", type=Path, help="a file that keeps the times")
     given = parser.parse_args(arguments)
     if given.threads:
         tf.config.threading.set_intra_op_parallelism_threads(given.threads)
+    names = given.networks or [*FAMILIES, *(OTHERS if given.all else ())]
+    if given.speed:
+        speeds(names, given)
+        return 0
     good = True
-    for name in given.networks or [*FAMILIES, *(OTHERS if given.all else ())]:
+    for name in names:
         keras.backend.clear_session()
-        for batch in given.batch if given.speed else ():
-            speed(name, batch, given.rounds, given.threads)
-        good = good and (given.speed or errors(name))
+        good = errors(name) and good
     return 0 if good else 1
 
 
