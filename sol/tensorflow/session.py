@@ -68,6 +68,9 @@ class Training(Protocol):
     def __call__(self, tensors: Sequence[Any], training: bool) -> Any:
         """The results of a call."""
 
+    def why_not(self, tensors: Sequence[Any], training: bool) -> str:
+        """Why the framework computes them, "" if Sol does."""
+
     def forget(self) -> None:
         """Read everything anew."""
 
