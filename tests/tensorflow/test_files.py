@@ -204,6 +204,14 @@ def test_a_frozen_graph_is_called_by_the_names_of_its_inputs(
         fast(picture=X)
 
 
+def test_code_in_a_file_is_not_run(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((2,)), k.Lambda(lambda x: x * 2)])
+    for name in ("net.keras", "net.h5"):
+        model.save(tmp_path / name)
+        with pytest.raises(InputError, match="Lambda"):
+            optimize(tmp_path / name)
+
+
 def test_a_constant_of_another_type_than_it_is_said_to_be(
     files: dict[str, Path], tmp_path: Path
 ) -> None:
