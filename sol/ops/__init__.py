@@ -11,6 +11,7 @@ from sol.ops import norm as norm
 from sol.ops import pad as pad
 from sol.ops import pooling as pooling
 from sol.ops import random as random
+from sol.ops import recurrence as recurrence
 from sol.ops import recurrent as recurrent
 from sol.ops import reduce as reduce
 from sol.ops import resize as resize

@@ -1,7 +1,8 @@
-"""Recurrent cells: what one hidden unit does with its gates at one step of time.
+"""Recurrent cells: what one hidden unit does with its gates at one step of time, and back.
 
-`Cell.step` is written once, over any kind of number that adds and multiplies: NumPy arrays (the
-reference of ops/recurrent.py) or index expressions (the generated kernel of kernels/recurrent.py).
+`Cell.step` and its kind are written once, over any kind of number that adds and multiplies: NumPy
+arrays (the references of ops/recurrent.py and recurrence.py) or index expressions (the generated
+kernels of kernels/recurrent.py and recurrent_gradient.py).
 """
 
 from __future__ import annotations
@@ -10,12 +11,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sol.ir.expr import SCALAR_OPS
+import numpy as np
+
+from sol.ir.expr import SCALAR_OPS, Expr, const, where
 from sol.ir.graph import Node
 
 Function = Callable[[str, Any], Any]  # a scalar operation of one argument, by its name
 Values = Sequence[Any]
 Step = Callable[[Function, Values, Values, Values], tuple[Any, ...]]
+Keep = Callable[[Function, Values, Values, Values], tuple[tuple[Any, ...], tuple[Any, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Gradients of what a step reads.
+
+    x, r: of the gates' shares of the input and of the state before; states: of the states before,
+    beside what reaches them through r (None: nothing).
+    """
+
+    x: Values
+    r: Values
+    states: Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,41 +42,88 @@ class Cell:
     gates: gates of a hidden unit; states: values that it keeps from step to step, its output first.
     step(function, x, r, states) -> new states, where x and r hold for each gate its share of the
         input, w_ih x + b_ih, and of the state before, w_hh h + b_hh.
+    keep(function, x, r, states) -> new states, and `kept` numbers for the way back.
+    back(function, kept, before, after, changes) -> Change: before, after: the states of a step;
+        changes: gradients of those after it. apart: whether gradients of x and r differ; direct:
+        whether h before reaches h after also beside r.
     """
 
     gates: int
     states: int
     step: Step
+    kept: int
+    keep: Keep
+    back: Callable[[Function, Values, Values, Values, Values], Change]
+    apart: bool = False
+    direct: bool = False
 
 
-def _lstm(f: Function, x: Values, r: Values, states: Values) -> tuple[Any, ...]:
+def _lstm_keep(f: Function, x: Values, r: Values, states: Values) -> Any:
     """`c' = σ(f) c + σ(i) tanh(g)`, `h' = σ(o) tanh(c')` (Hochreiter and Schmidhuber, 1997)."""
-    i, forget, g, o = (a + b for a, b in zip(x, r))
-    c = f("sigmoid", forget) * states[1] + f("sigmoid", i) * f("tanh", g)
-    return f("sigmoid", o) * f("tanh", c), c
+    a, b, g, o = (p + q for p, q in zip(x, r))
+    i, forget, g, o = f("sigmoid", a), f("sigmoid", b), f("tanh", g), f("sigmoid", o)
+    c = forget * states[1] + i * g
+    return (o * f("tanh", c), c), (i, forget, g, o)
 
 
-def _gru(f: Function, x: Values, r: Values, states: Values) -> tuple[Any, ...]:
+def _lstm_back(f: Function, kept: Values, before: Values, after: Values, dy: Values) -> Change:
+    i, forget, g, o = kept
+    dh, tanh = dy[0], f("tanh", after[1])
+    dc = dy[1] + dh * o * (1.0 - tanh * tanh)
+    gates = (
+        dc * g * (i * (1.0 - i)),
+        dc * before[1] * (forget * (1.0 - forget)),
+        dc * i * (1.0 - g * g),
+        dh * tanh * (o * (1.0 - o)),
+    )
+    return Change(gates, gates, (None, dc * forget))
+
+
+def _gru_keep(f: Function, x: Values, r: Values, states: Values) -> Any:
     """`h' = (1 - z) n + z h` with `n = tanh(x_n + σ(r) r_n)` (K. Cho et al., 2014)."""
     reset, update = f("sigmoid", x[0] + r[0]), f("sigmoid", x[1] + r[1])
     n = f("tanh", x[2] + reset * r[2])
-    return (n + update * (states[0] - n),)
+    return (n + update * (states[0] - n),), (reset, update, n, r[2])
 
 
-def _elman(name: str) -> Step:
-    """`h' = name(x + r)` (J. Elman, 1990)."""
+def _gru_back(f: Function, kept: Values, before: Values, after: Values, dy: Values) -> Change:
+    reset, update, n, product = kept
+    dh = dy[0]
+    dn = dh * (1.0 - update) * (1.0 - n * n)
+    dz = dh * (before[0] - n) * (update * (1.0 - update))
+    dr = dn * product * (reset * (1.0 - reset))
+    return Change((dr, dz, dn), (dr, dz, dn * reset), (dh * update,))
 
-    def step(f: Function, x: Values, r: Values, states: Values) -> tuple[Any, ...]:
-        return (f(name, x[0] + r[0]),)
 
-    return step
+def _elman(name: str, slope: Callable[[Any], Any]) -> Cell:
+    """`h' = name(x + r)` (J. Elman, 1990); slope: its derivative, by its result."""
+
+    def keep(f: Function, x: Values, r: Values, states: Values) -> Any:
+        return (f(name, x[0] + r[0]),), ()
+
+    def back(f: Function, kept: Values, before: Values, after: Values, dy: Values) -> Change:
+        gates = (dy[0] * slope(after[0]),)
+        return Change(gates, gates, (None,))
+
+    return Cell(1, 1, _states_of(keep), 0, keep, back)
+
+
+def _states_of(keep: Keep) -> Step:
+    return lambda f, x, r, states: keep(f, x, r, states)[0]
+
+
+def _positive(y: Any) -> Any:
+    """0 where y <= 0, else 1."""
+    if isinstance(y, Expr):
+        return where(y <= 0.0, const(0.0, y.dtype), const(1.0, y.dtype))
+    return np.where(y <= 0, 0, 1).astype(y.dtype)
 
 
 CELLS: dict[str, Cell] = {
-    "lstm": Cell(4, 2, _lstm),
-    "gru": Cell(3, 1, _gru),
-    "tanh": Cell(1, 1, _elman("tanh")),
-    "relu": Cell(1, 1, _elman("relu")),
+    "lstm": Cell(4, 2, _states_of(_lstm_keep), 4, _lstm_keep, _lstm_back),
+    "gru": Cell(3, 1, _states_of(_gru_keep), 4, _gru_keep, _gru_back, apart=True, direct=True),
+    "tanh": _elman("tanh", lambda y: 1.0 - y * y),
+    "relu": _elman("relu", _positive),
 }
 
 

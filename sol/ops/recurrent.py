@@ -15,6 +15,7 @@ import numpy as np
 from sol.core.errors import UnsupportedError
 from sol.ir.graph import Node, TensorType
 from sol.ops.cells import CELLS, Cell, cell_name, on_arrays
+from sol.ops.layers import expand
 from sol.ops.registry import OpDef, Sample, Types, register
 from sol.ops.rules import need, need_kind, need_positive, need_rank, need_shape, of
 from sol.ops.sampling import f32
@@ -149,7 +150,7 @@ register(
         "`h = σ(o) tanh(c)`; the results are the sequence of h, the last h and the last c.",
         samples=_samples(4, 2),
         reference=_reference,
-        why="the steps of time are not kept",
+        expand=expand,
     )
 )
 register(
@@ -161,7 +162,7 @@ register(
         "b_hn))`, `h = (1 - z) n + z h`; the results are the sequence of h and the last h.",
         samples=_samples(3, 1),
         reference=_reference,
-        why="the steps of time are not kept",
+        expand=expand,
     )
 )
 register(
@@ -176,7 +177,7 @@ register(
             *_samples(1, 1, nonlinearity="relu")[2:],
         ),
         reference=_reference,
-        why="the steps of time are not kept",
+        expand=expand,
     )
 )
 
@@ -194,6 +195,6 @@ register(
         _infer_item,
         "Result number `index` of a node with several results.",
         reference=lambda node, x: x[node["index"]],
-        why="operators with several results have none",
+        why="it is a part of that of the operator, which has several results",
     )
 )

@@ -20,7 +20,7 @@ from sol.core.errors import InputError, UnsupportedError
 from sol.ir.expr import axis
 from sol.ir.graph import Graph, Literal, Node, TensorType, types_of
 from sol.ops.interpret import dtype_of, tabulate
-from sol.ops.registry import OPS, Read, builder
+from sol.ops.registry import OPS, Read, builder, expanded
 
 Array = NDArray[Any]
 Value = Array | tuple[Array, ...]
@@ -103,12 +103,12 @@ def by_compute(node: Node, *arrays: Array) -> Array:
     return tabulate(entry.compute(node, axes, *reads), axes, dict(zip(names, arrays)))
 
 
-def by_expansion(node: Node, *arrays: Array) -> Array:
+def by_expansion(node: Node, *arrays: Array) -> Value:
     """The result of a node by the graph that it expands into."""
     graph = expansion(node, [type_of(a) for a in arrays])
     inputs = dict(zip((n.name for n in graph.inputs), arrays))
-    (result,) = evaluate(graph, inputs, batch=1)
-    return result
+    results = tuple(evaluate(graph, inputs, batch=1))
+    return results if isinstance(node.type, tuple) else results[0]
 
 
 def expansion(node: Node, types: Sequence[TensorType]) -> Graph:
@@ -118,7 +118,7 @@ def expansion(node: Node, types: Sequence[TensorType]) -> Graph:
         raise UnsupportedError(node.op, "it does not expand into other operators")
     graph = builder()
     inputs = [graph.input(f"x{n}", t) for n, t in enumerate(types)]
-    return graph.finish([entry.expand(graph, node, *inputs)])
+    return graph.finish(expanded(graph, node, inputs))
 
 
 # ---- types, sizes, float64 -----------------------------------------------------------------------

@@ -75,11 +75,12 @@ class OpDef:
     compute(node, index, *reads) -> Expr of the element at `index`; reads[k](*index) reads input k.
         None for inputs, parameters, constants, and operators with `expand` or `reference` only.
     expand(builder, node, *inputs) -> Node: the operator as a graph of simpler ones; used before
-        planning, unless a kernel takes the operator whole.
+        planning, unless a kernel takes the operator whole. A tuple for several results.
     reference(node, *arrays) -> array(s): the meaning in NumPy where an expression would be too
         slow or impossible. Results have the shape of node.type; their dtype is converted to it.
     scalar(node, *elements) -> Expr: what an element-wise operator does to one element.
-    gradient: room for training; why: the reason where there is none.
+    gradient(builder, node, dy, *inputs) -> the gradient of each input (ops/gradients); dy is a tuple
+        for several results, with None where there is no gradient. why: the reason for having none.
     """
 
     name: str
@@ -88,7 +89,7 @@ class OpDef:
     doc: str
     samples: tuple[Sample, ...] = ()
     compute: Callable[..., Expr] | None = None
-    expand: Callable[..., Node] | None = None
+    expand: Callable[..., Node | tuple[Node, ...]] | None = None
     reference: Callable[..., Any] | None = None
     scalar: Callable[..., Expr] | None = None
     gradient: Callable[..., Any] | None = None
@@ -123,6 +124,14 @@ def infer(op: str, inputs: tuple[Types, ...], attrs: dict[str, Any]) -> Types:
             do="see docs/operators.md",
         ) from None
     return entry.infer(*inputs, **attrs)
+
+
+def expanded(graph: Builder, node: Node, inputs: Sequence[Node]) -> tuple[Node, ...]:
+    """The results of what a composite operator expands into, appended to a graph."""
+    expand = OPS[node.op].expand
+    assert expand is not None
+    found = expand(graph, node, *inputs)
+    return found if isinstance(found, tuple) else (found,)
 
 
 @cache

@@ -18,6 +18,11 @@ from sol.passes.duplicates import dead
 from sol.passes.expand import expand_composites
 
 
+# the gradients of values, by name, and of a node with several results by its name and their numbers
+Changes = dict[str | tuple[str, int], Node]
+Change = Node | tuple[Node | None, ...]
+
+
 @dataclass(frozen=True)
 class Joint:
     """A network and its gradients in one graph.
@@ -46,11 +51,12 @@ def differentiate(graph: Graph, wanted: Sequence[str]) -> Joint:
     b = builder()
     for node in graph:
         b.append(node)
-    changes: dict[str, Node] = {}
+    changes: Changes = {}
     seeds = tuple(_seed(b, graph[o], changes) if o in needs else "" for o in graph.outputs)
     for node in reversed(graph.nodes):
-        if node.name in changes and node.name not in wanted and node.inputs:
-            _pull(b, graph, node, changes, needs)
+        dy = _change(node, changes)
+        if dy is not None and node.name not in wanted and node.inputs:
+            _pull(b, graph, node, dy, changes, needs)
     found = [changes.get(name) for name in wanted]
     gradients = tuple("" if g is None else g.name for g in found)
     results = (*(graph[o] for o in graph.outputs), *(g for g in found if g is not None))
@@ -72,7 +78,8 @@ def depending(graph: Graph, wanted: Collection[str]) -> frozenset[str]:
 
 def why_no_gradient(node: Node, inputs: Sequence[Node]) -> str:
     """Why the gradients of a node cannot be had, "" if they can, or nobody can want them."""
-    if node.op == "detach" or not any(_is_real(n) for n in inputs) or not _is_real(node):
+    ends = node.op in ("detach", "item")  # the gradient of an item is its source's affair
+    if ends or not any(_is_real(n) for n in inputs) or not _is_real(node):
         return ""
     entry = OPS[node.op]
     if entry.gradient is None:
@@ -84,7 +91,8 @@ def why_no_gradient(node: Node, inputs: Sequence[Node]) -> str:
             for k, n in enumerate(inputs)
         ]
         own = b.append(replace(node, inputs=tuple(n.name for n in given)))
-        entry.gradient(b, own, b.input("dy", own.tensor), *given)
+        dy = tuple(b.input("dy", t) for t in types_of(own))
+        entry.gradient(b, own, dy if isinstance(own.type, tuple) else dy[0], *given)
     except SolError as error:
         return getattr(error, "reason", "") or str(error)
     return ""
@@ -104,22 +112,34 @@ def _expanded(graph: Graph, wanted: Collection[str]) -> Graph:
         graph = after
 
 
-def _seed(b: Builder, result: Node, changes: dict[str, Node]) -> str:
+def _seed(b: Builder, result: Node, changes: Changes) -> str:
     """An input for the gradient of a result; a value that is two results has two."""
     seed = b.input(f"d_{result.name}", result.tensor)
     _add(b, changes, result.name, seed)
     return seed.name
 
 
-def _add(b: Builder, changes: dict[str, Node], name: str, change: Node) -> None:
+def _change(node: Node, changes: Changes) -> Change | None:
+    """The gradient of a node, of each of its results if it has several; None if it has none."""
+    if not isinstance(node.type, tuple):
+        return changes.get(node.name)
+    found = tuple(changes.get((node.name, k)) for k in range(len(node.type)))
+    return None if all(f is None for f in found) else found
+
+
+def _add(b: Builder, changes: Changes, name: str | tuple[str, int], change: Node) -> None:
     before = changes.get(name)
     changes[name] = change if before is None else b.add("add", before, change)
 
 
 def _pull(
-    b: Builder, graph: Graph, node: Node, changes: dict[str, Node], needs: frozenset[str]
+    b: Builder, graph: Graph, node: Node, dy: Change, changes: Changes, needs: frozenset[str]
 ) -> None:
     """The chain rule for one node."""
+    if node.op == "item":
+        assert isinstance(dy, Node)
+        _add(b, changes, (node.inputs[0], node["index"]), dy)
+        return
     gradient = OPS[node.op].gradient
     if gradient is None:
         where = f" ({node.origin})" if node.origin else ""
@@ -128,7 +148,7 @@ def _pull(
         )
     inputs = graph.inputs_of(node)
     b.origin = node.origin
-    found = gradient(b, node, changes[node.name], *inputs)
+    found = gradient(b, node, dy, *inputs)
     b.origin = ""
     for source, change in zip(inputs, found, strict=True):
         if change is None or source.name not in needs:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from sol.ir.graph import Graph, Node
 from sol.ir.rewrite import Fuel, Match, Rule, rewrite, rule
 from sol.ir.rewriter import Rewriter
-from sol.ops.registry import OPS, infer
+from sol.ops.registry import expanded, infer
 from sol.passes import affine
 
 
@@ -21,11 +21,10 @@ def _scale_and_shift(rw: Rewriter, m: Match) -> Node | None:
     With `scale = w / √(var + eps)` and `shift = b - mean * scale`, if all four are static.
     """
     x, *parameters = rw.inputs_of(m.root)
-    expand = OPS["batch_norm"].expand
-    assert expand is not None, "batch_norm is defined by simpler operators"
     if not all(rw.is_static(p) for p in parameters):
         return None
-    return expand(rw, m.root, x, *parameters)
+    (found,) = expanded(rw, m.root, (x, *parameters))
+    return found
 
 
 RULES: tuple[Rule, ...] = (rule("batch_norm(*)", _scale_and_shift), *affine.RULES)

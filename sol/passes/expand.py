@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sol.ir.graph import Graph, Node
-from sol.ops.registry import OPS, builder
+from sol.ops.registry import OPS, builder, expanded
 
 
 def expand_composites(graph: Graph, keep: Callable[[Graph, Node], bool]) -> Graph:
@@ -32,15 +32,21 @@ def _once(graph: Graph, keep: Callable[[Graph, Node], bool]) -> Graph:
     for node in graph:
         b.reserve(node.name)
     mapped: dict[str, Node] = {}
+    several: dict[str, tuple[Node, ...]] = {}
     for node in graph:
+        if node.op == "item" and node.inputs[0] in several:
+            mapped[node.name] = several[node.inputs[0]][node["index"]]
+            continue
         inputs = [mapped[i] for i in node.inputs]
         renamed = replace(node, inputs=tuple(i.name for i in inputs))
         if _expandable(graph, node, keep):
-            expand = OPS[node.op].expand
-            assert expand is not None
             b.origin = node.origin or node.name
-            mapped[node.name] = expand(b, renamed, *inputs)
+            found = expanded(b, renamed, inputs)
             b.origin = ""
+            if isinstance(node.type, tuple):
+                several[node.name] = found
+            else:
+                (mapped[node.name],) = found
         else:
             mapped[node.name] = b.append(renamed)
     return b.finish([mapped[o] for o in graph.outputs])

@@ -14,6 +14,7 @@ from sol.core.dims import Dim, Shape
 from sol.core.errors import UnsupportedError
 from sol.ir.expr import Expr, const, from_linear, walk
 from sol.ir.graph import SOURCES, Graph, Node, types_of
+from sol.plan.facts import SCANS
 from sol.plan.inline import Inliner, axes_for
 
 
@@ -69,10 +70,10 @@ def _independent(
     minor: for each value before, whether images are innermost on the axis that counts them (element
     i is of image i % B) or outermost (of i // elements per image); mine: the same for this node.
     """
-    if node.op in ("scan", "item", "attention", "masked_attention") and mine:
+    if node.op in (*SCANS, "item", "attention", "masked_attention") and mine:
         return False
-    if node.op == "scan":
-        return _image_axis(graph[node.inputs[0]].shape) in (-1, 0 if node["batch_first"] else 1)
+    if node.op in SCANS:
+        return _image_axis(types_of(node)[0].shape) in (-1, 0 if node["batch_first"] else 1)
     if node.op == "item":
         return True
     if node.op in ("attention", "masked_attention"):

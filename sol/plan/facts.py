@@ -44,8 +44,9 @@ _COSTLY = {
 _FREE = ("const", "axis", "linear", "load", "cast", "reduce")
 # operators whose inputs are written where they lie in the result
 JOINS = ("concat", "interleave", "kept")
+SCANS = ("scan", "scan_gradient")
 # operators that a kernel of their own executes
-WHOLE_OPS = ("attention", "masked_attention", "scan")
+WHOLE_OPS = ("attention", "masked_attention", *SCANS)
 WEIGHT_GRADIENTS = ("conv_weight_gradient", "linear_weight_gradient")
 FEWEST_ROWS = 8  # a linear layer with fewer rows per image reads its weights as they are
 

@@ -55,6 +55,8 @@ def choose(graph: Graph, facts: Facts) -> Choice:
             or node.name in outputs
             or node.op in (*JOINS, "item", "packed_columns", "packed_gates", "keys_first")
             or facts.whole(node)
+            # its sequences are passed from the current step of time on
+            or any(u.op == "scan_gradient" for u in facts.users(node.name))
         )
         if ends or (
             node.name not in absorbed

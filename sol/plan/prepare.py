@@ -14,6 +14,9 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
+
+import numpy as np
 
 from sol.core.dims import Dim
 from sol.core.dtypes import F32
@@ -195,6 +198,14 @@ def _compute_packed(node: Node, index: Index, b: Read) -> Expr:
     return where(position < columns, b(*batch, k, position), const(0.0))
 
 
+def _reference_packed(node: Node, b: Any) -> Any:
+    blocks, block = node.shape[-3], node["block"]
+    *batch, depth, columns = b.shape
+    padded = np.zeros((*batch, depth, blocks * block), b.dtype)
+    padded[..., :columns] = b
+    return padded.reshape(*batch, depth, blocks, block).swapaxes(-3, -2)
+
+
 def _infer_product(a: TensorType, b: TensorType, *, block: int, columns: int) -> TensorType:
     batch = a.shape[:-2] if len(a.shape) >= len(b.shape) - 1 else b.shape[:-3]
     return TensorType((*batch, a.shape[-2], columns), a.dtype)
@@ -252,6 +263,7 @@ for _entry in (
         "Columns of a matrix in blocks: `y[..., n, k, j] = b[..., k, n * block + j]`, else 0.",
         (Sample((_F32((3, 5, 37)),), {"block": _BLOCK}),),
         compute=_compute_packed,
+        reference=_reference_packed,
     ),
     OpDef(
         "packed_matmul",

@@ -1,20 +1,30 @@
-"""Two operators that only plans contain: what a recurrent layer does in the order of time.
+"""Operators that only plans contain: what a recurrent layer does in the order of time.
 
-`scan` runs one layer in one direction, given the input's share of the gates of all steps;
-`packed_gates` is W_hh in the order in which its kernel (kernels/recurrent.py) reads it.
-plan/recurrent.py makes them of lstm, gru and rnn.
+`scan` runs one layer in one direction, given the input's share of the gates of all steps, and
+`scan_gradient` is the way back; `packed_gates` is W_hh in the order in which the kernel of a scan
+(kernels/recurrent.py) reads it. plan/recurrent.py makes them of lstm, gru, rnn and of what training
+makes of these.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from sol.core.errors import UnsupportedError
 from sol.ir.expr import Expr, const, where
 from sol.ir.graph import Node, TensorType
-from sol.ops.cells import CELLS, on_arrays
+from sol.ops.cells import CELLS
+from sol.ops.recurrence import (
+    back_sample,
+    cell_of,
+    forward_sample,
+    gradient_types,
+    kept_types,
+    run_back,
+    run_forward,
+)
 from sol.ops.registry import Index, OpDef, Read, Sample, Types, register
 from sol.ops.rules import need, need_kind, need_number, need_rank, need_shape, of
 from sol.ops.sampling import f32
@@ -50,12 +60,10 @@ def _reference_packed(node: Node, w: Any) -> Any:
 
 def _infer_scan(
     gates: TensorType, weight: TensorType, *rest: TensorType,
-    cell: str, batch_first: bool, reverse: bool,
+    cell: str, batch_first: bool, reverse: bool, keep: bool,
 ) -> Types:  # fmt: skip
     """rest: states [1, N, H] and maybe a bias; gates are [T, N, gates * H] or [N, T, …]."""
-    if cell not in CELLS:
-        raise UnsupportedError("scan", f"{cell=}", expected=f"one of {', '.join(CELLS)}")
-    own = CELLS[cell]
+    own = cell_of("scan", cell)
     need_rank("scan", gates, 3)
     need_kind("scan", gates, "float")
     need_rank("scan", weight, 3)
@@ -69,24 +77,19 @@ def _infer_scan(
         need_shape("scan", "a state", state, (1, images, hidden))
     for bias in rest[own.states :]:
         need_shape("scan", "the bias", bias, (columns,))
+    if keep:
+        return kept_types(gates, need_number("scan", "the hidden size", hidden), own)
     return (of(gates, (*gates.shape[:2], hidden)), *rest[1 : own.states])
 
 
 def _reference_scan(node: Node, gates: Any, weight: Any, *rest: Any) -> tuple[Any, ...]:
     cell = CELLS[node["cell"]]
-    hidden = weight.shape[1]
-    matrix = _unpacked(weight, cell.gates)
-    states = tuple(s[0] for s in rest[: cell.states])
-    bias = sum(rest[cell.states :])
-    steps = gates.swapaxes(0, 1) if node["batch_first"] else gates
-    result = np.empty((*steps.shape[:2], hidden), gates.dtype)
-    for t in range(len(steps))[:: -1 if node["reverse"] else 1]:
-        recurrent = np.matmul(states[0], matrix) + bias
-        own, before = (np.split(g, cell.gates, axis=-1) for g in (steps[t], recurrent))
-        states = cell.step(on_arrays, own, before, states)
-        result[t] = states[0]
-    sequence = result.swapaxes(0, 1) if node["batch_first"] else result
-    return (sequence, *(s[None] for s in states[1:]))
+    results = run_forward(node, gates, _unpacked(weight, cell.gates), rest)
+    if node["keep"]:
+        return results
+    last = 0 if node["reverse"] else -1
+    at = (slice(None), last) if node["batch_first"] else (last,)
+    return (results[0], *(s[at][None] for s in results[1 : cell.states]))
 
 
 def _unpacked(weight: Any, gates: int) -> Any:
@@ -96,16 +99,50 @@ def _unpacked(weight: Any, gates: int) -> Any:
     return parts.reshape(hidden, gates, -1)[:, :, :hidden].reshape(hidden, -1)
 
 
+# ---- scan_gradient -------------------------------------------------------------------------------
+
+
+def _infer_gradient(
+    weight: TensorType, *rest: TensorType,
+    cell: str, batch_first: bool, reverse: bool, hidden: int, given: tuple[bool, ...],
+) -> Types:  # fmt: skip
+    """weight: packed_columns of W_hh [gates * H, H]; rest as of recurrence_gradient."""
+    op = "scan_gradient"
+    own = cell_of(op, cell)
+    need_rank(op, weight, 3)
+    blocks, depth, block = weight.shape
+    fits = depth == own.gates * hidden and blocks == -(-hidden // need_number(op, "a size", block))
+    need(fits, op, f"a weight {weight}", f"{own.gates} gates of {hidden} units in columns")
+    return gradient_types(op, own, hidden, rest, batch_first, given)
+
+
+def _reference_gradient(node: Node, weight: Any, *rest: Any) -> tuple[Any, ...]:
+    columns = weight.swapaxes(0, 1).reshape(weight.shape[1], -1)
+    return run_back(node, columns[:, : node["hidden"]], rest)
+
+
+# ---- entries -------------------------------------------------------------------------------------
+
+
 def _sample(
-    cell: str, sizes: tuple[int, int, int], units: int, bias: bool, batch_first: bool, reverse: bool
-) -> Sample:
+    cell: str, sizes: tuple[int, int, int], units: int, bias: bool, batch_first: bool,
+    reverse: bool, keep: bool = False,
+) -> Sample:  # fmt: skip
     """A sample of T steps, N sequences, H hidden units."""
-    T, N, H = sizes
-    own = CELLS[cell]
-    gates = f32(N, T, own.gates * H) if batch_first else f32(T, N, own.gates * H)
-    weight = f32(-(-H // units), H, own.gates * units)
-    inputs = (gates, weight, *[f32(1, N, H)] * own.states, *[f32(own.gates * H)] * bias)
-    return Sample(inputs, {"cell": cell, "batch_first": batch_first, "reverse": reverse}, -0.6, 0.6)
+    hidden = sizes[2]
+    weight = f32(-(-hidden // units), hidden, CELLS[cell].gates * units)
+    sample = forward_sample(cell, sizes, bias, batch_first, reverse, weight)
+    return replace(sample, attrs={**sample.attrs, "keep": keep})
+
+
+def _back(
+    cell: str, sizes: tuple[int, int, int], units: int, given: tuple[bool, ...],
+    batch_first: bool, reverse: bool,
+) -> Sample:  # fmt: skip
+    hidden = sizes[2]
+    weight = f32(-(-hidden // units), CELLS[cell].gates * hidden, units)
+    sample = back_sample(cell, sizes, given, batch_first, reverse, weight)
+    return replace(sample, attrs={**sample.attrs, "hidden": hidden})
 
 
 register(
@@ -131,13 +168,29 @@ register(
         _infer_scan,
         "One recurrent layer in one direction: `h, … = cell(gates[t], weight h + bias, h, …)` for "
         "one step `t` after the other; the results are h of all steps and the last of the other "
-        "states.",
+        "states, or, with `keep`, those of recurrence.",
         (
             _sample("lstm", (5, 2, 17), 16, True, False, False),
             _sample("gru", (3, 3, 5), 16, True, True, True),
             _sample("tanh", (4, 1, 33), 64, False, True, False),
             _sample("relu", (1, 2, 1), 16, True, False, True),
+            _sample("lstm", (5, 2, 17), 16, True, False, True, keep=True),
+            _sample("gru", (3, 3, 5), 16, True, True, False, keep=True),
         ),
         reference=_reference_scan,
+    )
+)
+register(
+    OpDef(
+        "scan_gradient",
+        "recurrent",
+        _infer_gradient,
+        "The way back through a scan, as recurrence_gradient, on packed columns of the weight.",
+        (
+            _back("lstm", (5, 2, 17), 16, (True, False), False, False),
+            _back("gru", (3, 3, 5), 16, (True,), True, True),
+            _back("tanh", (4, 1, 33), 32, (True,), True, False),
+        ),
+        reference=_reference_gradient,
     )
 )

@@ -132,7 +132,7 @@ def _costs(
     share = weights
     if cluster.kind == "recurrent":  # the weights come by in every step
         scan = graph[cluster.root]
-        steps = evaluate(graph[scan.inputs[0]].shape[1 if scan["batch_first"] else 0], 1)
+        steps = evaluate(types_of(scan)[0].shape[1 if scan["batch_first"] else 0], 1)
         weights, share = weights * steps, weights * steps / _IMAGES
     elif cluster.kind == "contraction" and is_thin(graph[cluster.root]):
         share = weights / _IMAGES

@@ -18,7 +18,7 @@ from sol.core.dtypes import F32
 from sol.ir.expr import Expr, apply, load, size_bounds, walk
 from sol.ir.graph import Graph, Node, types_of
 from sol.ops.cells import CELLS
-from sol.ops.registry import OPS, builder
+from sol.ops.registry import OPS, builder, expanded
 from sol.passes.expand import expand_composites
 from sol.plan.facts import operations
 from sol.plan.inline import Inliner, axes_for
@@ -141,9 +141,7 @@ def _expanded(graph: Graph, node: Node, batch: int) -> int:
     """Operations of the graph that a composite operator stands for."""
     b = builder()
     inputs = [b.input(f"x{k}", graph[i].tensor) for k, i in enumerate(node.inputs)]
-    expand = OPS[node.op].expand
-    assert expand is not None
-    parts = expand_composites(b.finish([expand(b, node, *inputs)]), lambda *_: False)
+    parts = expand_composites(b.finish(expanded(b, node, inputs)), lambda *_: False)
     alone = Inliner(parts, frozenset(n.name for n in parts))
     return sum(node_operations(parts, n, alone, batch) for n in parts)
 

@@ -19,7 +19,7 @@ from sol.core.dims import Dim, concrete
 from sol.core.dtypes import F32, F64
 from sol.core.errors import UnsupportedError
 from sol.ir.graph import Graph, Node, TensorType
-from sol.kernels import recurrent
+from sol.kernels import recurrent, scan
 from sol.ops.cells import CELLS, cell_name
 from sol.ops.reference import evaluate
 from sol.ops.registry import OPS, Sample, builder
@@ -34,7 +34,7 @@ SHARING = replace(detect(), l2=1)  # every W_hh of more than one block is shared
 FORMS = pytest.mark.parametrize("device", [detect(), SHARING], ids=["whole", "shared"])
 SAMPLES = [
     pytest.param(name, sample, id=f"{name}-{k}")
-    for name in ("lstm", "gru", "rnn", "scan", "packed_gates")
+    for name in ("lstm", "gru", "rnn", "recurrence", "recurrence_gradient", "scan", "scan_gradient", "packed_gates")
     for k, sample in enumerate(OPS[name].samples)
 ]
 
@@ -202,7 +202,7 @@ def test_any_number_of_steps(reverse: bool) -> None:
 
 
 def test_very_long_sequences_are_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recurrent, "_MOST_STEPS", 3)
+    monkeypatch.setattr(scan, "_MOST_STEPS", 3)
     graphs = [recurrence("gru", (B, steps, 2), 20) for steps in (3, 4)]
     assert [calls(check(g, SHARING)) for g in graphs] == [[3], [1]]
 

@@ -159,6 +159,34 @@ def recurrent(kind: str, states: int) -> Meaning:
     return run
 
 
+def _cell(name: str, x: list[Tensor], r: list[Tensor], s: list[Tensor]) -> tuple[Any, Any]:
+    """New states, and what is kept."""
+    if name == "lstm":
+        i, f, o = (torch.sigmoid(x[k] + r[k]) for k in (0, 1, 3))
+        g = torch.tanh(x[2] + r[2])
+        c = f * s[1] + i * g
+        return [o * torch.tanh(c), c], [i, f, g, o]
+    if name == "gru":
+        reset, z = torch.sigmoid(x[0] + r[0]), torch.sigmoid(x[1] + r[1])
+        n = torch.tanh(x[2] + reset * r[2])
+        return [(1 - z) * n + z * s[0]], [reset, z, n, r[2]]
+    return [getattr(torch, name)(x[0] + r[0])], []
+
+
+def recurrence(a: Attrs, gates: Tensor, weight: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+    """Step by step."""
+    count, hidden = (2 if a["cell"] == "lstm" else 1), weight.shape[1]
+    states, bias = [s[0] for s in rest[:count]], sum(rest[count:])
+    axis = 1 if a["batch_first"] else 0
+    found = []
+    for x in gates.unbind(axis)[:: -1 if a["reverse"] else 1]:
+        r = states[0] @ weight.T + bias
+        states, kept = _cell(a["cell"], *(list(g.split(hidden, -1)) for g in (x, r)), states)
+        found.append([*states, *([torch.cat(kept, -1)] if kept else [])])
+    steps = found[:: -1 if a["reverse"] else 1]
+    return tuple(torch.stack(s, axis) for s in zip(*steps))
+
+
 def roll(a: Attrs, x: Tensor) -> Tensor:
     return torch.roll(x, a["shifts"], a["axes"])
 
@@ -387,6 +415,7 @@ MEANING: dict[str, Meaning] = {
     "lstm": recurrent("lstm", 2),
     "gru": recurrent("gru", 1),
     "rnn": recurrent("rnn", 1),
+    "recurrence": recurrence,
 }  # fmt: skip
 
 
@@ -416,7 +445,9 @@ def run_both(entry: OpDef, meaning: Any, sample: Sample, arrays: dict[str, Any])
 
 
 def test_every_operator_has_a_meaning_in_pytorch() -> None:
-    assert PUBLIC - set(MEANING) == {"input", "parameter", "item"}
+    # the gradient of recurrence is compared with PyTorch's in test_gradients.py
+    without = {"input", "parameter", "item", "recurrence_gradient"}
+    assert PUBLIC - set(MEANING) == without
 
 
 @pytest.mark.parametrize(("entry", "meaning", "sample"), CASES)
