@@ -104,18 +104,15 @@ def drawn(network: zoo.Network, module: nn.Module, seed: int) -> zoo.Network:
     return zoo.Network(network.name, module, args, kwargs)
 
 
-def gradients_of(network: zoo.Network, module: nn.Module) -> list[list[Any]]:
-    """For each input the gradients of all parameters, for random changes of all results."""
-    found = []
-    for seed in range(INPUTS):
-        given = drawn(network, module, seed)
-        module.zero_grad()
-        results = [r for r in pytree.tree_leaves(module(*given.args, **given.kwargs)) if _real(r)]
-        generator = torch.Generator().manual_seed(seed)
-        changes = [torch.randn(r.shape, generator=generator).to(r.dtype) for r in results]
-        torch.autograd.backward(results, changes)
-        found.append([g.copy() for g in gradients(given)])
-    return found
+def gradients_of(network: zoo.Network, module: nn.Module, seed: int) -> list[Any]:
+    """The gradients of all parameters on an input, for random changes of all results."""
+    given = drawn(network, module, seed)
+    module.zero_grad()
+    results = [r for r in pytree.tree_leaves(module(*given.args, **given.kwargs)) if _real(r)]
+    generator = torch.Generator().manual_seed(seed)
+    changes = [torch.randn(r.shape, generator=generator).to(r.dtype) for r in results]
+    torch.autograd.backward(results, changes)
+    return [g.copy() for g in gradients(given)]
 
 
 def _real(x: Any) -> bool:
@@ -126,13 +123,13 @@ def compared(network: zoo.Network) -> tuple[float, float, int]:
     """Errors by Sol and by PyTorch, and how many operators stay in PyTorch, -1 for all."""
     own, exact = network.module, copy.deepcopy(network.module).double()
     fast: Any = optimize(copy.deepcopy(own), never_slower=False)
-    found, theirs, truth = (gradients_of(network, m) for m in (fast, own, exact))
-    off = [
-        statistics.median(max(gradient_errors(a, b)) for a, b in zip(some, truth))
-        for some in (found, theirs)
-    ]
+    off: list[list[float]] = [[], []]
+    for seed in range(INPUTS):
+        truth = gradients_of(network, exact, seed)
+        for errors, module in zip(off, (fast, own)):
+            errors.append(max(gradient_errors(gradients_of(network, module, seed), truth)))
     programs = fast.sol.report.programs
-    return off[0], off[1], sum(len(p.left) for p in programs) if programs else -1
+    return *map(statistics.median, off), sum(len(p.left) for p in programs) if programs else -1
 
 
 def examine(name: str, pixels: int) -> bool:

@@ -22,6 +22,7 @@ from sol.kernels.grouped import choose_grouped
 from sol.kernels.grouped_kernel import lower_grouped
 from sol.kernels.methods import Direct, Method, methods, name_of
 from sol.kernels.recurrent import lower_scan
+from sol.kernels.scatter import lower_scatter
 from sol.kernels.stage import lower_stage
 from sol.kernels.thin import lower_thin
 from sol.kernels.thin_turned import ROWS, lower_thin_turned
@@ -162,6 +163,10 @@ def _lower_cluster(
     if cluster.kind == "recurrent":
         recurrence = lower_scan(plan, cluster, device, widths)
         return Made(cluster, recurrence.calls, None, recurrence.why)
+    if cluster.kind == "scatter":
+        scattered = lower_scatter(plan, cluster, device, widths)
+        why = f"{scattered.kernel.units} blocks of columns, each set to zero once"
+        return Made(cluster, (scattered,), None, why)
     name = cluster.values[-1]
     group = part_group(plan, name) if "@" in name else planned.groups[name]
     return Made(

@@ -84,9 +84,7 @@ def _shared(
     assert isinstance(steps, int)
     cell = scan.cell
     given = (c for c in operands.changes if c is not None)
-    moving = frozenset(
-        (*operands.states, *operands.kept, *given, *scan.results[: 1 + cell.apart])
-    )
+    moving = frozenset((*operands.states, *operands.kept, *given, *scan.results[: 1 + cell.apart]))
     row0 = axis("row0", scan.images)
 
     def work(now: int, first: bool) -> Work:

@@ -1,5 +1,5 @@
-"""A recurrent layer in one direction as training has it: `recurrence` keeps what the way back needs,
-`recurrence_gradient` is the way back.
+"""A recurrent layer in one direction as training has it: `recurrence` keeps what the way back
+needs, `recurrence_gradient` is the way back.
 
 What can be computed for all steps of time at once is not part of them: the product with the inputs
 before, and the gradients of both weights, which are products over all steps, behind (see
@@ -71,7 +71,8 @@ def _reference_recurrence(node: Node, gates: Any, weight: Any, *rest: Any) -> tu
 def run_forward(node: Node, gates: Any, matrix: Any, rest: Sequence[Any]) -> tuple[Any, ...]:
     """States and kept numbers of all steps; matrix: W_hh transposed, rest: states, maybe a bias."""
     cell = CELLS[node["cell"]]
-    states, bias = [s[0] for s in rest[: cell.states]], sum(rest[cell.states :])
+    states: Sequence[Any] = [s[0] for s in rest[: cell.states]]
+    bias = sum(rest[cell.states :])
     steps = _by_time(node, gates)
     sizes = [len(matrix)] * cell.states + [cell.kept * len(matrix)] * bool(cell.kept)
     results = [np.empty((*steps.shape[:2], size), gates.dtype) for size in sizes]
@@ -113,8 +114,8 @@ class Operands:
         ends = [sum(counts[: k + 1]) for k in range(3)]
         found = iter(rest[ends[2] :])
         changes = [next(found) if g else None for g in given]
-        parts = (rest[begin:end] for begin, end in zip([0, *ends], ends))
-        return Operands(*parts, changes)
+        states, kept, initial = (rest[begin:end] for begin, end in zip([0, *ends], ends))
+        return Operands(states, kept, initial, changes)
 
 
 def _infer_gradient(
@@ -160,10 +161,8 @@ def run_back(node: Node, weight: Any, rest: Sequence[Any]) -> tuple[Any, ...]:
     """Gradients of x, of r if the cell has it apart, and of the states before the first step."""
     cell = CELLS[node["cell"]]
     o = Operands.of(cell, node["given"], rest)
-    states, kept, changes = (
-        [None if x is None else _by_time(node, x) for x in xs]
-        for xs in (o.states, o.kept, o.changes)
-    )
+    states, kept = ([_by_time(node, x) for x in xs] for xs in (o.states, o.kept))
+    changes = [None if x is None else _by_time(node, x) for x in o.changes]
     time, images, hidden = states[0].shape
     results = [
         np.empty((time, images, cell.gates * hidden), weight.dtype) for _ in range(1 + cell.apart)

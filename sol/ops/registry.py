@@ -79,8 +79,9 @@ class OpDef:
     reference(node, *arrays) -> array(s): the meaning in NumPy where an expression would be too
         slow or impossible. Results have the shape of node.type; their dtype is converted to it.
     scalar(node, *elements) -> Expr: what an element-wise operator does to one element.
-    gradient(builder, node, dy, *inputs) -> the gradient of each input (ops/gradients); dy is a tuple
-        for several results, with None where there is no gradient. why: the reason for having none.
+    gradient(builder, node, dy, *inputs) -> the gradient of each input (ops/gradients); dy is a
+        tuple for several results, with None where there is no gradient.
+    why: the reason where an operator has no gradient.
     """
 
     name: str
@@ -126,8 +127,9 @@ def infer(op: str, inputs: tuple[Types, ...], attrs: dict[str, Any]) -> Types:
     return entry.infer(*inputs, **attrs)
 
 
-def expanded(graph: Builder, node: Node, inputs: Sequence[Node]) -> tuple[Node, ...]:
-    """The results of what a composite operator expands into, appended to a graph."""
+def expanded(graph: Any, node: Node, inputs: Sequence[Node]) -> tuple[Node, ...]:
+    """The results of what a composite operator expands into, appended to a graph: a builder, or
+    what else adds nodes."""
     expand = OPS[node.op].expand
     assert expand is not None
     found = expand(graph, node, *inputs)

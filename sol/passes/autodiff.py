@@ -17,7 +17,6 @@ from sol.ops.registry import OPS, builder
 from sol.passes.duplicates import dead
 from sol.passes.expand import expand_composites
 
-
 # the gradients of values, by name, and of a node with several results by its name and their numbers
 Changes = dict[str | tuple[str, int], Node]
 Change = Node | tuple[Node | None, ...]

@@ -121,7 +121,11 @@ class Facts:
 
     def whole(self, node: Node) -> bool:
         """Whether the node is executed by a kernel of its own kind."""
-        return node.op in WHOLE_OPS or self.weight_gradient(node)
+        return node.op in WHOLE_OPS or self.weight_gradient(node) or self.scatter(node)
+
+    def scatter(self, node: Node) -> bool:
+        """Whether the kernel for rows that are added where an index says takes the node."""
+        return node.op == "scatter_add" and node.dtype.name == "f32"
 
     def weight_gradient(self, node: Node) -> bool:
         """Whether the kernel for gradients of weights takes the node."""
@@ -139,6 +143,7 @@ class Facts:
             "packed_matmul",
             *WHOLE_OPS,
             *WEIGHT_GRADIENTS,
+            "scatter_add",
         )
 
 

@@ -77,7 +77,7 @@ def _order_of(
     graph: Graph, facts: Facts, choice: Choice, node: Node, orders: Mapping[str, Order]
 ) -> Order:
     rank = len(node.shape)
-    if node.op in ("item", "packed_columns", "packed_gates", "keys_first"):
+    if node.op in ("item", "packed_columns", "packed_gates", "keys_first", "scatter_add"):
         return tuple(range(rank))
     if _only_flattened(facts, node) or _only_shifted(facts, node):
         return tuple(range(rank))

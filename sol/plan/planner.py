@@ -139,6 +139,8 @@ def _clusters(
             clusters.append(_recurrent(graph, node))
         elif facts.weight_gradient(node):
             clusters.append(Cluster("weight gradient", (name,), name, layers=(name,)))
+        elif facts.scatter(node):
+            clusters.append(Cluster("scatter", (name,), name, layers=(name,)))
         elif facts.whole(node):
             clusters.append(Cluster("attention", (name,), name, layers=(name,)))
     return clusters

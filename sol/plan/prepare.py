@@ -199,8 +199,9 @@ def _compute_packed(node: Node, index: Index, b: Read) -> Expr:
 
 
 def _reference_packed(node: Node, b: Any) -> Any:
-    blocks, block = node.shape[-3], node["block"]
+    block = node["block"]
     *batch, depth, columns = b.shape
+    blocks = -(-columns // block)
     padded = np.zeros((*batch, depth, blocks * block), b.dtype)
     padded[..., :columns] = b
     return padded.reshape(*batch, depth, blocks, block).swapaxes(-3, -2)

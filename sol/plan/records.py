@@ -59,7 +59,14 @@ class Buffer:
 
 
 ClusterKind = Literal[
-    "dfp", "contraction", "stage", "attention", "recurrent", "weight gradient", "library"
+    "dfp",
+    "contraction",
+    "stage",
+    "attention",
+    "recurrent",
+    "weight gradient",
+    "scatter",
+    "library",
 ]
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import sol.plan.prepare  # noqa: F401  (registers packed_columns)
+import sol.plan.prepare
 import sol.plan.scan  # noqa: F401  (registers the scans)
 from sol.ir.graph import Builder, Graph, Node, types_of
 from sol.ops.cells import CELLS, cell_name

@@ -20,7 +20,7 @@ from sol.ir.graph import Graph, Node, types_of
 from sol.ops.cells import CELLS
 from sol.ops.registry import OPS, builder, expanded
 from sol.passes.expand import expand_composites
-from sol.plan.facts import operations
+from sol.plan.facts import SCANS, operations
 from sol.plan.inline import Inliner, axes_for
 from sol.plan.records import Cluster, Plan
 
@@ -66,9 +66,11 @@ def _cluster(plan: Plan, cluster: Cluster, inline: Inliner, alone: Inliner, batc
 
 def node_operations(graph: Graph, node: Node, alone: Inliner, batch: int) -> int:
     """Operations of one node; `alone` takes every value of the graph as stored."""
+    if node.op == "scatter_add":
+        return _elements(graph[node.inputs[1]].shape, batch)
     if OPS[node.op].compute is not None:
         return expression_operations(alone.meaning(node.name, axes_for(node)), batch)
-    if node.op == "scan":
+    if node.op in SCANS:
         return _scan(node, batch)
     if node.op == "masked_attention":
         return _masked(graph, node, batch)
@@ -113,20 +115,26 @@ def _places(axes: Iterable[Expr], batch: int) -> int:
 
 
 def _scan(node: Node, batch: int) -> int:
-    """A recurrent layer: for each step and unit, sums over all units for each gate, and the cell.
+    """A recurrent layer: for each step and unit, sums over all units for each gate, and the cell;
+    the way back is as much.
 
     The share of the input is a linear layer of its own (plan/recurrent.py).
     """
     cell = CELLS[node["cell"]]
     sequence = types_of(node)[0]
-    gates = [[load(f"{side}{k}", F32) for k in range(cell.gates)] for side in "xr"]
-    states = [load(f"s{k}", F32) for k in range(cell.states)]
-    results: Sequence[Expr] = cell.step(apply, gates[0], gates[1], states)
-    once = {part: cost for r in results for part, cost in operations(r).items()}
-    bias = len(node.inputs) - 2 - cell.states
-    hidden = evaluate(sequence.shape[-1], batch)
+    names = {"x": cell.gates, "r": cell.gates, "s": cell.states, "t": cell.states, "k": cell.kept}
+    x, r, s, t, k = ([load(f"{n}{i}", F32) for i in range(c)] for n, c in names.items())
+    width = evaluate(sequence.shape[-1], batch)
+    if node.op == "scan_gradient":
+        change = cell.back(apply, k, s, t, t)
+        found = [v for v in (*change.x, *change.r, *change.states) if v is not None]
+        hidden, bias = width // cell.gates, 0
+    else:
+        found = [*cell.step(apply, x, r, s)]
+        hidden, bias = width, len(node.inputs) - 2 - cell.states
+    once = {part: cost for value in found for part, cost in operations(value).items()}
     each = cell.gates * (2 * hidden + bias) + sum(once.values())
-    return _elements(sequence.shape, batch) * each
+    return _elements((*sequence.shape[:-1], hidden), batch) * each
 
 
 def _masked(graph: Graph, node: Node, batch: int) -> int:
@@ -166,7 +174,7 @@ def _reads(inline: Inliner, cluster: Cluster, batch: int) -> dict[str, int]:
 def _expressions(inline: Inliner, cluster: Cluster) -> list[Expr]:
     """Expressions whose loads are what a cluster reads."""
     graph = inline.graph
-    if cluster.kind in ("attention", "recurrent"):
+    if cluster.kind in ("attention", "recurrent", "scatter"):
         operands = [graph[i] for i in graph[cluster.root].inputs]
         return [inline.element(n.name, axes_for(n)) for n in operands]
     if "@" in cluster.values[0]:

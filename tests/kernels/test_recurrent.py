@@ -34,7 +34,16 @@ SHARING = replace(detect(), l2=1)  # every W_hh of more than one block is shared
 FORMS = pytest.mark.parametrize("device", [detect(), SHARING], ids=["whole", "shared"])
 SAMPLES = [
     pytest.param(name, sample, id=f"{name}-{k}")
-    for name in ("lstm", "gru", "rnn", "recurrence", "recurrence_gradient", "scan", "scan_gradient", "packed_gates")
+    for name in (
+        "lstm",
+        "gru",
+        "rnn",
+        "recurrence",
+        "recurrence_gradient",
+        "scan",
+        "scan_gradient",
+        "packed_gates",
+    )
     for k, sample in enumerate(OPS[name].samples)
 ]
 

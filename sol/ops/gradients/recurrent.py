@@ -17,7 +17,7 @@ def recurrence(
     """dgates: `recurrence_gradient`; dW: `linear_weight_gradient(h before, dr)`; db: sums of dr."""
     cell = CELLS[node["cell"]]
     initial, biases = rest[: cell.states], rest[cell.states :]
-    kept = [graph.add("item", node, index=k) for k in range(cell.states + bool(cell.kept))]
+    kept = [_item(graph, node, k) for k in range(cell.states + bool(cell.kept))]
     changes = dy[: cell.states]
     how = {k: node[k] for k in ("cell", "batch_first", "reverse")}
     back = graph.add(
@@ -29,6 +29,13 @@ def recurrence(
     dw = graph.add("linear_weight_gradient", _before(graph, node, kept[0], initial[0]), dr)
     db = [summed(graph, dr, (0, 1), False) for _ in biases]
     return found[0], dw, *found[1 + cell.apart :], *db
+
+
+def _item(graph: Builder, node: Node, index: int) -> Node:
+    """A result of a node: a value that is there already would else be kept twice."""
+    there = (n for n in graph.since(0) if n.op == "item" and n.inputs == (node.name,))
+    found = next((n for n in there if n["index"] == index), None)
+    return found or graph.add("item", node, index=index)
 
 
 def _before(graph: Builder, node: Node, hidden: Node, initial: Node) -> Node:

@@ -14,7 +14,6 @@ from sol.pytorch.rows.shape import cut
 from sol.pytorch.rows.table import row
 
 _MODES = ("sum", "mean", "max")
-_MOST_ROWS = 512  # of a table that is trained
 
 
 # ---- by position
@@ -120,9 +119,6 @@ def embedding(
         return y
     if by_frequency or sparse:
         c.refuse("an embedding whose gradient is sparse or scaled by frequency")
-    rows = weight.shape[0]
-    if isinstance(rows, Dim) or rows > _MOST_ROWS:
-        c.refuse(f"the gradient of a table of {rows} rows: Sol looks for each of them everywhere")
     if padding < 0:
         return y
     is_padding = c.op("eq", index, c.constant(padding, index.dtype))
@@ -184,6 +180,8 @@ def embedding_bag(
     padding: int | None = None,
 ) -> Result:
     """Sum, mean or maximum over bags of rows, where all bags are of one size."""
+    if c.training and (scale or sparse):
+        c.refuse("bags of embeddings whose gradient is sparse or scaled by frequency")
     size = _bag_size(c)
     if size is None or include_last or (padding is not None and padding >= 0):
         c.refuse("bags of different sizes, or with padding")
