@@ -38,6 +38,7 @@ _BY_NAME = (
     types.GetSetDescriptorType, types.MemberDescriptorType,
     torch._ops.OpOverload, torch._ops.OpOverloadPacket,
 )  # fmt: skip
+_IDENTIFIER = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}")  # a UUID
 _NOT_STATE = ("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "_abc_impl")
 
 
@@ -229,7 +230,8 @@ class _Digest:
                 self.add(value)
 
     def _library(self, module: types.ModuleType) -> None:
-        """A module of an installed package: its file, and its globals as they are now."""
+        """A module of an installed package: its file, and its globals as they are now, but for
+        names that it draws for a process or a session, which decide nothing."""
         if id(module) in self._met:
             return
         self._met[id(module)] = len(self._met)
@@ -237,7 +239,7 @@ class _Digest:
         stat = path.stat()
         self.put(f"library {module.__name__} {path} {stat.st_size} {stat.st_mtime_ns}")
         for name, value in list(vars(module).items()):
-            if name.startswith("__"):
+            if name.startswith("__") or (type(value) is str and _IDENTIFIER.fullmatch(value)):
                 continue
             if type(value) in _SIMPLE_TYPES:
                 self.put(f"{name} {value!r}")
