@@ -158,7 +158,10 @@ def demand(planned: Planned, made: Sequence[Made], threads: int) -> Demand:
 def _kept(plan: Plan, name: str) -> int:
     """Bytes of a static value that Sol keeps; none for a parameter that is read as it is."""
     buffer, order = plan.buffers[name], plan.orders[name]
-    if plan.graph[name].op == "parameter" and list(order) == sorted(order):
+    node, axes = plan.graph[name], list(order)
+    while node.op == "permute":  # what is read in the parameter's own order is the parameter
+        axes, node = [node["axes"][k] for k in axes], plan.graph[node.inputs[0]]
+    if node.op == "parameter" and axes == sorted(axes):
         return 0
     return evaluate(buffer.size, 1) * buffer.dtype.bytes
 

@@ -6,6 +6,7 @@ import threading
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from sol.kernels.winograd import WinogradPacking
 from sol.libraries.base import Packer
 from sol.ops.reference import evaluate_nodes
 from sol.options import Options
+from sol.pieces import Piece, pieces_of
 from sol.plan.memory import Arena
 from sol.plan.planner import Planned
 from sol.plan.records import Place
@@ -36,13 +38,15 @@ Array = NDArray[Any]
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     """Addresses of all tensors, the weights among them, which live as long as this does, and their
-    memory. running: has an element for each call that reads them.
+    memory. running: has an element for each call that reads them. given: the parameters, if a run
+    packs them, piece by piece.
     """
 
     pointers: array[int]
     weights: tuple[Array, ...]
     shelf: Shelf
     running: list[None]
+    given: Mapping[str, Array] | None = None
 
     def call(self, inputs: Sequence[int], outputs: Sequence[int]) -> array[int]:
         """The addresses, with those of the tensors of a call."""
@@ -81,6 +85,7 @@ class Compiled:
         self._budget = options.budget
         self._prepared = _Prepared(array("Q", bytes(8 * len(tensors))), (), Shelf(), [])
         self._lock = threading.Lock()  # of what is prepared
+        self._packing = threading.Lock()  # of a run that packs weights
 
     def prepare(self, parameters: Mapping[str, Array]) -> None:
         """Take the parameters (arrays that share the framework's memory, by key):
@@ -100,29 +105,40 @@ class Compiled:
             self._own = 0
         return Shelf() if before.running else before.shelf
 
-    def prepare_in_place_of(self, other: Compiled, parameters: Mapping[str, Array]) -> None:
-        """As `prepare`, on the memory of another program's weights, which `other` forgets."""
-        shelf = other.release()
-        if not shelf.bytes:  # as much as the larger one of both needs
-            shelf = Shelf(max(self._shelf_bytes, other._shelf_bytes))
+    def prepare_by_piece(
+        self, parameters: Mapping[str, Array], other: Compiled | None = None
+    ) -> None:
+        """As `prepare`, but each run packs weights, piece by piece (sol/pieces.py), from what is in
+        the parameters' memory then. other: a program whose weights' memory this one takes, and
+        which forgets them."""
+        shelf = other.release() if other else Shelf()
         with self._lock:
             if not self._prepared.shelf.bytes:
+                if not shelf.bytes:  # as much as the larger one of both needs
+                    shelf = Shelf(max(self._shelf_bytes, other._shelf_bytes if other else 0))
                 self._prepared = replace(self._prepared, shelf=shelf)
-            self._prepare(parameters)
+            self._prepare(parameters, by_piece=not self.planned.plan.splittable)
 
-    def _prepare(self, parameters: Mapping[str, Array]) -> None:
+    def _prepare(self, parameters: Mapping[str, Array], by_piece: bool = False) -> None:
         graph = self.planned.plan.graph
         packings = {m.packed[0]: m.packed for m in self.steps if m.packed}
-        wanted = [packings[t][1] if t in packings else t for t in self.tensors[self._offset :]]
+        names = self.tensors[self._offset :]
+        wanted = {
+            t: packings[t][1] if t in packings else t
+            for t in names
+            if not (by_piece and t in packings)
+        }
         given = {n.name: parameters[n["key"]] for n in graph.parameters}
-        values = evaluate_nodes(graph, list(dict.fromkeys(wanted)), given)
+        values = evaluate_nodes(graph, list(dict.fromkeys(wanted.values())), given)
         shared = {id(_root(v)) for v in given.values()}
         before = self._prepared
         pointers, weights, own = array("Q", before.pointers), [], 0
         shelf = Shelf() if before.running else before.shelf.emptied()
         threads = thread_count.count(self.options.threads)
-        for position, (name, source) in enumerate(zip(self.tensors[self._offset :], wanted)):
-            value = np.asarray(values[source])
+        for position, name in enumerate(names):
+            if name not in wanted:
+                continue
+            value = np.asarray(values[wanted[name]])
             if name in packings:
                 value = _packed(value, packings[name][2], shelf, threads)
                 own += value.nbytes
@@ -133,7 +149,9 @@ class Compiled:
                     value = shelf.keep(value)
             weights.append(value)
             pointers[self._offset + position] = value.ctypes.data
-        self._prepared, self._own = _Prepared(pointers, tuple(weights), shelf, []), own
+        own += max((p.bytes for p in self.pieces), default=0) if by_piece else 0
+        kept = given if by_piece else None
+        self._prepared, self._own = _Prepared(pointers, tuple(weights), shelf, [], kept), own
 
     def held_places(self, batch: int) -> dict[str, int]:
         """Where kept results and lent inputs lie in the memory of a call, in bytes from its begin;
@@ -158,12 +176,46 @@ class Compiled:
         prepared = self._begin()
         try:
             pointers = prepared.call(inputs, outputs)
+            if prepared.given is not None:
+                return self._run_by_piece(prepared, pointers, batch, threads, memory)
             if memory:
                 self.program.run_in(pointers, batch, threads, memory)
                 return ()
             return self.program.run(pointers, batch, threads)
         finally:
             prepared.running.pop()
+
+    def _run_by_piece(
+        self, prepared: _Prepared, pointers: array[int], batch: int, threads: int,
+        memory: int = 0, profile: bool = False,
+    ) -> tuple[int, ...]:  # fmt: skip
+        """Run, and pack the weights of each piece before it."""
+        given, shelf = prepared.given, prepared.shelf
+        assert given is not None
+        known = dict(given)
+        graph = self.planned.plan.graph
+
+        def packing(piece: Piece) -> None:
+            sources = list(dict.fromkeys(w.source for w in piece.weights))
+            values = evaluate_nodes(graph, sources, known)
+            shelf.cleared_to(mark)
+            for weight in piece.weights:
+                source = np.asarray(values[weight.source])
+                packed = _packed(source, weight.packer, shelf, threads)
+                pointers[weight.tensor] = packed.ctypes.data
+
+        parts = [(p.begin, p.end, partial(packing, p)) for p in self.pieces]
+        with self._packing:
+            mark = shelf.mark
+            try:
+                return self.program.run_in_parts(pointers, batch, threads, parts, memory, profile)
+            finally:
+                shelf.cleared_to(mark)
+
+    @cached_property
+    def pieces(self) -> tuple[Piece, ...]:
+        """Of a program whose weights are packed by each run."""
+        return pieces_of(self.planned, self.steps, self.tensors)
 
     def _begin(self) -> _Prepared:
         """What a call reads: it stays as it is until the call takes itself off `running`."""
@@ -184,9 +236,10 @@ class Compiled:
         prepared = self._begin()
         try:
             pointers = prepared.call(inputs, outputs)
-            times = [
-                self.program.run(pointers, batch, threads, profile=True) for _ in range(rounds)
-            ]
+            run = partial(self.program.run, pointers, batch, threads, profile=True)
+            if prepared.given is not None:
+                run = partial(self._run_by_piece, prepared, pointers, batch, threads, profile=True)
+            times = [run() for _ in range(rounds)]
         finally:
             prepared.running.pop()
         return tuple(min(each) for each in zip(*times))
@@ -212,9 +265,15 @@ class Compiled:
         return kept, need.total(ways, max(1, self.program.group)) - kept
 
     @property
+    def reserved_by_piece(self) -> int:
+        """Bytes of weights that runs keep which pack them piece by piece."""
+        need = demand(self.planned, self.steps, thread_count.count(self.options.threads))
+        return need.kept + max((p.bytes for p in self.pieces), default=0)
+
+    @property
     def _shelf_bytes(self) -> int:
-        """Of a shelf for all packed weights, each of which begins at a cache line."""
-        return whole_pages(self.reserved[0] + 64 * (len(self.tensors) - self._offset))
+        """Of a shelf for them, each of which begins at a cache line."""
+        return whole_pages(self.reserved_by_piece + 64 * (len(self.tensors) - self._offset))
 
     def memory(self, batch: int, threads: int) -> int:
         """Bytes of the arena of one call, whole pages, and of packed weights."""

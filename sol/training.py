@@ -125,7 +125,7 @@ class Pair:
         keys = [n["key"] for n in program.graph.parameters]
         given, made = ([a.ctypes.data for a in arrays] for arrays in (inputs, outputs))
         with self.lock:
-            program.prepare({key: parameters[key] for key in keys})
+            program.prepare_by_piece({key: parameters[key] for key in keys})
             program.run(given, made, batch, threads)
 
     def _rooms(self, use: str, nodes: Sequence[Node], batch: int) -> list[Array]:

@@ -29,6 +29,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("recorded", "options"),
     ("steps",),
     ("assembly",),
+    ("pieces",),
     ("compiled",),
     ("compiler",),
     ("training",),

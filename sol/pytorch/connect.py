@@ -156,12 +156,10 @@ def give_memory_back() -> None:
 
 
 def prepare(executable: Any, parameters: Mapping[str, NDArray[Any]], other: Any = None) -> None:
-    """Take parameters; on the memory of the packed weights of another executable, if there is one,
-    which has to be prepared again before it runs."""
-    if other is None:
-        executable.prepare(parameters)
-    else:
-        executable.prepare_in_place_of(other, parameters)
+    """Take parameters that change from run to run, so that each run packs them; on the memory of
+    the weights of another executable, if there is one, which has to be prepared again before it
+    runs."""
+    executable.prepare_by_piece(parameters, other)
 
 
 def forget_weights(executable: Any) -> None:
@@ -175,8 +173,8 @@ def held_places(executable: Any, batch: int, threads: int) -> tuple[dict[str, in
 
 
 def reserved_weights(executable: Any) -> int:
-    """Bytes of packed weights, known before there are parameters."""
-    return int(executable.reserved[0])
+    """Bytes of weights that change from run to run, known before there are parameters."""
+    return int(executable.reserved_by_piece)
 
 
 def packed_bytes(executable: Any) -> int:

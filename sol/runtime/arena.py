@@ -72,13 +72,22 @@ class Shelf:
 
     def emptied(self) -> Shelf:
         """The same, with room for other arrays in the place of those that were there."""
-        self._used = [0] * len(self._boards)
-        return self
+        return self.cleared_to(())
 
     @property
     def bytes(self) -> int:
         """Of all boards."""
         return sum(board.nbytes for board in self._boards)
+
+    @property
+    def mark(self) -> tuple[int, ...]:
+        """What is on it now, for `cleared_to`."""
+        return tuple(self._used)
+
+    def cleared_to(self, mark: tuple[int, ...]) -> Shelf:
+        """The same, without what came after a mark."""
+        self._used = [*mark, *([0] * (len(self._boards) - len(mark)))]
+        return self
 
     def keep(self, array: NDArray[Any]) -> NDArray[Any]:
         """A contiguous copy of an array."""

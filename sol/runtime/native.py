@@ -1,7 +1,7 @@
 """The C part of the runtime (pool.c, run.c, pack.c, look.c): compiled with the user's compiler at
 first use, loaded once per process, because a process has one thread pool.
 
-`ProgramTable` mirrors `sol_program` of sol_runtime.h; a test compares the two.
+`ProgramTable` and `SegmentTable` mirror structs of sol_runtime.h; a test compares the former.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ class ProgramTable(ctypes.Structure):
         ("scratch", ctypes.c_int64),
         ("splittable", ctypes.c_int32),
     )
+
+
+class SegmentTable(ctypes.Structure):
+    """struct sol_segment."""
+
+    _fields_ = (("begin", ctypes.c_int32), ("end", ctypes.c_int32), ("apart", ctypes.c_int32))
 
 
 def source(name: str) -> str:

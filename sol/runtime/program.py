@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import ctypes
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sol.core.errors import CacheError, InputError
 from sol.runtime import threads as thread_count
 from sol.runtime.arena import arenas
 from sol.runtime.cache import Cache, cache
-from sol.runtime.native import ABI, ProgramTable, runtime, words
+from sol.runtime.native import ABI, ProgramTable, SegmentTable, runtime, words
 
 
 class Program:
@@ -42,6 +42,7 @@ class Program:
         self.n_steps: int = table.n_steps
         self.splittable = bool(table.splittable)
         self._sizes: dict[tuple[int, int], int] = {}
+        self._parts: dict[tuple[int, int], tuple[ProgramTable, SegmentTable]] = {}
 
     def images_at_once(self, batch: int) -> int:
         """How many images of a batch are in the arena together."""
@@ -86,6 +87,42 @@ class Program:
         """
         status = self._runtime.sol_run(self._table, words(pointers), batch, 0, arena, threads, None)
         _check(status, batch, threads)
+
+    def run_in_parts(
+        self, pointers: array[int], batch: int, threads: int,
+        parts: Sequence[tuple[int, int, Callable[[], None]]], arena: int = 0, profile: bool = False,
+    ) -> tuple[int, ...]:  # fmt: skip
+        """Run the whole batch at once, steps [begin, end) after [begin, end).
+
+        Before each part a function of its own is called, which may change `pointers`. arena: as for
+        `run_in`, or 0. All segments run together. Returns what `run` returns.
+        """
+        assert not self.splittable, "its images run apart"
+        times = array("q", bytes(8 * self.n_steps)) if profile else None
+        own = None if arena else arenas.take(self.arena_bytes(batch, threads))
+        try:
+            for begin, end, ready in parts:
+                ready()
+                status = self._runtime.sol_run(
+                    self._part(begin, end), words(pointers), batch, 0,
+                    own.address if own else arena, threads,
+                    times.buffer_info()[0] if times else None,
+                )  # fmt: skip
+                _check(status, batch, threads)
+        finally:
+            if own:
+                arenas.give(own)
+        return tuple(times) if times else ()
+
+    def _part(self, begin: int, end: int) -> int:
+        """The address of the table of a program with these steps only, in one segment."""
+        found = self._parts.get((begin, end))
+        if found is None:
+            segment = SegmentTable(begin, end, 0)
+            table = ProgramTable.from_buffer_copy(ProgramTable.from_address(self._table))
+            table.n_segments, table.segments = 1, ctypes.addressof(segment)
+            found = self._parts[begin, end] = table, segment
+        return ctypes.addressof(found[0])
 
     def _call(
         self, pointers: bytes | int, batch: int, threads: int, times: array[int] | None
