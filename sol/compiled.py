@@ -168,8 +168,8 @@ class Compiled:
         outputs. Raises MemoryBudgetError if the batch is too large for a budget.
 
         memory: the address of the memory of this call, `program.arena_bytes` bytes at a multiple of
-        4096, in which kept results and lent inputs (ir/graph.py) lie where `held_places` says; lent
-        inputs are gone afterwards. Without it these are tensors as all others.
+        4096, in which kept results and lent inputs (ir/graph.py) lie where `held_places` says.
+        Without it these are tensors as all others. Lent inputs are gone afterwards either way.
         """
         if self._budget is not None:
             self._check_budget(batch, threads)

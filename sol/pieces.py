@@ -1,9 +1,9 @@
 """Weights that change with each call, packed piece by piece.
 
 Packed weights take as much memory as the weights themselves, by Winograd's algorithm up to four
-times as much. A program in training needs each of them for one step of a run only. So its steps are
-cut into pieces, and a run packs the weights of a piece into the memory of those of the piece before.
-In: the steps of a program. Out: `Piece`s, which sol/compiled.py runs one after the other.
+times as much. A program in training needs each of them for one step of a run only. So its steps
+are cut into pieces, and a run packs the weights of a piece into the memory of those before. In:
+the steps of a program. Out: `Piece`s, which sol/compiled.py runs one after the other.
 """
 
 from __future__ import annotations

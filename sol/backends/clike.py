@@ -22,6 +22,7 @@ from sol.ir.loop import Array, Call, For, If, Kernel, Let, Note, Set, Stmt, Stor
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+_IN_LANES = {F32: "", BOOL: "b", U8: "u"}  # endings of the functions that load and store vectors
 _BITS = {"and": "&", "or": "|", "xor": "^"}
 _ACROSS = {
     "sum": "hsum",
@@ -158,7 +159,7 @@ class Printer:
         if step != 1:
             self.scatter(where_to, step, value, lane, text)
             return
-        name = "store" if dtype == F32 else "storeb"
+        name = f"store{_IN_LANES[dtype]}"
         if not depends(value, lane):
             text = self.broadcast(text, value.dtype, lane.width)
         self.line(f"{self.call(name, lane.width)}(&{where_to}, {text});")
@@ -183,11 +184,10 @@ class Printer:
         """A scalar as a vector."""
         if width == 1:
             return text
-        return (
-            f"{self.call('set', width)}({text})"
-            if dtype == F32
-            else f"((vi{width}){{0}} - (int32_t)({text}))"
-        )
+        if dtype == F32:
+            return f"{self.call('set', width)}({text})"
+        sign = "-" if dtype == BOOL else "+"  # true is a mask of ones
+        return f"((vi{width}){{0}} {sign} (int32_t)({text}))"
 
     def call(self, name: str, width: int) -> str:
         """The name of a library function at a width (0: of none), remembered for the prelude."""
@@ -293,7 +293,7 @@ class Value:
         assert lane is not None
         scalar = Value(self.printer, None)
         step = lane_coefficient(index, lane.axis)
-        name = "load" if x.dtype == F32 else "loadb"
+        name = f"load{_IN_LANES[x.dtype]}"
         if step == 1:
             return f"{self.printer.call(name, lane.width)}(&{array_name(x)}[{scalar.of(index)}])"
         assert x.dtype == F32, "only float32 is gathered"
@@ -365,6 +365,10 @@ class Value:
             return f"{self.printer.call('maskf', width)}({text_of(source)})"
         if x.dtype == BOOL and source.dtype == F32:
             return f"({text_of(source)} != 0.0f)"
+        if x.dtype == U8 and source.dtype == F32:
+            return f"{self.printer.call('toint', width)}({text_of(source)})"
+        if x.dtype == F32 and source.dtype == U8:
+            return f"{self.printer.call('tofloat', width)}({text_of(source)})"
         assert x.dtype == F32, f"no vector conversion from {source.dtype} to {x.dtype}"
         return f"{self.printer.call('tofloat', width)}({self.integers(source)})"
 

@@ -178,7 +178,7 @@ Known = Literal_["call", "anywhere", "static"]
 
 def lent(node: Node) -> Node:
     """The input, lent: once it has been read for the last time, the program may write other values
-    into its memory. It lies in the arena, where the plan says, or the call lends nothing."""
+    into its memory. It lies in the arena, where the plan says, or it is a tensor of its own."""
     return replace(node, attrs=_LENT)
 
 

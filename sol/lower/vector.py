@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from sol.core.dims import Dim, Size
-from sol.core.dtypes import BOOL, F32
+from sol.core.dtypes import BOOL, F32, U8
 from sol.ir.expr import SCALAR_OPS, Expr, linear, walk
 from sol.lower.ranges import is_index_compare
 
@@ -18,6 +18,7 @@ _INDEX_OPS = ("const", "axis", "linear", "floordiv", "mod")
 _WORTH_LANES = 4  # an axis shorter than the narrowest vector is not worth lanes
 _WORTH_TURNING = 8  # so for an axis whose vectors are turned before they are stored
 _MOST_TURNED = 512
+_STORED = (F32, BOOL, U8)  # bytes are loaded, stored and converted; lanes do not compute with them
 
 
 class Access:
@@ -46,7 +47,7 @@ def lane_cost(values: Iterable[Expr], axis: Expr, access: Access) -> int | None:
     """Number of gathers if the lanes run over axis; None where they cannot."""
     gathers = 0
     for value in values:
-        if value.dtype not in (F32, BOOL):
+        if value.dtype not in _STORED:
             return None
         parts = _dependent(value, axis)
         for part in parts:
@@ -72,7 +73,7 @@ def _supported(part: Expr, dependent: dict[Expr, None], access: Access) -> bool:
     if part.op in _INDEX_OPS and part.dtype.name == "i64":
         return True
     if part.op == "load":
-        return part.dtype in (F32, BOOL) and not any(
+        return part.dtype in _STORED and not any(
             p.op == "load" for a in part.args for p in walk(a) if p in dependent
         )
     if part.op == "where":
@@ -81,8 +82,8 @@ def _supported(part: Expr, dependent: dict[Expr, None], access: Access) -> bool:
     if part.op == "cast":
         source = part.args[0]
         if part.dtype == F32:
-            return source.dtype in (F32, BOOL) or _small_index(source)
-        return part.dtype == BOOL and source.dtype == F32
+            return source.dtype in _STORED or _small_index(source)
+        return part.dtype in (BOOL, U8) and source.dtype == F32
     if part.op == "reduce":
         return part.dtype in (F32, BOOL)
     if is_index_compare(part):

@@ -4,7 +4,8 @@ run, where values lie.
     expand composites -> sums over the batch image by image (sums.py) -> choose what is stored
     (fuse.py) -> memory order of axes (layout.py) -> depth-first groups (group.py) and stages
     (stages.py) -> order clusters -> places and buffers (layout.py) -> may the batch be cut
-    (batch.py) -> what runs image by image (segments.py) -> memory (memory.py)
+    (batch.py) -> what runs image by image (segments.py) -> results in the place of operands
+    (inplace.py) -> memory (memory.py)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sol.plan.facts import JOINS, Facts
 from sol.plan.fuse import Choice, chain_between, choose
 from sol.plan.group import Group, grow
 from sol.plan.inline import Inliner
+from sol.plan.inplace import in_place
 from sol.plan.layout import choose_orders, part_places, place_values
 from sol.plan.memory import Arena, Lifetime, plan_arena
 from sol.plan.prepare import prepare_graph
@@ -76,6 +78,9 @@ def make_plan(graph: Graph, keep: bool = False, lanes: int = 16) -> Planned:
         if splittable and not keep
         else (everything,)
     )
+    if not splittable and not keep:
+        places, buffers = in_place(graph, choice, clusters, groups, uses, places, buffers)
+        uses = _uses(graph, choice, clusters, places)
     shared, own = _lifetimes(uses, segments, buffers)
     shared += [] if splittable or keep else _held(graph, uses, buffers)
     arena = plan_arena(

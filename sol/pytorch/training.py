@@ -144,8 +144,20 @@ class _Call:
         graph = self.pair.halves.backward
         kinds = [kind_of(graph, name, self.batch) for name in graph.outputs]
         found = [torch.empty(shape, dtype=dtype) for shape, dtype in kinds]
-        self._run(ready, [*saved.values(), *seeds], found, self._memory(saved))
+        memory = self._memory(saved)
+        if not memory and self.pair.layout(self.batch, self.threads).backward:
+            saved = self._copied(saved)  # it overwrites what it was lent
+            memory = self._memory_of(saved)
+        self._run(ready, [*saved.values(), *seeds], found, memory)
         return found
+
+    def _copied(self, saved: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What was saved, kept values copied to where the backward half looks for them."""
+        graph, kept = self.pair.halves.forward, self.pair.kept
+        layout = self.pair.layout(self.batch, self.threads).layout
+        kinds = [kind_of(graph, name, self.batch) for name in kept]
+        copies = dict(zip(kept, lease(self.pair.memory, kinds, layout)))
+        return {n: copies[n].copy_(t) if n in copies else t for n, t in saved.items()}
 
     def _memory(self, saved: Mapping[str, torch.Tensor]) -> int:
         """The address of the memory that kept values lie in, if the backward half may take it: they
@@ -153,6 +165,11 @@ class _Call:
         held = self.pair.layout(self.batch, self.threads)
         if not held.backward or torch._C._autograd._get_current_graph_task_keep_graph():
             return 0
+        return self._memory_of(saved)
+
+    def _memory_of(self, saved: Mapping[str, torch.Tensor]) -> int:
+        """The address of the memory in which kept values lie in their places, 0 if they do not."""
+        held = self.pair.layout(self.batch, self.threads)
         places = dict(zip(self.pair.kept, held.layout.begins))
         bases = {t.data_ptr() - places[n] for n, t in saved.items() if n in places}
         return bases.pop() if len(bases) == 1 else 0  # hooks may have put them elsewhere

@@ -7,7 +7,7 @@ import functools
 import pytest
 
 from sol.core.dims import B
-from sol.core.dtypes import F32
+from sol.core.dtypes import F32, U8
 from sol.ir.graph import Builder, Graph, Node, TensorType
 from sol.ops.registry import builder
 from tests.compiler.programs import Case, Joined, build_joined, compare, same_bits
@@ -29,7 +29,7 @@ def _last(b: Builder, name: str, channels: int, size: int) -> Node:
 
 
 def _gradient(name: str) -> Graph:
-    """The gradient of relu and max-pooling."""
+    """The gradient of relu and max-pooling, and places as bytes."""
     channels, size, kernel, stride, padding, dilation = WINDOWS[name]
     two = {
         k: (v, v)
@@ -41,11 +41,12 @@ def _gradient(name: str) -> Graph:
     x = b.add("relu", _last(b, "x", channels, size))
     y = b.add("max_pool", x, ceil=False, **two)
     dy = _last(b, "dy", channels, int(str(y.shape[2])))
-    place = b.add("max_pool_index", x, y, **two)
+    byte = b.add("cast", b.add("max_pool_index", x, y, **two), dtype=U8)
+    place = b.add("cast", byte, dtype=F32)
     dx = b.add("spread", dy, place, size=(size, size), **two)
     zero = b.constant(0.0, F32)
     dx = b.add("where", b.add("le", x, zero), zero, dx)
-    return b.finish([b.add("permute", dx, axes=(0, 2, 3, 1))])
+    return b.finish([b.add("permute", r, axes=(0, 2, 3, 1)) for r in (dx, byte)])
 
 
 @functools.cache
@@ -65,3 +66,5 @@ def test_places_of_maxima_are_compared_in_vectors() -> None:
     text = "".join(alone.compiled.source.units)
     assert "== set_" in text
     assert "== ((float)" not in text
+    assert "storeu_16(" in text or "storeu_8(" in text or "storeu_4(" in text
+    assert "loadu_" in text

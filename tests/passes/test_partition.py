@@ -104,7 +104,7 @@ def test_what_is_saved() -> None:
         "mean f32[4]",
         "var f32[4]",
         "max_pool f32[B, 6, 4, 4]",
-        "max_pool_index f32[B, 6, 4, 4]",
+        "cast u8[B, 6, 4, 4]",
         "le bool[B, 6, 8, 8]",
     ]
 

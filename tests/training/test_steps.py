@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from sol.pytorch import optimize
+from sol import pieces
+from sol.pytorch import connect, optimize
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,27 @@ def test_both_halves_compute_in_the_memory_of_what_is_kept(
     held = pair.layout(5, torch.get_num_threads())
     assert held.forward
     assert held.backward
+    places = pair.backward.executable.planned.plan.places
+    assert any(
+        place.buffer in pair.kept and name not in pair.kept for name, place in places.items()
+    )
     assert pair.memory.bytes >= held.layout.size
+
+
+def test_weights_are_packed_piece_by_piece(
+    networks: tuple[Any, nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same_gradients(networks, lambda loss: loss.backward())
+    pair = pair_of(networks[0])
+    whole = [connect.reserved_weights(e) for e, _ in pair.parts]
+    networks[0].sol.give_memory_back()
+    monkeypatch.setattr(pieces, "_BYTES", 1)
+    for executable, _ in pair.parts:
+        executable.__dict__.pop("pieces", None)
+    same_gradients(networks, lambda loss: loss.backward())
+    assert max(len(executable.pieces) for executable, _ in pair.parts) > 1
+    assert sum(connect.reserved_weights(e) for e, _ in pair.parts) < sum(whole)
+    assert "packed weights" in networks[0].sol.explain()
 
 
 def test_memory_is_given_back(networks: tuple[Any, nn.Module]) -> None:

@@ -80,6 +80,15 @@ SOL_INLINE void storeb_W(uint8_t *p, viW m) { *(vbW *)p = __builtin_convertvecto
 
 SOL_INLINE void storeb_1(uint8_t *p, vi1 m) { *p = m != 0; }
 
+/* Small whole numbers, as bytes in memory. */
+SOL_INLINE viW loadu_W(const uint8_t *p) { return __builtin_convertvector(*(const vbW *)p, viW); }
+
+SOL_INLINE vi1 loadu_1(const uint8_t *p) { return *p; }
+
+SOL_INLINE void storeu_W(uint8_t *p, viW x) { *(vbW *)p = __builtin_convertvector(x, vbW); }
+
+SOL_INLINE void storeu_1(uint8_t *p, vi1 x) { *p = (uint8_t)x; }
+
 /* Halves by a union: gcc takes them out of a register, with memcpy it goes through memory. */
 SOL_INLINE vfH low_W(vfW x) {
     union {

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sol.core.dtypes import F64
+from sol.core.dtypes import F64, U8
 from sol.core.errors import UnsupportedError
 from sol.ir.graph import Builder, Node, TensorType
 from sol.ops.gradients.parts import Gradients, permuted, reshaped
@@ -19,6 +19,7 @@ from sol.ops.rules import numbers
 
 Ints = tuple[int, ...]
 Window = dict[str, Any]  # kernel, stride, padding, dilation
+_MOST_PLACES = 255  # of a window, whose numbers fit into a byte
 
 
 def max_pool(graph: Builder, node: Node, dy: Node, x: Node) -> Gradients:
@@ -29,6 +30,8 @@ def max_pool(graph: Builder, node: Node, dy: Node, x: Node) -> Gradients:
 
 def _to_largest(graph: Builder, node: Node, dy: Node, x: Node, window: Window) -> Node:
     place = graph.add("max_pool_index", x, node, **window)
+    if prod(window["kernel"]) <= _MOST_PLACES:
+        place = graph.add("cast", graph.add("cast", place, dtype=U8), dtype=x.dtype)
     size = numbers(node.op, "a spatial size", x.shape[2:])
     return graph.add("spread", dy, place, size=size, **window)
 
