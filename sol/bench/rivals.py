@@ -204,6 +204,10 @@ def _inductor_training(network: Network, setting: Setting) -> Runner:
 
 
 def _sol_training(network: Network, setting: Setting) -> Runner:
+    return _sol_training_within(network, replace(setting, memory=None))
+
+
+def _sol_training_within(network: Network, setting: Setting) -> Runner:
     from sol.pytorch import optimize
 
     fast: Any = optimize(network.module, progress=False, memory=setting.memory)
@@ -215,7 +219,8 @@ def _sol_training(network: Network, setting: Setting) -> Runner:
             raise SolError(f"nothing is trained by Sol: {_why_not(report)}")
         left = sum(len(p.left) for p in programs)
         lost = any(m.verdict.winner == "pytorch" for p in programs for m in p.measured)
-        notes = [f"{left} operators stay in PyTorch"] * bool(left) + ["PyTorch was faster"] * lost
+        notes = [str(step) for p in programs for step in p.training]
+        notes += [f"{left} operators stay in PyTorch"] * bool(left) + ["PyTorch was faster"] * lost
         return "; ".join(notes)
 
     def release() -> None:
@@ -395,6 +400,13 @@ RIVALS = (
         caches=("SOL_CACHE_DIR",),
         prepare_file=_sol_file,
         prepare_training=_sol_training,
+    ),
+    Rival(
+        "sol-budget",
+        "Sol within --memory",
+        _sol,
+        caches=("SOL_CACHE_DIR",),
+        prepare_training=_sol_training_within,
     ),
     Rival("eager", "PyTorch as it is", _eager, prepare_training=_eager_training),
     Rival(

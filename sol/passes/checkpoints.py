@@ -15,6 +15,7 @@ from itertools import accumulate
 
 from sol.core.dims import concrete
 from sol.ir.graph import Graph, Node
+from sol.passes.order import early
 from sol.passes.partition import Halves
 
 _BATCH = 4  # for which bytes are compared
@@ -30,7 +31,7 @@ def kept_bytes(halves: Halves) -> float:
 def checkpoints(halves: Halves, most: float) -> frozenset[str]:
     """The values at borders of segments that keep at most `most` bytes each, where a border can be
     found: between two operators, where values that take few bytes are read later."""
-    graph = halves.forward
+    graph = early(halves.forward, halves.forward.outputs[: halves.results])
     kept = set(graph.outputs[halves.results :])
     order = [n for n in graph if n.inputs and n.name not in graph.static]
     last = _last_uses(graph, order)
@@ -42,8 +43,8 @@ def checkpoints(halves: Halves, most: float) -> frozenset[str]:
     for position, total in enumerate(sums):
         if total - begin <= most:
             continue
-        early = [p for p in range(start, position) if sums[p] - begin >= _EARLIEST * most]
-        border = min(early or [position], key=lambda p: (widths[p], -p))
+        candidates = [p for p in range(start, position) if sums[p] - begin >= _EARLIEST * most]
+        border = min(candidates or [position], key=lambda p: (widths[p], -p))
         if math.isfinite(widths[border]):
             found.update(n.name for n in order[: border + 1] if last[n.name] > border)
             begin, start = sums[border], border + 1

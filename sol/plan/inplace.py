@@ -65,14 +65,17 @@ def _alone(places: Mapping[str, Place]) -> frozenset[str]:
 def _reads(
     values: Mapping[str, Expr], name: str, group: Group, places: Mapping[str, Place]
 ) -> list[str]:
-    """Buffers that a cluster reads for this value only, each element for the one at its place."""
+    """Buffers that a cluster reads for this value only, each element once for the one at its
+    place."""
     place = places[name].flat(group.indices[name])
     found: dict[str, bool] = {}
     for member, value in values.items():
+        reduced = {p for r in walk(value) if r.op == "reduce" for p in walk(r)}
         for part in walk(value):
             if part.op == "load" and part.value in places:
                 other = places[part.value]
-                alike = member == name and other.offset == 0 and other.flat(part.args) is place
+                alone = member == name and part not in reduced
+                alike = alone and other.offset == 0 and other.flat(part.args) is place
                 found[other.buffer] = found.get(other.buffer, True) and alike
     written = {places[m].buffer for m in values if m in places}
     return [b for b, alike in found.items() if alike and b not in written]

@@ -26,12 +26,13 @@ def keep_orders(halves: Halves) -> Halves:
     orders = _orders(forward, halves.results)
     turned = {n: orders.get(n, _row_major(forward[n])) for n in extra}
     names = {name: _fresh(f"{name}_kept", forward, backward) for name in turned}
-    nodes = [_kept(names[n], forward[n], order) for n, order in turned.items()]
+    kept = {n: _kept(names[n], forward[n], order) for n, order in turned.items()}
+    nodes = [m for n in forward for m in (n, kept.get(n.name)) if m is not None]  # at once
     outputs = (*forward.outputs[: halves.results], *(names[n] for n in extra))
     return replace(
         halves,
-        forward=Graph((*forward.nodes, *nodes), outputs),
-        backward=_turned_back(backward, names, {n.name: n for n in nodes}),
+        forward=Graph(tuple(nodes), outputs),
+        backward=_turned_back(backward, names, {n.name: n for n in kept.values()}),
         saved=tuple(names.get(n, n) for n in halves.saved),
     )
 

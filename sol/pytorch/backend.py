@@ -139,9 +139,11 @@ class _Owner(nn.Module):
         return self.graph(*self._arguments(inputs, parameters))
 
 
-def _read_fixed(model: nn.Module, call: Callable[..., Any], signature: Signature) -> Any:
+def _read_fixed(
+    model: nn.Module, call: Callable[..., Any], signature: Signature, training: bool = False
+) -> Any:
     """A graph of fixed sizes: there is no batch to leave open."""
-    return store.read(model, call, signature.fixed())
+    return store.read(model, call, signature.fixed(), training)
 
 
 def _is_parameter(node: fx.Node, example: Any) -> bool:

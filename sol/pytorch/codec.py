@@ -18,7 +18,7 @@ import torch
 
 from sol.core.dims import Dim
 from sol.ir.show import parse_graph, print_graph
-from sol.pytorch.steps import Captured, Lifted, Parameter, SolStep, Step, TorchStep, Value
+from sol.pytorch.steps import Captured, Lifted, Parameter, Seed, SolStep, Step, TorchStep, Value
 from sol.pytorch.trace import Signature
 from sol.pytorch.tree import Branch, Constant, Leaf, Tree
 
@@ -100,6 +100,8 @@ def _write(value: Any) -> Any:
             return [_write(v) for v in value]
         case Value(name) | Parameter(name) | Lifted(name):
             return {type(value).__name__.lower(): name}
+        case Seed():
+            return {"seed": None}
         case Dim(coef, const):
             return {"dim": [coef, const]}
         case torch.device():
@@ -125,6 +127,8 @@ def _read(made: Any) -> Any:
         assert isinstance(found, _TORCH[kind])
         return found
     match kind:
+        case "seed":
+            return Seed()
         case "float":
             return float.fromhex(value)
         case "dim":

@@ -47,16 +47,19 @@ class Measured:
 @dataclass(frozen=True)
 class StepMemory:
     """Bytes of a step of training with this batch: kept from the forward to the backward program,
-    needed in all beside weights, gradients and results; contractions that are computed again."""
+    needed in all beside weights, gradients and results; contractions that are computed again, and
+    their share of the operations of all in the forward program."""
 
     batch: int
     kept: int
     need: int
     again: int
+    share: float
 
     def __str__(self) -> str:
         text = f"a step with batch {self.batch} keeps {size(self.kept)}, needs {size(self.need)}"
         again = f"; for the memory budget it computes {self.again} layers again"
+        again += f", {100 * self.share:.0f} % of the forward operations"
         return text + again * (self.again > 0)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from sol import recorded
 from sol.core.device import detect
 from sol.core.errors import MemoryBudgetError
 from sol.ir.graph import Graph, Node, lent
@@ -19,11 +20,13 @@ from sol.passes.checkpoints import checkpoints, kept_bytes
 from sol.passes.order import early, late
 from sol.passes.partition import Halves, partition
 from sol.passes.pipeline import run as run_passes
+from sol.plan.inline import Inliner
 from sol.plan.kept import keep_orders
 from sol.plan.planner import make_plan
 from sol.pytorch.pair import Pair, Ready
 from sol.pytorch.program import Compile
 from sol.report.text import size
+from sol.report.work import node_operations
 
 _SEGMENTS = (24, 16, 12, 8, 6, 4, 3, 2)  # of equal kept bytes, tried one after the other
 
@@ -62,12 +65,47 @@ class Request:
 
 def make_pair(request: Request, compile_graphs: Compile) -> Pair:
     """The programs of a step."""
-    return _compiled(request, _finished(partition(request.joint)), compile_graphs, 0)
+    key = _key(request)
+    found = recorded.find(key)
+    halves = found if isinstance(found, Halves) else _finished(partition(request.joint))
+    if found is None:
+        recorded.keep(key, halves)
+    return _compiled(request, halves, compile_graphs, 0)
+
+
+def _key(request: Request, *limits: int) -> str:
+    """What the halves of a step follow from."""
+    names = (request.names, request.wants)
+    return recorded.key_of(request.graph, "halves", detect(), *names, *limits)
 
 
 def make_pair_within(request: Request, budget: Budget, left: int) -> Pair:
     """The programs of a step that needs at most `left` bytes of the budget. Raises
     MemoryBudgetError."""
+    batch, threads = request.batch, request.threads
+    key = _key(request, left, batch, threads)
+    known = recorded.find(key)
+    if known is not None:
+        halves, again, small = known
+        pair = _compiled(request, halves, budget.small if small else budget.usual, again)
+    else:
+        pair, small = _smaller_and_smaller(request, budget, left)
+    need = pair.need(batch, threads)
+    if need <= left:
+        if known is None:
+            recorded.keep(key, (pair.halves, pair.again, small))
+        return pair
+    used = f", {size(budget.bytes - left)} of it in use" if left < budget.bytes else ""
+    raise MemoryBudgetError(
+        f"a step of training with batch {batch} needs at least {need} bytes beside weights and "
+        f"gradients, and memory={budget.given!r} allows {budget.bytes}{used}",
+        do="use a smaller batch, or allow more memory",
+    )
+
+
+def _smaller_and_smaller(request: Request, budget: Budget, left: int) -> tuple[Pair, bool]:
+    """The first programs that need no more than `left` bytes, else those that need least; and
+    whether their packed weights are small ones."""
     batch, threads = request.batch, request.threads
     tried: list[tuple[int, int, Halves]] = []
     beside = 0  # packed weights and the like, of programs with small ones; they hardly differ
@@ -78,20 +116,12 @@ def make_pair_within(request: Request, budget: Budget, left: int) -> Pair:
             if block + beside > left:
                 break
             pair = _compiled(request, halves, compile_graphs, again)
-            need = pair.need(batch, threads)
+            need, small = pair.need(batch, threads), compile_graphs is budget.small
             if need <= left:
-                return pair
-            beside = need - block if compile_graphs is budget.small else beside
+                return pair, small
+            beside = need - block if small else beside
     _, again, halves = min(tried, key=lambda t: t[:2])
-    pair = _compiled(request, halves, budget.small, again)
-    if pair.need(batch, threads) <= left:
-        return pair
-    used = f", {size(budget.bytes - left)} of it in use" if left < budget.bytes else ""
-    raise MemoryBudgetError(
-        f"a step of training with batch {batch} needs at least {pair.need(batch, threads)} bytes "
-        f"beside weights and gradients, and memory={budget.given!r} allows {budget.bytes}{used}",
-        do="use a smaller batch, or allow more memory",
-    )
+    return _compiled(request, halves, budget.small, again), True
 
 
 def _less_and_less(joint: Joint) -> Iterator[tuple[Halves, int]]:
@@ -147,4 +177,16 @@ def _compiled(request: Request, halves: Halves, compile_graphs: Compile, again: 
         for g, e in zip(graphs, compile_graphs(graphs))
     ]
     backward = made[1] if wanted else None
-    return Pair(request.graph, halves, request.names, made[0], backward, again)
+    share = _share(halves) if again else 0.0
+    return Pair(request.graph, halves, request.names, made[0], backward, again, share)
+
+
+def _share(halves: Halves) -> float:
+    """Of the operations of the forward half's contractions, what the backward half does again."""
+    graph = halves.forward
+    alone = Inliner(graph, frozenset(n.name for n in graph))
+    done = {
+        n.name: node_operations(graph, n, alone, 1) for n in graph if OPS[n.op].kind == "contract"
+    }
+    again = sum(done.get(n.name, 0) for n in halves.backward if n.op != "input")
+    return again / max(1, sum(done.values()))

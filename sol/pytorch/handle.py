@@ -140,7 +140,9 @@ def _training(entry: TrainingEntry, with_times: bool, roofline: bool) -> Program
         f"{describe(captured.signature)} in training", captured.least_batch, tuple(parts),
         captured.left, captured.why_fixed, _measured(entry), entry.accuracy,
         tuple(
-            StepMemory(batch, p.kept_bytes(batch), p.need(batch, threads), p.again)
+            StepMemory(
+                batch, p.kept_bytes(batch), p.need(batch, threads), p.again, p.again_share
+            )
             for p in program.pairs
         ),
     )  # fmt: skip

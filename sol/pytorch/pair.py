@@ -59,7 +59,8 @@ class Pair:
     Weights change from step to step and are packed anew in each half, so both halves pack them into
     the same memory: one runs at a time. What the forward half keeps lies in the memory that the
     backward half computes in, which takes what is not needed any more. again: how many contractions
-    the backward half computes again for a memory budget.
+    the backward half computes again for a memory budget, and which share of the forward half's
+    operations that is.
     """
 
     source: Graph
@@ -68,6 +69,7 @@ class Pair:
     forward: Ready
     backward: Ready | None
     again: int = 0
+    again_share: float = 0.0
     memory: ArenaPool = field(default_factory=ArenaPool)  # of what is kept
     lock: threading.Lock = field(default_factory=threading.Lock)  # of a half that runs
     layouts: dict[tuple[int, int], Held] = field(default_factory=dict)

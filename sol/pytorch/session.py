@@ -15,6 +15,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ from sol.pytorch.program import Compile, Program
 from sol.pytorch.replica import replica
 from sol.pytorch.steps import Captured
 from sol.pytorch.trace import Flat, Signature, describe
-from sol.pytorch.trainer import Trainer, reader
+from sol.pytorch.trainer import Trainer
 from sol.pytorch.training_race import TrainingJudge
 from sol.pytorch.tree import Branch, Leaf, Tree, flatten
 from sol.pytorch.watch import Fingerprint, Watch
@@ -46,7 +47,7 @@ log = logging.getLogger(__name__)
 _MOST_PROGRAMS = 8  # kept at a time; the one that was not used for longest goes
 _MOST_CAPTURES = 32  # then a network has too many shapes to be worth it
 
-Read = Callable[[nn.Module, Callable[..., Any], Signature], Captured]
+Read = Callable[..., Captured]  # of a module, its forward, a signature, and `training`
 
 
 @dataclass
@@ -110,9 +111,10 @@ class Session:
         self._refused_as: Any = None  # what the module was like then
         self.parts: Callable[..., Any] | None = None
         self.compile, self._threads = compile_graphs, threads
-        self._read = read or (lambda m, c, s: capture(m, call=c, signature=s))
+        self._read = read or _captured
         self.fingerprint = fingerprint
-        self.trainer = Trainer(self, reader(model, call), training_judge, training_budget)
+        for_training = partial(self._read, model, call, training=True)
+        self.trainer = Trainer(self, for_training, training_judge, training_budget)
         self._make_parts = parts
         self._watch = Watch(model, fingerprint)
         self._lock = threading.RLock()
@@ -432,6 +434,13 @@ class Session:
             self._too_large = {}
             self.trainer.forget()
             self._watch = Watch(self.model, self.fingerprint)
+
+
+def _captured(
+    model: nn.Module, call: Callable[..., Any], signature: Signature, training: bool = False
+) -> Captured:
+    """The network, read anew each time."""
+    return capture(model, call=call, signature=signature, training=training)
 
 
 def _taken_apart(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[torch.Tensor], Tree]:

@@ -37,19 +37,22 @@ log = logging.getLogger(__name__)
 _PARTS = ("core", "ir", "ops", "pytorch")
 
 
-def read(model: nn.Module, call: Callable[..., Any], signature: Signature) -> Captured:
-    """The network that `call` runs: from the cache, else captured, and then kept."""
+def read(
+    model: nn.Module, call: Callable[..., Any], signature: Signature, training: bool = False
+) -> Captured:
+    """The network that `call` runs: from the cache, else captured, and then kept. training: with
+    what matters for gradients (capture.py)."""
     check_types(model, signature)
     try:
-        general, exact = _keys(model, call, signature)
+        general, exact = _keys(model, call, signature, training)
     except (Unknown, RecursionError, OSError) as error:
         log.info("%s is not kept in the cache: %s", describe(signature), error)
-        return capture(model, call=call, signature=signature)
+        return capture(model, call=call, signature=signature, training=training)
     for key in (general, exact):
         found = _stored(key, signature)
         if found is not None:
             return replace(found, key=key)
-    captured = capture(model, call=call, signature=signature)
+    captured = capture(model, call=call, signature=signature, training=training)
     key = general if captured.signature.symbolic else exact
     _keep(key, captured)
     return replace(captured, key=key)
@@ -81,7 +84,9 @@ def _keep(key: str, captured: Captured) -> None:
         log.warning("a network could not be kept in the cache: %s", error)
 
 
-def _keys(model: nn.Module, call: Callable[..., Any], signature: Signature) -> tuple[str, str]:
+def _keys(
+    model: nn.Module, call: Callable[..., Any], signature: Signature, training: bool
+) -> tuple[str, str]:
     """The key of a network for every batch, and for exactly this one."""
     plain = original(model) if isinstance(model, Optimized) else model
     # the class says what its forward is; another function counts by itself
@@ -90,7 +95,8 @@ def _keys(model: nn.Module, call: Callable[..., Any], signature: Signature) -> t
     parts += [_settings(), _shown(signature.tree), key_of(plain, forward)]
     general = repr(signature.of_any_batch().tensors)
     exact = repr(signature.fixed().tensors)
-    return content_key("capture", *parts, general), content_key("capture", *parts, exact)
+    what = "capture for training" if training else "capture"
+    return content_key(what, *parts, general), content_key(what, *parts, exact)
 
 
 def _settings() -> str:

@@ -16,7 +16,6 @@ import torch
 from sol.core import config
 from sol.core.errors import SolError, UnsupportedError
 from sol.pytorch.accuracy import Accuracy
-from sol.pytorch.capture import capture
 from sol.pytorch.guard import Guard, shares_memory, unfit
 from sol.pytorch.halves import Budget
 from sol.pytorch.inputs import signature_of
@@ -191,8 +190,3 @@ class Trainer:
         entry = TrainingEntry(captured.signature.tree, modes, guard, program, watch)
         self.entries = [entry, *self.entries][:_MOST_PROGRAMS]
         return entry
-
-
-def reader(model: Any, call: Callable[..., Any]) -> Read:
-    """How a network is read for training."""
-    return lambda signature: capture(model, call=call, signature=signature, training=True)

@@ -193,6 +193,12 @@ def run(plan: Planned) -> None:
     check(memory, _ALL, set(plan.plan.graph.outputs), "at the end")
 
 
+def whole_place(plan: Planned, name: str) -> tuple[object, ...]:
+    """Equal for values of one size in the same memory."""
+    place = plan.plan.places[name]
+    return place.buffer, place.offset, tuple(s for s in place.shape if s != 1)
+
+
 def execute(memory: Memory, cluster: Cluster, run: Run) -> None:
     """Write what a cluster makes, and look at what it reads before and afterwards."""
     plan = memory.plan
@@ -205,7 +211,9 @@ def execute(memory: Memory, cluster: Cluster, run: Run) -> None:
             target = memory.view(plan.plan.places[name], run)
             target = _part(plan, target, name, int(part), run.images) if part else target
             target[...] = numbers[name]
-    # other threads may still be reading when one writes
+    # other threads may still be reading when one writes, but for what its element replaces
+    written = {whole_place(plan, v) for v in cluster.values if v in plan.plan.places}
+    read = {n for n in read if whole_place(plan, n) not in written}
     check(memory, run, read, f"while it is read by {cluster}")
 
 

@@ -1,4 +1,5 @@
-"""A memory budget of training is obeyed by computing again, or refused with the smallest figure."""
+"""A memory budget of training is obeyed by computing again, or refused with the smallest figure;
+what was found is found again."""
 
 from __future__ import annotations
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+import sol.compiler
 from sol.core.errors import MemoryBudgetError
-from sol.pytorch import optimize
+from sol.pytorch import halves, optimize, store
 
 BATCH = 2048
 
@@ -39,12 +41,33 @@ def step(model: Any) -> tuple[Any, list[torch.Tensor]]:
     return pair, gradients
 
 
+def nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in another process: networks are neither read nor cut nor planned."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("it is in the cache")
+
+    monkeypatch.setattr(store, "capture", refuse)
+    for module, name in ((halves, "partition"), (halves, "make_plan"), (sol.compiler, "make_plan")):
+        monkeypatch.setattr(module, name, refuse)
+
+
+def test_a_step_is_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(network()[0], nn.Dropout(0.5))
+    first, gradients = step(trained(model))
+    nothing_new(monkeypatch)
+    second, again = step(trained(model))
+    assert first is not second
+    assert [e.program.path for e, _ in first.parts] == [e.program.path for e, _ in second.parts]
+    assert [g.shape for g in gradients] == [g.shape for g in again]
+
+
 def need(pair: Any) -> int:
     """Bytes of a step."""
     return int(pair.need(BATCH, torch.get_num_threads()))
 
 
-def test_a_budget_is_obeyed_or_refused() -> None:
+def test_a_budget_is_obeyed_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network()
     pair, _ = step(trained(model))
     assert pair.again == 0
@@ -54,7 +77,11 @@ def test_a_budget_is_obeyed_or_refused() -> None:
     pair, gradients = step(less)
     assert need(pair) <= budget
     assert pair.again > 0
+    assert pair.again_share == pytest.approx(pair.again / 8)
     assert f"computes {pair.again} layers again" in str(less.sol.report)
+    with monkeypatch.context() as patch:
+        nothing_new(patch)
+        assert step(trained(model, memory=budget))[0].again == pair.again
     _, exact = step(model)
     for found, own in zip(gradients, exact):
         torch.testing.assert_close(found, own, rtol=1e-4, atol=1e-6)
