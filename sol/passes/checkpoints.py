@@ -19,7 +19,7 @@ from sol.passes.order import early
 from sol.passes.partition import Halves
 
 _BATCH = 4  # for which bytes are compared
-_EARLIEST = 0.5  # of a segment's bytes: a border that is narrow may come so early
+_EARLIEST = 0.5  # of a segment's bytes: a border that is narrow may come so early or late
 
 
 def kept_bytes(halves: Halves) -> float:
@@ -41,10 +41,13 @@ def checkpoints(halves: Halves, most: float) -> frozenset[str]:
     begin = 0.0
     start = 0
     for position, total in enumerate(sums):
-        if total - begin <= most:
+        if position < start or total - begin <= most:
             continue
         candidates = [p for p in range(start, position) if sums[p] - begin >= _EARLIEST * most]
-        border = min(candidates or [position], key=lambda p: (widths[p], -p))
+        alone = total - sums[position - 1] if position else total  # of what is too much
+        until = total + _EARLIEST * max(most, alone)
+        candidates += [p for p in range(position, len(sums)) if sums[p] <= until]
+        border = min(candidates, key=lambda p: (widths[p], -p))
         if math.isfinite(widths[border]):
             found.update(n.name for n in order[: border + 1] if last[n.name] > border)
             begin, start = sums[border], border + 1

@@ -131,10 +131,9 @@ def _saved(
         if name in behind or name in free or name not in needed:
             continue
         network.edge((name, "in"), (name, "out"), _cost(node, name in results))
-        at_once = node.op in _AT_ONCE and borders is None
         if (
             node.op == "input"
-            or at_once
+            or node.op in _AT_ONCE
             or (name in forward and not _may_repeat(graph, node, borders))
         ):
             network.edge("forward", (name, "in"), math.inf)

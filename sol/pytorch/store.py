@@ -85,7 +85,7 @@ def _keep(key: str, captured: Captured) -> None:
 
 
 def _keys(
-    model: nn.Module, call: Callable[..., Any], signature: Signature, training: bool
+    model: nn.Module, call: Callable[..., Any], signature: Signature, training: bool = False
 ) -> tuple[str, str]:
     """The key of a network for every batch, and for exactly this one."""
     plain = original(model) if isinstance(model, Optimized) else model
