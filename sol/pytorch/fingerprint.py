@@ -222,7 +222,7 @@ class _Digest:
         """Methods of an installed class whose code is somebody else's."""
         file = getattr(sys.modules.get(cls.__module__), "__file__", None)
         for name, value in cls.__dict__.items():
-            code = getattr(value, "__code__", None)
+            code = _code_of(value)
             if code is None or code.co_filename == file:
                 continue
             if _origin(code.co_filename) == "user":
@@ -249,7 +249,7 @@ class _Digest:
 
     def _home(self, value: Any) -> None:
         """Where a global of an installed module comes from counts as well."""
-        code = getattr(value, "__code__", None)
+        code = _code_of(value)
         home = sys.modules.get(getattr(value, "__module__", None) or "")
         if code is not None and _origin(code.co_filename) == "user":
             self.add(value)
@@ -323,6 +323,12 @@ class _Digest:
         self._items((getattr(value, n, None) for n in names), type(value).__name__)
 
 
+def _code_of(value: Any) -> types.CodeType | None:
+    """The code of a function; none of a class, not even of that of functions."""
+    code = getattr(value, "__code__", None)
+    return code if isinstance(code, types.CodeType) else None
+
+
 def _codes(code: types.CodeType) -> Iterable[types.CodeType]:
     """A code and those of the functions, classes and comprehensions inside it."""
     yield code
@@ -336,7 +342,7 @@ def _name(value: Any) -> str:
 
 
 def _place(value: Any) -> str:
-    code = getattr(value, "__code__", None)
+    code = _code_of(value)
     line = f" {code.co_filename}:{code.co_firstlineno}" if code is not None else ""
     return _name(value) + line
 
@@ -346,7 +352,7 @@ def _origin(file: str | None) -> str:
     """Whose code a file is: "trusted" (PyTorch, Python: by version), "library", or "user"."""
     if file is None or file.startswith("<frozen"):
         return "trusted"
-    if file.startswith(str(Path(torch.__file__).parent)):
+    if Path(torch.__file__).parent in Path(file).parents:
         return "trusted"
     if "site-packages" in Path(file).parts or "dist-packages" in Path(file).parts:
         return "library"

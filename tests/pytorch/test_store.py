@@ -130,12 +130,12 @@ def test_a_key_sees_patched_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_key_is_that_of_every_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = key_of(ops.Conv2dNormActivation(1, 1))
+    before = key_of(ops.SqueezeExcitation(1, 1))
     for session in ("6e03f0980fa9493ab0ff0e05f35d320b", "5688b422-c748-481e-af91-670e7a6836c0"):
         monkeypatch.setattr(ops.misc, "SESSION", session, raising=False)
-        assert key_of(ops.Conv2dNormActivation(1, 1)) == before
+        assert key_of(ops.SqueezeExcitation(1, 1)) == before
     monkeypatch.setattr(ops.misc, "SESSION", "6e03", raising=False)
-    assert key_of(ops.Conv2dNormActivation(1, 1)) != before
+    assert key_of(ops.SqueezeExcitation(1, 1)) != before
 
 
 def test_what_cannot_be_known() -> None:
