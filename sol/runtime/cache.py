@@ -244,7 +244,8 @@ def _discard(path: Path, reason: str) -> None:
 def _write(base: Path, key: str, suffix: str, data: bytes) -> Path:
     """Write an entry so that others see all of it or nothing. Raises OSError."""
     shard = base / key[:2]
-    shard.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # exist_ok is none where others remove it meanwhile
+        shard.mkdir(mode=0o700)
     check_trusted(shard)
     path = shard / f"{key}.{checksum(data)}.{suffix}"
     handle, unfinished = tempfile.mkstemp(dir=shard, prefix=".", suffix=".tmp")
