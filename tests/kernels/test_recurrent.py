@@ -53,12 +53,11 @@ def run(
 ) -> list[Array]:
     """The results of a call; what it does not write stays NaN."""
     graph = compiled.graph
-    names = dict.fromkeys(graph.outputs)
-    outputs = {o: np.full(concrete(graph[o].shape, batch), np.nan, np.float32) for o in names}
+    outputs = [np.full(concrete(graph[o].shape, batch), np.nan, np.float32) for o in graph.outputs]
     given = [np.ascontiguousarray(x) for x in inputs]
-    pointers = [x.ctypes.data for x in given], [o.ctypes.data for o in outputs.values()]
+    pointers = [x.ctypes.data for x in given], [o.ctypes.data for o in outputs]
     compiled.run(*pointers, batch, threads)
-    return [outputs[o] for o in graph.outputs]
+    return outputs
 
 
 def recurrence(
