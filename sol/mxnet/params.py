@@ -119,11 +119,11 @@ def _array(source: _Bytes, what: str) -> Array:
     if NUMBERED[number] == "bfloat16":
         raise UnsupportedError(f"{source.where}: {what}", "it is of bfloat16")
     dtype = np.dtype(NUMBERED[number]).newbyteorder("<")
+    data = source.take(math.prod(shape) * dtype.itemsize, f"{what} of shape {shape}")
     if math.prod(size or 1 for size in shape) * dtype.itemsize >= 1 << 63:  # NumPy's own bound
         raise InputError(
             f"{source.where}: {what} has the shape {shape}", expected="fewer than 2^63 bytes"
         )
-    data = source.take(math.prod(shape) * dtype.itemsize, f"{what} of shape {shape}")
     array = np.frombuffer(data, dtype).reshape(shape)
     return array if array.flags.aligned else array.copy()
 

@@ -194,9 +194,14 @@ def run(plan: Planned) -> None:
 
 
 def whole_place(plan: Planned, name: str) -> tuple[object, ...]:
-    """Equal for values of one size in the same memory."""
+    """Equal for values in the same memory, in whatever order they have their axes."""
     place = plan.plan.places[name]
-    return place.buffer, place.offset, tuple(s for s in place.shape if s != 1)
+    axes = zip(place.shape, (evaluate(s, _BATCH) for s in place.strides))
+    return (
+        place.buffer,
+        place.offset,
+        sorted((step, evaluate(n, _BATCH)) for n, step in axes if n != 1),
+    )
 
 
 def execute(memory: Memory, cluster: Cluster, run: Run) -> None:
@@ -212,7 +217,7 @@ def execute(memory: Memory, cluster: Cluster, run: Run) -> None:
             target = _part(plan, target, name, int(part), run.images) if part else target
             target[...] = numbers[name]
     # other threads may still be reading when one writes, but for what its element replaces
-    written = {whole_place(plan, v) for v in cluster.values if v in plan.plan.places}
+    written = [whole_place(plan, v) for v in cluster.values if v in plan.plan.places]
     read = {n for n in read if whole_place(plan, n) not in written}
     check(memory, run, read, f"while it is read by {cluster}")
 
