@@ -3,8 +3,8 @@
     python benchmarks/train_digits.py [steps [plot.svg]]
 
 Both start from the same weights and see the same batches, at a rate that falls to zero: 1500 of
-the 1797 images, drawn at random; accuracy is that of the others. Needs scikit-learn, and matplotlib for
-the plot, which is in docs/training.md.
+the 1797 images, drawn at random; accuracy is that of the others. Needs scikit-learn, and
+matplotlib for the plot, which is in docs/training.md.
 """
 
 from __future__ import annotations
