@@ -133,6 +133,11 @@ def cell_name(node: Node) -> str:
     return name
 
 
+def direction_of(node: Node) -> dict[str, Any]:
+    """What the operators of one layer in one direction are all told: its cell and its order."""
+    return {k: node[k] for k in ("cell", "batch_first", "reverse")}
+
+
 def on_arrays(name: str, x: Any) -> Any:
     """The `Function` of NumPy arrays."""
     return SCALAR_OPS[name].numpy(x)

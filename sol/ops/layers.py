@@ -41,6 +41,16 @@ class Layers:
         """Several values as one."""
         return parts[0] if len(parts) == 1 else self.add("concat", *parts, axis=axis, hint=hint)
 
+    def items(self, node: Node, count: int) -> list[Node]:
+        """The first results of a part."""
+        return [self.add("item", node, index=k, hint=f"state_{k}") for k in range(count)]
+
+    def gates(self, one: One) -> tuple[Node, Node, Sequence[Node]]:
+        """The input's share of the gates of all steps; W_hh and its bias, if there is one, for
+        what waits for time."""
+        w_ih, w_hh, *biases = one.weights
+        return self.add("linear", one.x, w_ih, *biases[:1], hint="gates"), w_hh, biases[1:]
+
     def last(self, sequence: Node, reverse: bool) -> Node:
         """[1, N, H]: of a state of all steps the one that a run came to last."""
         axis = 1 if self.node["batch_first"] else 0
@@ -119,14 +129,11 @@ def expand(builder: Builder, node: Node, *inputs: Node) -> tuple[Node, ...]:
 
 def _kept(layers: Layers, one: One) -> tuple[Node, tuple[Node, ...]]:
     """By `recurrence`."""
-    w_ih, w_hh, *biases = one.weights
+    gates, w_hh, bias = layers.gates(one)
     name = cell_name(layers.node)
-    gates = layers.add("linear", one.x, w_ih, *biases[:1], hint="gates")
     node = layers.add(
-        "recurrence", gates, w_hh, *one.starts, *biases[1:],
+        "recurrence", gates, w_hh, *one.starts, *bias,
         hint="recurrence", cell=name, batch_first=layers.node["batch_first"], reverse=one.reverse,
     )  # fmt: skip
-    states = [
-        layers.add("item", node, index=k, hint=f"state_{k}") for k in range(CELLS[name].states)
-    ]
+    states = layers.items(node, CELLS[name].states)
     return states[0], tuple(layers.last(s, one.reverse) for s in states[1:])

@@ -59,14 +59,7 @@ class Buffer:
 
 
 ClusterKind = Literal[
-    "dfp",
-    "contraction",
-    "stage",
-    "attention",
-    "recurrent",
-    "weight gradient",
-    "scatter",
-    "library",
+    "dfp", "contraction", "stage", "attention", "recurrent", "weight gradient", "scatter", "library"
 ]
 
 

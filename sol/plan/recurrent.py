@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import sol.plan.prepare
 import sol.plan.scan  # noqa: F401  (registers the scans)
 from sol.ir.graph import Builder, Graph, Node, types_of
-from sol.ops.cells import CELLS, cell_name
+from sol.ops.cells import CELLS, cell_name, direction_of
 from sol.ops.layers import Layers, One, stack
 from sol.ops.registry import builder
 from sol.ops.rules import need_number
@@ -72,12 +71,11 @@ class _Scans:
 
     def _run(self, layers: Layers, one: One) -> tuple[Node, tuple[Node, ...]]:
         """One layer in one direction: h of all steps, and the last of each other state."""
-        w_ih, w_hh, *biases = one.weights
+        gates, w_hh, bias = layers.gates(one)
         name = cell_name(layers.node)
-        gates = layers.add("linear", one.x, w_ih, *biases[:1], hint="gates")
         packed = self._gates(layers, w_hh, name)
         scan = layers.add(
-            "scan", gates, packed, *one.starts, *biases[1:], hint="scan", cell=name,
+            "scan", gates, packed, *one.starts, *bias, hint="scan", cell=name,
             batch_first=layers.node["batch_first"], reverse=one.reverse, keep=False,
         )  # fmt: skip
         h, *others = _items(layers, scan)
@@ -88,7 +86,9 @@ class _Scans:
         layers = Layers(self.builder, node)
         gates, w_hh, *rest = inputs
         packed = self._gates(layers, w_hh, node["cell"])
-        scan = layers.add("scan", gates, packed, *rest, hint="scan", **_how(node), keep=True)
+        scan = layers.add(
+            "scan", gates, packed, *rest, hint="scan", **direction_of(node), keep=True
+        )
         return _items(layers, scan).__getitem__
 
     def gradient(self, node: Node, inputs: Sequence[Node]) -> Results:
@@ -98,7 +98,7 @@ class _Scans:
         units = self._units(w_hh, 1)
         packed = layers.add("packed_columns", w_hh, block=units, hint="columns")
         more = {"hidden": w_hh.shape[1], "given": node["given"]}
-        scan = layers.add("scan_gradient", packed, *rest, hint="scan", **_how(node), **more)
+        scan = layers.add("scan_gradient", packed, *rest, hint="scan", **direction_of(node), **more)
         return _items(layers, scan).__getitem__
 
     def _gates(self, layers: Layers, w_hh: Node, cell: str) -> Node:
@@ -113,12 +113,6 @@ class _Scans:
         return self.lanes * min(most, max(1, _FEWEST_CHAINS // gates))
 
 
-def _how(node: Node) -> dict[str, Any]:
-    return {k: node[k] for k in ("cell", "batch_first", "reverse")}
-
-
 def _items(layers: Layers, node: Node) -> list[Node]:
     """All results, also those that nobody reads: they are stored."""
-    return [
-        layers.add("item", node, index=k, hint=f"state_{k}") for k in range(len(types_of(node)))
-    ]
+    return layers.items(node, len(types_of(node)))

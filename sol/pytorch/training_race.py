@@ -61,7 +61,11 @@ class TrainingJudge:
                 return known
             own = pytorch()
             if not entry.captured.random:
-                nearly = _steps(session, entry, [_rounded(t) for t in tensors], batch)[1]
+
+                def nearly() -> list[torch.Tensor]:
+                    near = [_rounded(t) for t in tensors]
+                    return _steps(session, entry, near, batch)[1]()
+
                 entry.accuracy = _compared(entry, found, own, nearly)
             verdict = self._race(sol, pytorch)
         self._keep(entry, batch, verdict)

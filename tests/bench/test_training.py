@@ -21,7 +21,6 @@ def test_an_error_is_relative_to_its_gradient_or_to_a_part_of_the_largest() -> N
 
 
 def test_a_step_changes_weights_by_the_gradient_of_a_loss() -> None:
-    torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5))
     network = for_training(Network("toy", module, (torch.ones(2, 3),)))
     before = [p.detach().clone() for p in module.parameters()]

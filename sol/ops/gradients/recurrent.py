@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sol.ir.graph import Builder, Node
-from sol.ops.cells import CELLS
+from sol.ops.cells import CELLS, direction_of
 from sol.ops.gradients.move import cut
 from sol.ops.gradients.parts import Gradients, permuted, summed
 
@@ -19,10 +19,9 @@ def recurrence(
     initial, biases = rest[: cell.states], rest[cell.states :]
     kept = [_item(graph, node, k) for k in range(cell.states + bool(cell.kept))]
     changes = dy[: cell.states]
-    how = {k: node[k] for k in ("cell", "batch_first", "reverse")}
     back = graph.add(
         "recurrence_gradient", weight, *kept, *initial, *(c for c in changes if c is not None),
-        given=tuple(c is not None for c in changes), **how,
+        given=tuple(c is not None for c in changes), **direction_of(node),
     )  # fmt: skip
     found = [graph.add("item", back, index=k) for k in range(1 + cell.apart + cell.states)]
     dr = found[int(cell.apart)]
