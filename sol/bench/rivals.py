@@ -218,7 +218,7 @@ def _sol_training_within(network: Network, setting: Setting) -> Runner:
         if not programs:
             raise SolError(f"nothing is trained by Sol: {_why_not(report)}")
         left = sum(len(p.left) for p in programs)
-        lost = any(m.verdict.winner == "pytorch" for p in programs for m in p.measured)
+        lost = any(m.verdict.winner == "framework" for p in programs for m in p.measured)
         notes = [str(step) for p in programs for step in p.training]
         notes += [f"{left} operators stay in PyTorch"] * bool(left) + ["PyTorch was faster"] * lost
         return "; ".join(notes)
