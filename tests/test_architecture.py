@@ -32,7 +32,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("pieces",),
     ("compiled",),
     ("compiler",),
-    ("training",),
+    ("training", "updates"),
     ("tune",),
     ("deploy", "report"),
     ("race",),

@@ -1,5 +1,5 @@
-"""The C part of the runtime (pool.c, run.c, pack.c, look.c): compiled with the user's compiler at
-first use, loaded once per process, because a process has one thread pool.
+"""The C part of the runtime (UNITS): compiled with the user's compiler at first use, loaded once by
+a process, because a process has one thread pool.
 
 `ProgramTable` and `SegmentTable` mirror structs of sol_runtime.h; a test compares the former.
 """
@@ -20,7 +20,7 @@ from sol.core.device import detect
 from sol.runtime.cache import Cache, cache
 
 ABI = 2
-UNITS = ("pool.c", "run.c", "pack.c", "look.c")
+UNITS = ("pool.c", "run.c", "each.c", "pack.c", "look.c")
 _FOLDER = Path(__file__).parent
 _lock = threading.Lock()
 
@@ -78,6 +78,14 @@ def _load(store: Cache) -> ctypes.CDLL:
     )
     library.sol_arena_bytes.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int)
     library.sol_arena_bytes.restype = ctypes.c_int64
+    library.sol_run_each.argtypes = (
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_int64,
+        ctypes.c_int64,
+        ctypes.c_int,
+    )
     library.sol_pack.argtypes = (ctypes.c_void_p, ctypes.c_int)
     library.sol_fingerprint.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)
     library.sol_fingerprint.restype = ctypes.c_uint64

@@ -1,4 +1,4 @@
-/* The thread pool: one per process, threads created when first needed. Used by run.c only. */
+/* The thread pool: one per process, threads created when first needed. Used by run.c, each.c and pack.c. */
 #ifndef SOL_POOL_H
 #define SOL_POOL_H
 #define SOL_MAX_THREADS 256

@@ -114,6 +114,15 @@ class Program:
                 arenas.give(own)
         return tuple(times) if times else ()
 
+    def run_each(self, pointers: array[int], batches: array[int], threads: int, piece: int) -> None:
+        """Run on several sets of tensors: the addresses of one set after those of another, and for
+        each set its batch. Threads share out pieces of so many images of all sets."""
+        assert len(pointers) == self.n_tensors * len(batches)
+        status = self._runtime.sol_run_each(
+            self._table, words(pointers), words(batches), len(batches), piece, threads
+        )
+        _check(status, sum(batches), threads)
+
     def _part(self, begin: int, end: int) -> int:
         """The address of the table of a program with these steps only, in one segment."""
         found = self._parts.get((begin, end))

@@ -80,6 +80,12 @@ SOL_EXPORT int sol_run(const sol_program *program, char *const *tensors, int64_t
 /* Bytes that sol_run needs as arena for passes of `batch` images on `threads` threads. */
 SOL_EXPORT int64_t sol_arena_bytes(const sol_program *program, int64_t batch, int threads);
 
+/* Runs a program on `sets` sets of tensors: n_tensors pointers and a number of images for each of them,
+ * which may be 0. Its images are independent, and it has tensors of the caller only. Threads share
+ * out pieces of so many images; the result does not depend on the threads. */
+SOL_EXPORT int sol_run_each(const sol_program *program, char *const *tensors, const int64_t *images,
+                            int64_t sets, int64_t piece, int threads);
+
 /* A number that changes when one of a few sampled words of one of n tensors does (the middle; first
  * and last, too, above 4 KiB): notices parameters that were written behind the framework's back. */
 SOL_EXPORT uint64_t sol_fingerprint(char *const *pointers, const int64_t *bytes, int32_t n);
