@@ -1,9 +1,9 @@
 """Scans (plan/scan.py): one recurrent layer in one direction, step of time after step of time.
 
 A step is, for a few images and a block of hidden units: h W_hh of all gates, then the cell's
-element-wise part (scan.py). h of the step before is packed into a panel; other states stay where
-the last of them is wanted, or, in training, where those of all steps are kept, as is what the cell
-keeps for the way back.
+element-wise part (scan.py). h of the step before is read where it lies, or packed into a panel for
+all blocks of a unit; other states stay where the last of them is wanted, or, in training, where
+those of all steps are kept, as is what the cell keeps for the way back.
 In: the plan and a recurrent cluster. Out: kernels with their buffers, in the order of the steps.
 """
 
@@ -17,6 +17,7 @@ from sol.ir.expr import Expr, apply, axis, const, load, local_value, substitute,
 from sol.ir.loop import For, Let, Stmt
 from sol.kernels.recurrent_gradient import lower_scan_gradient
 from sol.kernels.scan import (
+    Left,
     Recurrence,
     Scan,
     Work,
@@ -70,7 +71,8 @@ def _whole(plan: Plan, scan: Scan, widths: tuple[int, ...]) -> Lowered:
     now = size_expr(scan.time) - 1 - time if scan.backwards else time
     _, row0, _ = image_blocks(scan)
     work = Work.of(plan, scan, widths, now, apply("eq", time, 0), row0, block)
-    step = (*_panel(work), For(block, const(0), const(scan.blocks), _block(work)))
+    code = _block(work, work.in_panel())
+    step = (*_panel(work), For(block, const(0), const(scan.blocks), code))
     return of_images(work, (For(time, const(0), size_expr(scan.time), step),))
 
 
@@ -85,7 +87,11 @@ def _shared(plan: Plan, scan: Scan, widths: tuple[int, ...]) -> tuple[Lowered, .
         # buffers begin at the current step, or at the one before it if that lies in front of it
         now = const(0 if first or reverse else 1)
         work = Work.of(plan, scan, widths, now, const(first), row0, UNIT, moving)
-        kernels.append(of_units(work, (*_panel(work), *_block(work))))
+        if first:
+            step = (*_panel(work), *_block(work, work.in_panel()))
+        else:
+            step = _block(work, work.in_place(scan.results[0], work.before))
+        kernels.append(of_units(work, step, panel=first))
     begins = [steps - 1 - t if reverse else max(t - 1, 0) for t in range(steps)]
     return tuple(from_step(plan, scan, kernels[min(t, 1)], k) for t, k in enumerate(begins))
 
@@ -103,12 +109,12 @@ def _panel(work: Work) -> tuple[Stmt, ...]:
     return panel(work, where(work.first, begin, before), row, k)
 
 
-def _block(work: Work) -> tuple[Stmt, ...]:
-    """All gates of one block of hidden units, and their new states."""
-    return (*products(work), *over_units(work, lambda row, unit: _cell(work, row, unit)))
+def _block(work: Work, h: Left) -> tuple[Stmt, ...]:
+    """All gates of one block of hidden units, and their new states, from h of the step before."""
+    return (*products(work, h), *over_units(work, lambda row, unit: _cell(work, h, row, unit)))
 
 
-def _cell(work: Work, row: Expr, unit: Expr) -> tuple[Stmt, ...]:
+def _cell(work: Work, h: Left, row: Expr, unit: Expr) -> tuple[Stmt, ...]:
     """New states of one hidden unit (of a vector of them) of one image."""
     scan, cell = work.scan, work.scan.cell
     image, hidden = work.row0 + row, work.block * scan.block + unit
@@ -120,7 +126,7 @@ def _cell(work: Work, row: Expr, unit: Expr) -> tuple[Stmt, ...]:
         product = load("@tile", F32, row * scan.columns + unit + gate * scan.block)
         r.append(product + work.element(bias, channel) if bias else product)
     keep = scan.node["keep"]
-    states = [load("@panel", F32, row * scan.pitch + hidden)]
+    states = [load("@" + h.buffer, F32, h.at(row, hidden))]
     others = zip(_initial(scan)[1:], scan.results[1 : cell.states])
     for initial, result in others:
         begin = (const(0), image, hidden)

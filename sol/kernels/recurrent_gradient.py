@@ -3,7 +3,7 @@
 A step is, for a few images and a block of hidden units: dr W_hh of the step before (the later one),
 which is what h of this step gets through the gates; then the cell's element-wise part: gradients of
 its gates, which are stored, and what the states of the earlier step get directly, which stays where
-the gradients of the first states are wanted. dr of a step is packed into a panel. After the first
+the gradients of the first states are wanted. dr of a step is read where it lies, or packed into a panel for all blocks of a unit. After the first
 step of time one more product gives the gradient of the first h.
 In: the plan and a scan, `whole` or `shared` (scan.py). Out: kernels with their buffers.
 """
@@ -17,6 +17,7 @@ from sol.core.dtypes import F32
 from sol.ir.expr import Expr, apply, axis, const, load, local_value, where
 from sol.ir.loop import For, If, Let, Stmt
 from sol.kernels.scan import (
+    Left,
     Scan,
     Work,
     from_step,
@@ -69,9 +70,10 @@ def lower_scan_gradient(plan: Plan, scan: Scan, widths: tuple[int, ...]) -> tupl
     def blocks(code: tuple[Stmt, ...]) -> Stmt:
         return For(block, const(0), const(scan.blocks), code)
 
-    step = (If(time > 0, _panel(back, work.before)), blocks(_block(back)))
+    dr = work.in_panel()
+    step = (If(time > 0, _panel(back, work.before)), blocks(_block(back, dr)))
     ends = const(0) if scan.backwards else end
-    first = (*_panel(back, ends), blocks(_first_state(back)))
+    first = (*_panel(back, ends), blocks(_first_state(back, dr)))
     return (of_images(work, (For(time, const(0), size_expr(scan.time), step), *first)),)
 
 
@@ -98,11 +100,12 @@ def _shared(
         key = (t - begin, t == order[0], t == order[-1])
         if key not in made:
             back = _Back(work(*key[:2]), operands, const(key[2]))
-            code = () if key[1] else _panel(back, back.work.before)
-            made[key] = of_units(back.work, (*code, *_block(back)))
+            dr = back.work.in_place(back.gates[1], back.work.before)
+            made[key] = of_units(back.work, _block(back, dr), panel=False)
         calls.append(from_step(plan, scan, made[key], begin))
     back = _Back(work(0, False), operands, const(True))
-    last = of_units(back.work, (*_panel(back, const(0)), *_first_state(back)))
+    dr = back.work.in_place(back.gates[1], const(0))
+    last = of_units(back.work, _first_state(back, dr), panel=False)
     return (*calls, from_step(plan, scan, last, order[-1]))
 
 
@@ -117,10 +120,10 @@ def _panel(back: _Back, step: Expr) -> tuple[Stmt, ...]:
     return panel(work, value, row, k)
 
 
-def _block(back: _Back) -> tuple[Stmt, ...]:
+def _block(back: _Back, dr: Left) -> tuple[Stmt, ...]:
     """What one block of hidden units gets from the step before, and what it gives."""
     work = back.work
-    code: tuple[Stmt, ...] = products(work)
+    code: tuple[Stmt, ...] = products(work, dr)
     if work.first.op == "const":
         code = () if work.first.value else code
     else:
@@ -179,7 +182,7 @@ def _carried(back: _Back, number: int, row: Expr, unit: Expr) -> Expr:
     return product + direct if cell.direct else product
 
 
-def _first_state(back: _Back) -> tuple[Stmt, ...]:
+def _first_state(back: _Back, dr: Left) -> tuple[Stmt, ...]:
     """The gradient of h before the first step, of one block of hidden units."""
     work = back.work
 
@@ -188,4 +191,4 @@ def _first_state(back: _Back) -> tuple[Stmt, ...]:
         value = work.builder.final(_carried(back, 0, row, unit))
         return (work.store(back.carried[0], index, value),)
 
-    return (*products(work), *over_units(work, state))
+    return (*products(work, dr), *over_units(work, state))

@@ -2,7 +2,8 @@
 
 A step of time is, for a few images and a block of hidden units: a product of what the step before
 left with W_hh by the register-tiled micro-kernel, then the cell's element-wise part while the
-products are in the L1 cache. The left operand is packed into a panel.
+products are in the L1 cache. The left operand is read where the step before stored it, or from a
+panel, where all blocks of a unit share one or it has to be computed.
 
 Two forms. `whole`: a unit of work is a block of images, which runs through all steps. `shared`: a
 unit is a block of hidden units for all images, and the program has a step for every step of time:
@@ -138,6 +139,14 @@ def is_shared(time: Size, weight: Node, device: CpuDevice) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """Where the left operand of a product lies: a buffer, and the index of (row, k) in it."""
+
+    buffer: str
+    at: Callable[[Expr | int, Expr], Expr]
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What all parts of one kernel use.
 
@@ -201,10 +210,25 @@ class Work:
         buffer = _MOVING + name if name in self.moving else place.buffer
         return Store(self.memory.buffers.write(buffer, F32), place.flat(index), value)
 
-    def lowered(self, body: tuple[Stmt, ...], units: Size, grain: int) -> Lowered:
-        """The kernel with this body."""
+    def in_place(self, name: str, step: Expr) -> Left:
+        """A value of a step of time that is a result of this scan."""
+        place = self.memory.plan.places[name]
+        moved = _MOVING + name if name in self.moving else place.buffer
+        buffer = self.memory.buffers.read(moved, F32)
+        return Left(buffer, lambda p, k: place.flat(self.scan.at(step, self.row0 + p, k)))
+
+    def in_panel(self) -> Left:
+        """What `panel` packed."""
+        return Left("panel", lambda p, k: k + p * self.scan.pitch)
+
+    def lowered(
+        self, body: tuple[Stmt, ...], units: Size, grain: int, panel: bool = True
+    ) -> Lowered:
+        """The kernel with this body. panel: whether it packs one."""
         scan = self.scan
-        sizes = [("panel", F32, scan.rows * scan.pitch), ("tile", F32, scan.rows * scan.columns)]
+        sizes = [("tile", F32, scan.rows * scan.columns)]
+        if panel:
+            sizes.insert(0, ("panel", F32, scan.rows * scan.pitch))
         arrays, scratch = scratch_layout(sizes)
         buffers = self.memory.buffers
         kernel = Kernel(buffers.arguments(), UNIT, units, (*arrays, *body), scratch, grain)
@@ -233,11 +257,11 @@ def image_blocks(scan: Scan) -> tuple[Size, Expr, Expr]:
     return units, const(0) if units == 1 else UNIT * scan.rows, const(True)
 
 
-def of_units(work: Work, step: tuple[Stmt, ...]) -> Lowered:
+def of_units(work: Work, step: tuple[Stmt, ...], panel: bool) -> Lowered:
     """The kernel whose units take a block of hidden units, for all images, through a step."""
     scan = work.scan
     body = (For(work.row0, const(0), size_expr(scan.images), step, step=scan.rows),)
-    return work.lowered(body, scan.blocks, 1)
+    return work.lowered(body, scan.blocks, 1, panel)
 
 
 def from_step(plan: Plan, scan: Scan, lowered: Lowered, step: int) -> Lowered:
@@ -260,8 +284,8 @@ def panel(work: Work, value: Expr, row: Expr, k: Expr) -> tuple[Stmt, ...]:
     return (For(row, const(0), work.present, code),)
 
 
-def products(work: Work) -> tuple[Stmt, ...]:
-    """tile[row, column] = panel W_hh; a micro-kernel for each number of rows that may be left."""
+def products(work: Work, left: Left) -> tuple[Stmt, ...]:
+    """tile[row, column] = left W_hh; a micro-kernel for each number of rows that may be left."""
     scan = work.scan
     place = work.memory.plan.places[scan.weight]
     weight = work.memory.buffers.read(place.buffer, F32)
@@ -271,9 +295,9 @@ def products(work: Work) -> tuple[Stmt, ...]:
             rows,
             scan.columns // scan.lanes,
             scan.lanes,
-            "panel",
+            left.buffer,
             weight,
-            lambda p, k: const(p * scan.pitch) + k,
+            left.at,
             lambda k, j, lane: place.flat((work.block, k, lane + j * scan.lanes)),
         )
         code = micro_kernel(micro, scan.depth, partial(_tile_index, scan), "tile")
