@@ -250,6 +250,16 @@ class Compiled:
         return self._prepared.weights
 
     @property
+    def rounds_more(self) -> bool:
+        """Whether it rounds more than with precision="strict": by Winograd's algorithm."""
+        return any(m.packed and isinstance(m.packed[2], WinogradPacking) for m in self.steps)
+
+    @property
+    def identity(self) -> str:
+        """A name that changes with the compiled kernels: that of their library in the cache."""
+        return f"{self.program.path.name.split('.')[0]} groups of {self.program.group}"
+
+    @property
     def packed_bytes(self) -> int:
         """Bytes of weights that Sol keeps beside the framework's: packed or computed from them."""
         return self._own

@@ -35,7 +35,7 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("training", "updates"),
     ("tune",),
     ("deploy", "report"),
-    ("race",),
+    ("race", "accuracy", "findings"),
     ("arrays",),
     ("pytorch", "tensorflow", "onnx", "mxnet", "cntk"),
     ("frontends",),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sol.accuracy import Rounding
 from sol.arrays.captured import Host
 from sol.arrays.program import Program
 from sol.compiler import Compiled
@@ -37,13 +38,14 @@ class ProgramReport:
     """One program: its signature, the explanation of each part, what is computed elsewhere.
 
     `parts` are in the order of execution. least: the smallest batch it takes, 0 if the batch is not
-    open, for `why_fixed`.
+    open, for `why_fixed`. rounding: of parts that were compared with strict ones.
     """
 
     signature: str
     least: int
     parts: tuple[Any, ...]
     why_fixed: str = ""
+    rounding: tuple[Rounding, ...] = ()
 
     def lines(self, width: int = WIDTH) -> Iterator[str]:
         """The text, in lines of `width` columns."""
@@ -53,6 +55,8 @@ class ProgramReport:
         yield from wrapped("", head, width)
         if self.why_fixed:
             yield from wrapped("  ", f"for this batch size only: {self.why_fixed}", width)
+        for rounding in dict.fromkeys(map(str, self.rounding)):
+            yield from wrapped("  ", rounding, width)
         explained = [p for p in self.parts if isinstance(p, Explanation)]
         rooflines = [p.roofline for p in explained if p.roofline is not None]
         if rooflines:
@@ -111,7 +115,8 @@ def explanation(
             parts.append(explain(executable))
         else:
             parts.append(_timed(executable, batch, threads, roofline))
-    return ProgramReport(signature, least, tuple(parts), why_fixed)
+    rounding = tuple(r for r in program.rounding if r is not None)
+    return ProgramReport(signature, least, tuple(parts), why_fixed, rounding)
 
 
 def _timed(executable: Compiled, batch: int, threads: int, roofline: bool) -> Explanation:

@@ -21,6 +21,7 @@ from typing import Any
 from sol.arrays.captured import Array, Captured, Host, Part, Step, whole
 from sol.arrays.explain import Report, explanation
 from sol.arrays.program import Program, Progress, make
+from sol.arrays.rounding import precise
 from sol.arrays.signature import Input, Signature, Types, checked, signature_of
 from sol.core.errors import SolError
 from sol.ir.same import same
@@ -196,6 +197,7 @@ class Network:
         program = make(replace(captured, parameters={**known, **own}), self.options, self._progress)
         if self.options.tune:
             program = program.tuned(given, batch, self.options.tune, self._progress)
+        program = precise(program, given, batch, self._progress)
         entry = Entry(signature, program, least, batch, why)
         with self._lock:
             self._entries[signature] = entry

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sol.accuracy import Rounding
 from sol.arrays.captured import Captured, Host, Part
 from sol.compiler import Compiled, Options, compile_graph
 from sol.core.dims import concrete
@@ -26,6 +27,7 @@ from sol.tune import recall, tune
 
 Array = NDArray[Any]
 Progress = Callable[[str, int, int], None]
+Change = Callable[[Compiled, Sequence[Array], Sequence[Array]], Compiled]
 
 
 class Executable(Protocol):
@@ -53,11 +55,15 @@ class Empty:
 
 @dataclass(frozen=True)
 class Program:
-    """The steps of a captured model with what executes its parts, in their order."""
+    """The steps of a captured model with what executes its parts, in their order.
+
+    rounding: of these parts, where the default precision was compared with the strict one.
+    """
 
     captured: Captured
     executables: tuple[Compiled | Empty, ...]
     options: Options
+    rounding: tuple[Rounding | None, ...] = ()
 
     def run(self, arrays: Mapping[str, Array], batch: int) -> list[Array]:
         """The results for checked arrays."""
@@ -67,7 +73,7 @@ class Program:
         for step in self.captured.steps:
             given = [values[name] for name in step.inputs]
             made = (
-                _run(next(executables), given, batch, count(self.options.threads))
+                run_part(next(executables), given, batch, count(self.options.threads))
                 if isinstance(step, Part)
                 else _computed(step, given)
             )
@@ -101,33 +107,37 @@ class Program:
                     expected=f"{old.dtype}{list(old.shape)}",
                 )
         made = tuple(_again(e, known) for e in self.executables)
-        return Program(replace(self.captured, parameters=known), made, self.options)
+        return replace(self, captured=replace(self.captured, parameters=known), executables=made)
 
-    def tuned(
-        self, arrays: Mapping[str, Array], batch: int, seconds: float, progress: Progress | None
-    ) -> Program:
-        """The program with methods that are faster on these arrays, found within the seconds."""
+    def changed(self, arrays: Mapping[str, Array], batch: int, change: Change) -> Program:
+        """The program with other executables, made of each on what it reads and makes in a call
+        with these arrays."""
         found: list[Compiled | Empty] = []
-        compiled = [e for e in self.executables if isinstance(e, Compiled)]
         values: dict[str, Array] = {**self.captured.parameters, **arrays}
         executables = iter(self.executables)
-        threads = count(self.options.threads)
         for step in self.captured.steps:
             given = [values[name] for name in step.inputs]
             if isinstance(step, Host):
                 made = _computed(step, given)
             else:
                 each = next(executables)
-                made = _run(each, given, batch, threads)
-                if isinstance(each, Compiled):
-                    share = seconds / len(compiled)
-                    known = self.captured.parameters
-                    each = tune(
-                        each, known, given, batch, share, threads=threads, progress=progress
-                    )
-                found.append(each)
+                made = run_part(each, given, batch, count(self.options.threads))
+                found.append(change(each, given, made) if isinstance(each, Compiled) else each)
             values.update(zip(step.outputs, made, strict=True))
         return replace(self, executables=tuple(found))
+
+    def tuned(
+        self, arrays: Mapping[str, Array], batch: int, seconds: float, progress: Progress | None
+    ) -> Program:
+        """The program with methods that are faster on these arrays, found within the seconds."""
+        share = seconds / max(1, sum(isinstance(e, Compiled) for e in self.executables))
+        known, threads = self.captured.parameters, count(self.options.threads)
+
+        def faster(each: Compiled, given: Sequence[Array], made: Sequence[Array]) -> Compiled:
+            del made
+            return tune(each, known, given, batch, share, threads=threads, progress=progress)
+
+        return self.changed(arrays, batch, faster)
 
 
 def make(captured: Captured, options: Options, progress: Progress | None = None) -> Program:
@@ -137,13 +147,21 @@ def make(captured: Captured, options: Options, progress: Progress | None = None)
         if _has_empty(graph):
             executables.append(Empty(graph, captured.parameters))
             continue
-        known = partial(recall, threads=count(options.threads))
-        compiled = compile_graph(graph, chosen, progress, recall=known)
-        compiled.prepare(captured.parameters)
-        executables.append(compiled)
+        executables.append(prepared(graph, captured.parameters, chosen, progress))
     program = Program(captured, tuple(executables), options)
     _check_budget(program)
     return program
+
+
+def prepared(
+    graph: Graph, parameters: Mapping[str, Array], options: Options, progress: Progress | None
+) -> Compiled:
+    """A compiled part that has its parameters."""
+    compiled = compile_graph(
+        graph, options, progress, recall=partial(recall, threads=count(options.threads))
+    )
+    compiled.prepare(parameters)
+    return compiled
 
 
 def _budgets(graphs: Sequence[Graph], options: Options) -> list[Options]:
@@ -181,9 +199,10 @@ def _again(executable: Compiled | Empty, parameters: Mapping[str, Array]) -> Com
     return made
 
 
-def _run(
+def run_part(
     executable: Compiled | Empty, given: Sequence[Array], batch: int, threads: int
 ) -> list[Array]:
+    """The results of a part for these values."""
     graph = executable.graph
     for node, array in zip(graph.inputs, given, strict=True):
         wanted = concrete(node.shape, batch)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -144,8 +143,8 @@ def memory_bytes(executable: Any, batch: int, threads: int) -> int:
 
 def identity(executable: Any) -> str:
     """A name that changes with the compiled kernels: that of their library in the cache."""
-    path: Path = executable.program.path
-    return f"{path.name.split('.')[0]} groups of {executable.program.group}"
+    name: str = executable.identity
+    return name
 
 
 def give_memory_back() -> None:

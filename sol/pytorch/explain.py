@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from sol.accuracy import Accuracy
 from sol.pytorch import connect
-from sol.pytorch.accuracy import Accuracy
 from sol.pytorch.steps import Left
 from sol.race import Verdict
 from sol.report.text import (
@@ -95,7 +95,7 @@ class ProgramReport:
         for measured in self.measured:
             yield from wrapped("  ", str(measured), width)
         if self.accuracy is not None:
-            yield from wrapped("  ", str(self.accuracy), width)
+            yield from wrapped("  ", self.accuracy.text("PyTorch"), width)
         for step in self.training:
             yield from wrapped("  ", str(step), width)
         explained = [p for p in self.parts if isinstance(p, Explanation)]

@@ -8,20 +8,19 @@ class is all batches of as many binary digits. What was found is kept in the cac
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sol import findings
+from sol.accuracy import Accuracy
 from sol.core.device import detect
-from sol.core.errors import CacheError
 from sol.core.keys import content_key
 from sol.pytorch import connect
-from sol.pytorch.accuracy import Accuracy, difference
+from sol.pytorch.accuracy import difference
 from sol.pytorch.inputs import signature_of
 from sol.pytorch.program import Compile, Program
 from sol.pytorch.trace import describe
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from sol.pytorch.session import Entry, Session
 
 log = logging.getLogger(__name__)
+_OWN = "PyTorch"
 
 
 class Judge:
@@ -101,7 +101,7 @@ class Judge:
             if found.precision == "default":
                 entry.program = first
         if found.far:
-            log.warning("%s by Sol: %s", describe(entry.captured.signature), found)
+            log.warning("%s by Sol: %s", describe(entry.captured.signature), found.text(_OWN))
         entry.accuracy = found
         self._keep_accuracy(session, entry, first, found)
 
@@ -139,11 +139,11 @@ class Judge:
 
     def recalled(self, entry: Entry, batch: int) -> Verdict | None:
         """What was measured before, by this process or another one."""
-        found = _get(self._key(entry, batch))
+        found = findings.find(self._key(entry, batch))
         return None if found is None else Verdict(*found)
 
     def _keep(self, entry: Entry, batch: int, verdict: Verdict) -> None:
-        _put(self._key(entry, batch), astuple(verdict))
+        findings.keep(self._key(entry, batch), astuple(verdict))
 
     def _key(self, entry: Entry, batch: int) -> str:
         """Names the network, its compiled kernels, the machine, threads and batch class."""
@@ -155,13 +155,13 @@ class Judge:
         return content_key("race", entry.captured.key, *parts)
 
     def _recalled_accuracy(self, session: Session, entry: Entry) -> Accuracy | None:
-        found = _get(self._accuracy_key(session, entry, entry.program))
+        found = findings.find(self._accuracy_key(session, entry, entry.program))
         return None if found is None else Accuracy(*found)
 
     def _keep_accuracy(
         self, session: Session, entry: Entry, first: Program, found: Accuracy
     ) -> None:
-        _put(self._accuracy_key(session, entry, first), astuple(found))
+        findings.keep(self._accuracy_key(session, entry, first), astuple(found))
 
     def _accuracy_key(self, session: Session, entry: Entry, program: Program) -> str:
         """The same network with other weights may differ more."""
@@ -183,25 +183,3 @@ def measurable(entry: Entry) -> bool:
 
 def _kernels(program: Program) -> list[str]:
     return [connect.identity(e) for e in program.executables]
-
-
-def _get(key: str) -> list[Any] | None:
-    from sol.runtime.cache import cache
-
-    data = cache.get(key) if key else None
-    try:
-        return None if data is None else list(json.loads(data))
-    except ValueError:
-        return None
-
-
-def _put(key: str, values: Sequence[Any]) -> None:
-    from sol.runtime.cache import cache
-
-    try:
-        if key:
-            cache.put(key, json.dumps(values).encode())
-    except CacheError:
-        raise
-    except OSError as error:
-        log.warning("what was measured could not be kept in the cache: %s", error)

@@ -22,9 +22,9 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from sol.accuracy import Accuracy
 from sol.core import config
 from sol.core.errors import MemoryBudgetError, SolError, UnsupportedError
-from sol.pytorch.accuracy import Accuracy
 from sol.pytorch.capture import NotCaptured, capture
 from sol.pytorch.guard import Guard, dense, foreign_mode, shares_memory, unfit
 from sol.pytorch.halves import Budget

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from sol.accuracy import Accuracy
 from sol.core import config
 from sol.core.errors import SolError, UnsupportedError
-from sol.pytorch.accuracy import Accuracy
 from sol.pytorch.guard import Guard, shares_memory, unfit
 from sol.pytorch.halves import Budget
 from sol.pytorch.inputs import signature_of

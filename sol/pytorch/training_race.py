@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.func import functional_call
 
+from sol.accuracy import Accuracy
 from sol.core.device import detect
 from sol.core.keys import content_key
 from sol.pytorch import connect
-from sol.pytorch.accuracy import Accuracy
 from sol.pytorch.judge import batch_class
 from sol.pytorch.replica import replica
 from sol.pytorch.trace import Flat, describe

@@ -10,9 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from sol import accuracy
+from sol.accuracy import Accuracy
 from sol.core.errors import ConfigError, MemoryBudgetError
-from sol.pytorch import accuracy, optimize
-from sol.pytorch.accuracy import Accuracy, difference
+from sol.pytorch import optimize
+from sol.pytorch.accuracy import difference
 from sol.pytorch.judge import Judge
 from sol.pytorch.session import Session
 from sol.race import Trial, Verdict, race, verdict_of
@@ -313,7 +315,7 @@ def test_the_better_of_two(world: World) -> None:
     fast: Any = optimize(Plain().eval(), X)
     found = fast.sol.report.programs[0].accuracy
     assert found.precision == "default"
-    assert "which is no better" in str(found)
+    assert "which is no better" in found.text("PyTorch")
     world.sol_calls = 0
     with torch.no_grad():
         error = difference([fast(torch.ones(X))], [Plain()(torch.ones(X))])
@@ -367,7 +369,7 @@ def test_what_accuracy_says() -> None:
     assert Accuracy(6e-5).suspect
     assert not Accuracy(6e-5).far
     assert Accuracy(6e-5, 3e-5).precision == "default"
-    assert "hardly better" in str(Accuracy(6e-5, 3e-5))
+    assert "hardly better" in Accuracy(6e-5, 3e-5).text("PyTorch")
     assert Accuracy(6e-5, 5e-5).precision == "strict"
     assert Accuracy(9.9e-5, 2e-5).precision == "strict"
     assert Accuracy(1e-2, 1e-7).best == 1e-7

@@ -1,0 +1,68 @@
+"""Whether the rounding of the default precision is seen in a network that has no framework beside
+it to compare with: then its default program is compared with the strict one.
+
+That is once for a network and its weights: what was found is kept in the cache. Parts whose default
+program rounds no more than a strict one are not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sol import findings
+from sol.accuracy import Array, Rounding, difference
+from sol.arrays.program import Program, Progress, prepared, run_part
+from sol.compiler import Compiled
+from sol.core.keys import content_key
+from sol.ir.show import print_graph
+from sol.runtime.native import fingerprint
+from sol.runtime.threads import count
+
+
+def precise(
+    program: Program, arrays: Mapping[str, Array], batch: int, progress: Progress | None = None
+) -> Program:
+    """The program, with precision="strict" for parts where rounding would be seen on these arrays
+    (or random numbers in place of those that are all one)."""
+    known = program.captured.parameters
+    compiled = [e for e in program.executables if isinstance(e, Compiled)]
+    keys = {id(e): _key(e, known) for e in compiled if e.rounds_more}
+    found = {k: Rounding(*n) for k, key in keys.items() if (n := findings.find(key))}
+    strict = {
+        id(e): prepared(e.graph, known, replace(e.options, precision="strict"), progress)
+        for e in compiled
+        if id(e) in keys and (id(e) not in found or found[id(e)].precision == "strict")
+    }
+
+    def compare(each: Compiled, given: Sequence[Array], made: Sequence[Array]) -> Compiled:
+        if id(each) in keys and id(each) not in found:
+            again = run_part(strict[id(each)], given, batch, count(program.options.threads))
+            found[id(each)] = Rounding(difference(made, again))
+            findings.keep(keys[id(each)], [found[id(each)].difference])
+        return each
+
+    if len(found) < len(keys):
+        program.changed({k: _telling(a) for k, a in arrays.items()}, batch, compare)
+    rounding = tuple(found.get(id(e)) for e in program.executables)
+    chosen = (
+        strict[id(e)] if r is not None and r.precision == "strict" else e
+        for e, r in zip(program.executables, rounding, strict=True)
+    )
+    return replace(program, executables=tuple(chosen), rounding=rounding)
+
+
+def _key(compiled: Compiled, parameters: Mapping[str, Array]) -> str:
+    """The same kernels with other weights may round more."""
+    weights = [np.ascontiguousarray(parameters[n["key"]]) for n in compiled.graph.parameters]
+    content = fingerprint([w.ctypes.data for w in weights], [w.nbytes for w in weights])
+    return content_key("rounding", compiled.identity, print_graph(compiled.graph), str(content))
+
+
+def _telling(array: Array) -> Array:
+    """Random numbers for an array whose numbers are all one: that tells nothing of rounding."""
+    if array.dtype.kind != "f" or array.size < 2 or array.min() != array.max():
+        return array
+    return np.random.default_rng(0).standard_normal(array.shape).astype(array.dtype)
