@@ -197,7 +197,7 @@ class Network:
         program = make(replace(captured, parameters={**known, **own}), self.options, self._progress)
         if self.options.tune:
             program = program.tuned(given, batch, self.options.tune, self._progress)
-        program = precise(program, given, batch, self._progress)
+        program = precise(program, dict(signature.types), given, batch, self._progress)
         entry = Entry(signature, program, least, batch, why)
         with self._lock:
             self._entries[signature] = entry

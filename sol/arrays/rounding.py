@@ -15,18 +15,27 @@ import numpy as np
 from sol import findings
 from sol.accuracy import Array, Rounding, difference
 from sol.arrays.program import Program, Progress, prepared, run_part
+from sol.arrays.signature import Types
 from sol.compiler import Compiled
+from sol.core.dims import B, Dim
 from sol.core.keys import content_key
+from sol.ir.graph import TensorType
 from sol.ir.show import print_graph
 from sol.runtime.native import fingerprint
 from sol.runtime.threads import count
 
+_IMAGES = 4  # one may be lucky
+
 
 def precise(
-    program: Program, arrays: Mapping[str, Array], batch: int, progress: Progress | None = None
+    program: Program,
+    types: Types,
+    arrays: Mapping[str, Array],
+    batch: int,
+    progress: Progress | None = None,
 ) -> Program:
-    """The program, with precision="strict" for parts where rounding would be seen on these arrays
-    (or random numbers in place of those that are all one)."""
+    """The program for inputs of these types, with precision="strict" for parts where rounding would
+    be seen: on these arrays, and on random numbers beside them if these are few images."""
     known = program.captured.parameters
     compiled = [e for e in program.executables if isinstance(e, Compiled)]
     keys = {id(e): _key(e, known) for e in compiled if e.rounds_more}
@@ -45,7 +54,11 @@ def precise(
         return each
 
     if len(found) < len(keys):
-        program.changed({k: _telling(a) for k, a in arrays.items()}, batch, compare)
+        given = {k: _telling(a) for k, a in arrays.items()}
+        free = program.options.budget is None  # for more images than the call has
+        if free and batch < _IMAGES and _has_images(types):
+            batch, given = _IMAGES, {k: _more(a, types[k]) for k, a in given.items()}
+        program.changed(given, batch, compare)
     rounding = tuple(found.get(id(e)) for e in program.executables)
     chosen = (
         strict[id(e)] if r is not None and r.precision == "strict" else e
@@ -59,6 +72,24 @@ def _key(compiled: Compiled, parameters: Mapping[str, Array]) -> str:
     weights = [np.ascontiguousarray(parameters[n["key"]]) for n in compiled.graph.parameters]
     content = fingerprint([w.ctypes.data for w in weights], [w.nbytes for w in weights])
     return content_key("rounding", compiled.identity, print_graph(compiled.graph), str(content))
+
+
+def _has_images(types: Types) -> bool:
+    """Whether the batch is open, and the first size of whatever has one."""
+    first = [t.shape[0] for t in types.values() if t.shape and isinstance(t.shape[0], Dim)]
+    rest = [size for t in types.values() for size in t.shape[1:] if isinstance(size, Dim)]
+    return bool(first) and not rest and all(size == B for size in first)
+
+
+def _more(array: Array, type: TensorType) -> Array:
+    """More images of this kind; whole numbers may be places, so they come again."""
+    if not type.shape or not isinstance(type.shape[0], Dim):
+        return array
+    more = np.resize(array, (_IMAGES, *array.shape[1:]))
+    if array.dtype.kind == "f":
+        rest = more[len(array) :]
+        rest[...] = np.random.default_rng(0).normal(array.mean(), array.std(), rest.shape)
+    return more
 
 
 def _telling(array: Array) -> Array:

