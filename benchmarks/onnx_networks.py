@@ -8,9 +8,10 @@
 
 Both frontends should read the same network: a line per file says whether the clusters have the
 same operators and are computed in the same ways, and how far the results differ (of the largest
-one). What an exporter refuses, because an operator set lacks something, is named and counts as
-well. Exit status 1 if a network cannot be read, if clusters differ, or if results differ by more
-than 1e-4 and are three times as far from float64 as the PyTorch frontend's.
+one). Where the ONNX frontend finds that rounding would be seen, both use precision="strict". What
+an exporter refuses, because an operator set lacks something, is named and counts as well. Exit
+status 1 if a network cannot be read, if clusters differ, or if results differ by more than 1e-4 and
+are three times as far from float64 as the PyTorch frontend's.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -45,6 +47,7 @@ from sol.pytorch.capture import capture
 ALLOWED = 1e-4
 _MOST = 3.0  # times the other frontend's own error, where networks magnify it
 Clusters = Counter[tuple[str, tuple[str, ...]]]
+Precision = Literal["float32", "strict"]
 
 
 def every_name() -> list[str]:
@@ -106,37 +109,43 @@ def of_program(programs: Any) -> Clusters:
     return Counter((c.kind, (*sorted(c.operators), f"[{c.implementation}]")) for c in part.clusters)
 
 
-def by_onnx(file: Path, network: zoo.Network) -> tuple[Clusters, Any]:
-    """Clusters and the first result of a file."""
+def by_onnx(file: Path, network: zoo.Network) -> tuple[Clusters, Any, Precision]:
+    """Clusters and the first result of a file, and the precision that was chosen for it."""
     session = sol.onnx.optimize(file)
     (given,) = session.get_inputs()
     (found, *_) = session.run(None, {given.name: network.args[0].numpy()})
-    return of_program(session.reports[0].programs), found
+    report = session.reports[0]
+    strict = any(r.precision == "strict" for p in report.programs for r in p.rounding)
+    return of_program(report.programs), found, "strict" if strict else "float32"
 
 
-def by_pytorch(network: zoo.Network) -> tuple[Clusters, Any]:
+def by_pytorch(network: zoo.Network, precision: Precision) -> tuple[Clusters, Any]:
     """Clusters and result by the PyTorch frontend."""
     (x,) = network.args
     with torch.no_grad():
-        fast = optimize(network.module, x, progress=False, never_slower=False)
+        fast = optimize(network.module, x, progress=False, never_slower=False, precision=precision)
         found = fast(x).numpy()
     return of_program(fast.sol.report.programs), found
 
 
 def compared(
-    file: Path, network: zoo.Network, theirs: Clusters, expected: Any | None
+    file: Path, network: zoo.Network, by_other: Callable[[Precision], tuple[Clusters, Any]] | None
 ) -> tuple[str, bool]:
-    """What is said about a file, and whether all is well."""
-    found = None
+    """What is said about a file, and whether all is well. by_other: the PyTorch frontend; None:
+    only plans are compared."""
+    found, expected, precision = None, None, "float32"
     try:
-        if expected is None:
+        if by_other is None:
             ours = clusters(graph_of(file))
+            theirs = clusters(capture(network.module, network.args).graph)
         else:
-            ours, found = by_onnx(file, network)
+            ours, found, precision = by_onnx(file, network)
+            theirs, expected = by_other(precision)
     except SolError as error:
         return str(error).partition("\n")[0], False
     more = (ours - theirs).total() + (theirs - ours).total()
     text = f"{ours.total():>4} clusters, " + (f"{more} differ" if more else "the same")
+    text += ", strict" * (precision == "strict")
     if found is None:
         return text, not more
     error = difference(found, expected)
@@ -164,11 +173,7 @@ def in_float64(network: zoo.Network) -> Any:
 def lines(name: str, writers: list[str], compile: bool = True) -> Iterator[tuple[str, bool]]:
     """What is said about each file of a network, and whether all is well with it."""
     network = zoo.build(name, 2)
-    expected = None
-    if compile:
-        theirs, expected = by_pytorch(network)
-    else:
-        theirs = clusters(capture(network.module, network.args).graph)
+    by_other = cache(partial(by_pytorch, network)) if compile else None
     for writer in writers:
         exporter, _, opset = writer.partition("-")
         with tempfile.TemporaryDirectory() as folder:
@@ -181,7 +186,7 @@ def lines(name: str, writers: list[str], compile: bool = True) -> Iterator[tuple
                 first = str(error).strip().partition("\n")[0]
                 yield f"{name:<20} {writer:<7} cannot be exported: {first:.120}", True
                 continue
-            text, well = compared(file, network, theirs, expected)
+            text, well = compared(file, network, by_other)
         yield f"{name:<20} {writer:<7} {text}", well
 
 
