@@ -32,11 +32,15 @@ class Frontend:
     def takes(self, model: Any) -> bool:
         """Whether a model is of this frontend."""
         if isinstance(model, (str, os.PathLike)):
-            path = Path(model)
-            directory = bool(self.inside) and (path / self.inside).exists()
-            return directory or path.name.lower().endswith(self.endings)
+            begun = (Path(f"{os.fspath(model)}{e}") for e in self.endings if e.startswith("-"))
+            return self.reads(Path(model)) or any(path.is_file() for path in begun)
         packages = {c.__module__.partition(".")[0] for c in type(model).__mro__}
         return not packages.isdisjoint(self.frameworks)
+
+    def reads(self, path: Path) -> bool:
+        """Whether a file or directory is of this frontend, by its name or what is inside."""
+        directory = bool(self.inside) and (path / self.inside).exists()
+        return directory or path.name.lower().endswith(self.endings)
 
 
 FRONTENDS = (
@@ -60,7 +64,7 @@ FRONTENDS = (
         "sol.mxnet",
         ("mxnet",),
         ("-symbol.json",),
-        "the path of a NAME-symbol.json file, a Symbol or a gluon HybridBlock",
+        "the path of a NAME-symbol.json file or NAME, a Symbol or a gluon HybridBlock",
         commands=True,
     ),
     Frontend(
@@ -78,7 +82,8 @@ def frontend_of(model: Any) -> Frontend:
     for frontend in FRONTENDS:
         if frontend.takes(model):
             return frontend
-    shown = repr(model) if isinstance(model, (str, os.PathLike)) else f"a {type(model).__name__}"
+    a_path = isinstance(model, (str, os.PathLike))
+    shown = repr(model) if a_path else f"an object of the type {type(model).__name__}"
     raise InputError(
         f"no frontend of Sol takes {shown}", expected=", ".join(f.what for f in FRONTENDS)
     )
@@ -87,7 +92,7 @@ def frontend_of(model: Any) -> Frontend:
 def is_file(spec: str) -> bool:
     """Whether a name on the command line is that of a model in a file or directory."""
     path = file_of(spec)[0]
-    return any(f.takes(path) for f in FRONTENDS if f.commands)
+    return any(f.reads(Path(path)) for f in FRONTENDS if f.commands)
 
 
 def file_of(spec: str) -> tuple[str, dict[str, tuple[int, ...]]]:

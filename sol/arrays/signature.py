@@ -64,6 +64,11 @@ def checked(inputs: Sequence[Input], arrays: Mapping[str, Any]) -> dict[str, Arr
     Raises InputError for names, element types, ranks and sizes that do not fit.
     """
     names = [i.name for i in inputs]
+    if not isinstance(arrays, Mapping):
+        raise InputError(
+            f"the inputs are a {type(arrays).__name__}",
+            expected=f"a dict of arrays by name: {inputs_text(inputs)}",
+        )
     missing = [n for n in names if n not in arrays]
     unknown = [n for n in arrays if n not in names]
     if missing or unknown:

@@ -49,6 +49,10 @@ class Opened:
     def in_float64(self, arrays: Mapping[str, Array]) -> list[Array]:
         """The results by NumPy, with float64 for float32."""
         self.run(None, arrays)
+        return self._in_float64(arrays)
+
+    def _in_float64(self, arrays: Mapping[str, Array]) -> list[Array]:
+        """The same after such a call, by the network that was made for it."""
         if not self.networks():
             raise InputError("Sol computes nothing of this model", expected="a part for Sol")
         network = self.networks()[-1]
@@ -62,8 +66,8 @@ class Opened:
 
     def check(self, arrays: Mapping[str, Array]) -> Comparison:
         """How far results are from float64."""
-        exact = self.in_float64(arrays)
         found = self.run(None, arrays)
+        exact = self._in_float64(arrays)
         pairs = enumerate(zip(found, exact))
         return Comparison(tuple((f"output {n}", error_of(f, e)) for n, (f, e) in pairs))
 
@@ -119,7 +123,7 @@ def _tensorflow(path: str, sizes: Sizes, options: dict[str, Any]) -> Opened:
         return [np.asarray(t) for t in tf.nest.flatten(made)]
 
     return Opened(
-        _sized(inputs, sizes),
+        sized(inputs, sizes),
         run,
         lambda: [s.network for s in fast._session.sources.values()],
         fast.sol.explain,
@@ -158,7 +162,7 @@ def _cntk(path: str, sizes: Sizes, options: dict[str, Any]) -> Opened:
     def run(arrays: Sequence[Array]) -> list[Array]:
         return list(network(dict(zip((i.name for i in network.inputs), arrays))).values())
 
-    inputs = _sized(network.inputs, sizes)
+    inputs = sized(network.inputs, sizes)
     return Opened(inputs, run, lambda: function.networks, function.explain)
 
 
@@ -169,7 +173,7 @@ _OPENERS: dict[str, Callable[[str, Sizes, dict[str, Any]], Opened]] = {
 }
 
 
-def _sized(inputs: Sequence[Input], sizes: Sizes) -> tuple[Input, ...]:
+def sized(inputs: Sequence[Input], sizes: Sizes) -> tuple[Input, ...]:
     """Inputs with sizes that the command line says, the batch before them."""
     unknown = sizes.keys() - {i.name for i in inputs}
     if unknown:
@@ -181,11 +185,13 @@ def _sized(inputs: Sequence[Input], sizes: Sizes) -> tuple[Input, ...]:
     )
 
 
-def numbers(model: Any, batch: int, seed: int = 0) -> dict[str, Array]:
+def numbers(inputs: Sequence[Input], batch: int, seed: int = 0) -> dict[str, Array]:
     """Numbers for the inputs of a model; the first size of each is the batch."""
-    if any(not isinstance(s, int) for i in model.inputs for s in i.shape[1:]):
-        wanted = next(i for i in model.inputs if any(not isinstance(s, int) for s in i.shape[1:]))
-        raise InputError(
-            f"the sizes of {wanted} are open", expected="sizes", do=f"FILE@{wanted.name}=3x224x224"
-        )
-    return example(SimpleNamespace(inputs=model.inputs), batch, seed)
+    for wanted in inputs:
+        if any(not isinstance(s, int) for s in wanted.shape[1:]):
+            raise InputError(
+                f"the sizes of {wanted} are open",
+                expected="sizes without the batch, behind the name of the file",
+                do=f"FILE@{wanted.name}=3x224x224",
+            )
+    return example(SimpleNamespace(inputs=inputs), batch, seed)

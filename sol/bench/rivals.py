@@ -23,6 +23,7 @@ from torch.utils import _pytree as pytree
 from sol.bench import files, training
 from sol.bench.zoo import Network
 from sol.core.errors import InputError, SolError
+from sol.frontends import file_of
 
 Array = NDArray[Any]
 
@@ -78,7 +79,7 @@ class Rival:
         if not network.path:
             return self.prepare_module(network, setting)
         if self.prepare_file is None:
-            raise InputError(f"{self.name} reads no {Path(network.path).suffix} files")
+            raise InputError(f"{self.name} reads no {Path(file_of(network.path)[0]).suffix} files")
         return self.prepare_file(network, setting)
 
     def missing(self) -> list[str]:
@@ -360,7 +361,7 @@ def _onnxruntime_file(network: Network, setting: Setting) -> Runner:
     options.intra_op_num_threads = setting.threads
     options.inter_op_num_threads = 1
     providers = ["CPUExecutionProvider"]
-    session = onnxruntime.InferenceSession(network.path, options, providers=providers)
+    session = onnxruntime.InferenceSession(file_of(network.path)[0], options, providers=providers)
     feed = _feed(network)
     return Runner(lambda: session.run(None, feed), list)
 
@@ -375,7 +376,7 @@ def _openvino_file(network: Network, setting: Setting) -> Runner:
         "NUM_STREAMS": 1,
     }
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(network.path), "CPU", options)
+    compiled = core.compile_model(core.read_model(file_of(network.path)[0]), "CPU", options)
     request = compiled.create_infer_request()
     feed = _feed(network)
     for name, x in feed.items():

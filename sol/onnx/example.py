@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sol.arrays.captured import Array
+from sol.arrays.signature import Input, inputs_text
 from sol.core.errors import InputError
 
 
@@ -26,8 +28,37 @@ def example(model: Any, batch: int = 1, seed: int = 0) -> dict[str, Array]:
                 expected="a model in which only the batch is open",
                 do="call it with arrays from Python",
             )
-        if given.dtype.kind == "float":
-            found[given.name] = rng.standard_normal(shape).astype(given.dtype.numpy)
-        else:
-            found[given.name] = np.zeros(shape, given.dtype.numpy)
+        found[given.name] = _numbers(given, shape, rng)
     return found
+
+
+def example_of(inputs: Sequence[Input], examples: Sequence[Any]) -> dict[str, Any]:
+    """What a user gave as examples, by name: arrays as they are, numbers for sizes. Raises
+    InputError for too many."""
+    if len(examples) == 1 and isinstance(examples[0], Mapping):
+        given = dict(examples[0])
+    elif len(examples) <= len(inputs):
+        given = dict(zip((i.name for i in inputs), examples))
+    else:
+        raise InputError(
+            f"{len(examples)} examples", expected=f"{len(inputs)}: {inputs_text(inputs)}"
+        )
+    rng = np.random.default_rng(0)
+    by_name = {i.name: i for i in inputs}
+    return {
+        name: _numbers(by_name[name], tuple(value), rng)
+        if name in by_name and _is_shape(value)
+        else value
+        for name, value in given.items()
+    }
+
+
+def _numbers(given: Input, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+    if given.dtype.kind == "float":
+        return rng.standard_normal(shape).astype(given.dtype.numpy)
+    return np.zeros(shape, given.dtype.numpy)
+
+
+def _is_shape(value: Any) -> bool:
+    sizes = isinstance(value, (tuple, list))
+    return sizes and all(type(size) is int and size >= 0 for size in value)

@@ -14,7 +14,7 @@ import onnx
 from sol.arrays.program import Progress
 from sol.core.errors import InputError, UnsupportedError
 from sol.onnx.control import CONTROL
-from sol.onnx.example import example
+from sol.onnx.example import example, example_of
 from sol.onnx.host import HOST
 from sol.onnx.model import STANDARD, Model, load, sound
 from sol.onnx.networks import Networks
@@ -30,7 +30,7 @@ _KNOWN = (ROWS, CONTROL, SEQUENCES, HOST, OF_ANY)
 
 def optimize(
     model: Any,
-    *,
+    *examples: Any,
     threads: int | None = None,
     precision: Any = "float32",
     memory: int | str | None = None,
@@ -39,17 +39,22 @@ def optimize(
 ) -> Session:
     """A session that computes what the model computes.
 
-    threads: of a call, all cores if it is None. precision, memory, tune: see docs/using.md; tuning
-    happens at the first call of a kind, on its arrays. The batch is the size that stands open
-    first; a model in which no other size is open is compiled now, others at their first call.
-    Raises InputError for what is no model, UnsupportedError with operator and node for what Sol
-    cannot compute, ConfigError for options.
+    examples: what it will be called with, in the order of its inputs, or a dict by name: arrays, or
+    sizes, which stand for random numbers. For these the model is compiled now, and tuned. Without
+    them it is compiled now if no size but the batch, which stands open first, is open, and tuned at
+    its first call. threads: of a call, all cores if it is None. precision, memory, tune: see
+    docs/using.md.
+    Raises InputError for what is no model and for examples that do not fit, UnsupportedError with
+    operator and node for what Sol cannot compute, ConfigError for options.
     """
     options = Options(threads=threads, precision=precision, memory=memory, tune=tune)
     loaded = load(model)
     check_operators(loaded)
     networks = Networks(loaded, options=options, progress=progress)
     session = Session(networks)
+    if examples:
+        networks.prepare(example_of(networks.inputs, examples))
+        return session
     try:
         arrays = example(networks)
     except InputError:  # other sizes are open, too

@@ -51,6 +51,10 @@ class Session:
         """The outputs of these names, or all. Raises InputError for what does not fit."""
         del run_options
         known = [p.name for p in self._model.outputs]
+        if isinstance(output_names, str):
+            raise InputError(
+                f"output_names is {output_names!r}", expected=f"a list: [{output_names!r}], or None"
+            )
         names = known if output_names is None else list(output_names)
         unknown = [n for n in names if n not in known]
         if unknown:

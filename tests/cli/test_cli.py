@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import sol
@@ -249,6 +250,16 @@ def test_files_of_other_frameworks(
 def test_sizes_behind_the_name_of_a_file(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    import onnx
+
+    from tests.onnx.models import model, node
+
+    proto = model([node("Relu", "x", "y")], {"x": (np.float32, ["n", "k"])}, ["y"])
+    onnx.save_model(proto, tmp_path / "net.onnx")
+    assert main(["explain", f"{tmp_path / 'net.onnx'}"]) == 2
+    assert "FILE@x=3x224x224" in " ".join(capsys.readouterr().err.split())
+    assert main(["optimize", f"{tmp_path / 'net.onnx'}@x=5"]) == 0
+    assert "error against float64" in capsys.readouterr().out
     file = _symbol_file(tmp_path).partition("@")[0]
     assert main(["explain", file]) == 2
     assert "does not say the sizes of data" in " ".join(capsys.readouterr().err.split())

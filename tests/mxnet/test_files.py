@@ -139,7 +139,8 @@ def test_what_is_no_network() -> None:
 
 
 def test_sol_optimize_finds_symbol_files(prefix: Path, x: np.ndarray) -> None:
-    check(sol.optimize(f"{prefix}-symbol.json", inputs={"data": (None, 3, 4)}), prefix, x)
+    for name in (f"{prefix}-symbol.json", prefix):
+        check(sol.optimize(name, inputs={"data": (None, 3, 4)}), prefix, x)
 
 
 def test_the_faster_way_is_kept(

@@ -53,7 +53,19 @@ def test_it_explains_itself(session: Any) -> None:
     assert session.left == ()
 
 
+def test_examples_say_what_is_compiled() -> None:
+    proto = model([node("Relu", "x", "y")], {"x": (np.float32, ["n", "k"])}, ["y"])
+    assert not sol.onnx.optimize(proto).entries
+    for example in ((2, 5), numbers(2, 5), {"x": numbers(2, 5)}):
+        (entry,) = sol.onnx.optimize(proto, example).entries
+        assert str(entry.signature) == "x: f32[B, 5]"
+    with pytest.raises(InputError, match="2 examples"):
+        sol.onnx.optimize(proto, (2, 5), (2, 5))
+
+
 WRONG = {
+    "an array alone": (lambda s: s.run(None, numbers(1, 3, 9, 9)), "the inputs are a ndarray"),
+    "a name alone": (lambda s: s.run("y", {"x": numbers(1, 3, 9, 9)}), "output_names is 'y'"),
     "an unknown input": (lambda s: s.run(None, {"z": numbers(1)}), "no input is called z"),
     "an unknown output": (
         lambda s: s.run(["q"], {"x": numbers(1, 3, 9, 9)}),
