@@ -38,7 +38,8 @@ class ProgramReport:
     """One program: its signature, the explanation of each part, what is computed elsewhere.
 
     `parts` are in the order of execution. least: the smallest batch it takes, 0 if the batch is not
-    open, for `why_fixed`. rounding: of parts that were compared with strict ones.
+    open, for `why_fixed`. rounding: of parts that were compared with strict ones. what: of the
+    model it computes, if not its results.
     """
 
     signature: str
@@ -46,10 +47,11 @@ class ProgramReport:
     parts: tuple[Any, ...]
     why_fixed: str = ""
     rounding: tuple[Rounding, ...] = ()
+    what: str = ""
 
     def lines(self, width: int = WIDTH) -> Iterator[str]:
         """The text, in lines of `width` columns."""
-        head = f"program for ({self.signature})"
+        head = f"program for ({self.signature})" + f", {self.what}" * bool(self.what)
         if self.least > 1:
             head += f", B of at least {self.least}: one image is another network"
         yield from wrapped("", head, width)

@@ -56,6 +56,9 @@ class Function:
         self._networks: dict[int, Network] = {}  # by the longest sequence of a call, 0: any
         self._network(0)
 
+    def __repr__(self) -> str:
+        return f"<{self._name} by Sol>"
+
     def _network(self, longest: int) -> Network:
         """The programs for calls whose longest sequence is that long; 0 where it does not show."""
         with self._lock:

@@ -12,15 +12,22 @@ from sol.core.errors import ConfigError, InputError
 from sol.options import Options
 
 
-def optimize(model: str | os.PathLike[str] | bytes, **options: Any) -> Function:
+def optimize(model: str | os.PathLike[str] | bytes, *examples: Any, **options: Any) -> Function:
     """A function that computes what a saved CNTK 2 model computes, by Sol.
 
-    model: the file that `Function.save` wrote, or its bytes. options: threads=…, precision=…,
-    memory=…, tune=… as in sol/options.py. Programs are made at the first call of a kind, one for
-    every batch size and for each length of sequences. Raises InputError for what is no such file,
-    ConfigError for an option that does not exist; what Sol has no row for raises UnsupportedError
-    at the first call.
+    model: the file that `Function.save` wrote, or its bytes. examples: values for its inputs, in
+    order, for which a program is made now; others are made at the first call of a kind, one for
+    every batch size and for each length of sequences. options: threads=…, precision=…, memory=…,
+    tune=… as in sol/options.py. Raises InputError for what is no such file, ConfigError for an
+    option that does not exist; what Sol has no row for raises UnsupportedError at the first call.
     """
+    made = _function(model, options)
+    if examples:
+        made(*examples)
+    return made
+
+
+def _function(model: Any, options: dict[str, Any]) -> Function:
     known = {"threads", "precision", "memory", "tune"}
     unknown = sorted(set(options) - known)
     if unknown:

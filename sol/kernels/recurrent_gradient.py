@@ -3,8 +3,9 @@
 A step is, for a few images and a block of hidden units: dr W_hh of the step before (the later one),
 which is what h of this step gets through the gates; then the cell's element-wise part: gradients of
 its gates, which are stored, and what the states of the earlier step get directly, which stays where
-the gradients of the first states are wanted. dr of a step is read where it lies, or packed into a panel for all blocks of a unit. After the first
-step of time one more product gives the gradient of the first h.
+the gradients of the first states are wanted. dr of a step is read where it lies, or packed into a
+panel for all blocks of a unit. After the first step of time one more product gives the gradient of
+the first h.
 In: the plan and a scan, `whole` or `shared` (scan.py). Out: kernels with their buffers.
 """
 

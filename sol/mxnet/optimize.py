@@ -52,9 +52,9 @@ def optimize(
     name for a size that may change, the first such being the batch; (shape, "int32") for another
     type than the symbol's; or an array, for whose sizes the program is made at once. Without it,
     all that has no parameter is an input, of any size. For a block, what it is called with, as a
-    tuple of NDArrays. threads, precision, memory, tune: as in docs/using.md. never_slower: Sol is
-    measured against MXNet on the arrays that are given, if the process has imported MXNet.
-    progress: told what happens, steps done, steps in all.
+    tuple of NDArrays; `optimize(block, x)` is the same for one. threads, precision, memory, tune:
+    as in docs/using.md. never_slower: Sol is measured against MXNet on the arrays that are given,
+    if the process has imported MXNet. progress: told what happens, steps done, steps in all.
 
     Raises InputError for files that are none, for parameters and inputs that are not there or do
     not fit, UnsupportedError for what Sol cannot compute, ConfigError for options.
@@ -69,8 +69,14 @@ def optimize(
     if is_block(model):
         from sol.mxnet.block import optimized
 
+        if is_array(params) and inputs is None:  # optimize(block, x)
+            params, inputs = None, (params,)
         if params is not None:
-            raise InputError("a block and params", expected="a block, which has its parameters")
+            raise InputError(
+                "a block and params",
+                expected="a block, which has its parameters, and what it is called with",
+                do="optimize(block, inputs=(x,)), with NDArrays",
+            )
         return optimized(model, inputs, chosen, progress)
     graph, found, name = _network(model, params)
     needed = inputs_of(graph, found)
@@ -116,6 +122,10 @@ def _network(model: Any, params: Any) -> tuple[SymbolGraph, dict[str, Array], st
             expected="a prefix or path of files, a Symbol, or a gluon HybridBlock",
         )
     symbol = _symbol_path(Path(model))
+    if not symbol.is_file():
+        raise InputError(
+            f"there is no {symbol}", expected="a prefix or path of files, such as NAME-symbol.json"
+        )
     name = symbol.name.removesuffix(".json").removesuffix("-symbol")
     known = _params_path(symbol) if params is None else params
     return read_symbol(symbol), _parameters(known), name
@@ -153,7 +163,11 @@ def _parameters(params: Any) -> dict[str, Array]:
         return without_prefix(named)
     if isinstance(params, (tuple, list)):
         return {k: v for each in params for k, v in _parameters(each).items()}
-    raise InputError(f"params is a {type(params).__name__}", expected="a path, or arrays by name")
+    raise InputError(
+        f"params is a {type(params).__name__}",
+        expected="a path, or arrays by name",
+        do='give examples by name: inputs={"data": x}',
+    )
 
 
 def _value(name: Any, value: Any) -> Array:

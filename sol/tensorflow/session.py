@@ -66,10 +66,8 @@ class Training(Protocol):
     """What computes calls with gradients."""
 
     def __call__(self, tensors: Sequence[Any], training: bool) -> Any:
-        """The results of a call."""
-
-    def why_not(self, tensors: Sequence[Any], training: bool) -> str:
-        """Why the framework computes them, "" if Sol does."""
+        """The results of a call. Raises UnsupportedError where the framework has to compute them,
+        or is faster."""
 
     def forget(self) -> None:
         """Read everything anew."""
@@ -164,9 +162,6 @@ class Session:
             self._forget()
         try:
             tensors = self._find(args, kwargs)[1]
-            slower = self.trainer.why_not(tensors, training)
-            if slower:
-                return self.by_original(run, f"training: {slower}", args, kwargs)
             return self.trainer(tensors, training)
         except SolError as error:
             reason = getattr(error, "reason", "") or error.what

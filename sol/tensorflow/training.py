@@ -80,13 +80,6 @@ class Trainer:
         self._race = TrainingRace(model, options.never_slower)
         self._lock = RLock()
 
-    def why_not(self, tensors: Sequence[Any], training: bool) -> str:
-        """Why TensorFlow trains on such tensors: it was measured to be faster. Raises
-        UnsupportedError where Sol cannot train."""
-        self._check()
-        self._network(tensors, training)
-        return self._race.why_not(tensors, training, lambda given: self(given, training))
-
     def _check(self) -> None:
         if graph_of(self._model) is None:
             raise UnsupportedError(self._model.name, "it is more than a graph of layers")
@@ -97,9 +90,16 @@ class Trainer:
 
     def __call__(self, tensors: Sequence[Any], training: bool) -> Any:
         """The results for tensors in the order of the model's inputs. Raises UnsupportedError where
-        Sol cannot train."""
+        Sol cannot train, or TensorFlow was measured to be faster."""
         self._check()
         network, batched = self._network(tensors, training)
+        step = partial(self._step, network, batched)
+        slower = self._race.why_not(tensors, training, step)
+        if slower:
+            raise UnsupportedError(self._model.name, slower)
+        return step(tensors)
+
+    def _step(self, network: Network, batched: Sequence[int], tensors: Sequence[Any]) -> Any:
         variables = list(network.variables.values())
         given = [tensors[i] if isinstance(i, int) else i.next() for i in network.inputs]
         given += [v.value() for v in variables]
@@ -127,9 +127,9 @@ class Trainer:
             for pair in list(network.pairs.values()):
                 types = ", ".join(str(n.type) for n in network.graph.inputs)
                 for what, program in zip(("forward", "backward"), pair.programs):
-                    yield from ProgramReport(
-                        f"{types}), {what} in training (", 0, (explain(program),)
-                    ).lines(width)
+                    parts = (explain(program),)
+                    report = ProgramReport(types, 0, parts, what=f"{what} in training")
+                    yield from report.lines(width)
         yield from self._race.judge.lines(width)
 
     # ---- programs

@@ -145,7 +145,9 @@ def test_images_are_mixed() -> None:
 
 def test_optimize_finds_cntk(tmp_path: Path) -> None:
     path = FIXTURES / "residual_cnn.model"
-    assert isinstance(sol.optimize(path), Function)
+    assert isinstance(sol.optimize(path, np.zeros((1, 3, 32, 32), np.float32)), Function)
+    with pytest.raises(InputError, match="2 inputs"):
+        sol.optimize(path, 1.0, 2.0)
     assert isinstance(sol.optimize(str(path), threads=1, precision="strict"), Function)
     assert isinstance(optimize(path.read_bytes()), Function)
     empty = tmp_path / "empty.model"

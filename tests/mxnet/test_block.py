@@ -211,7 +211,7 @@ def test_the_faster_way_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     for seconds, text in ((1.0, "Sol runs"), (3.0, "MXNet runs, Sol takes 1.50 times as long")):
         found = Verdict(seconds, 2.0, seconds, 2.0, 3)
         monkeypatch.setattr("sol.race.race", lambda *_, v=found, **__: v)
-        fast = optimize(net, inputs=(x,))
+        fast = optimize(net, x)
         assert text in fast.sol.explain()
         calls = len(fast.sol._traced)
         monkeypatch.setattr(fast.sol, "_results", pytest.fail if seconds > 2 else net_of(net))
