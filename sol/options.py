@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import sol.ops  # noqa: F401  (fills the table of operators)
 from sol.core import config
 from sol.core.errors import ConfigError
+
+Precision = Literal["float32", "careful", "strict"]  # from the one that rounds most
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a user may ask for.
 
-    threads: None is the framework's number. precision: "float32", or "strict", where sums are only
+    threads: None is the framework's number. precision: "float32"; "careful", with Winograd's
+    algorithm only where it rounds hardly more than a plain sum; or "strict", where sums are only
     added up in another order, as in the framework's own kernels (no Winograd). memory: bytes, or a
     text such as "200MB", that a call may need at most for intermediates and packed weights.
     never_slower: frontends measure against the framework, and keep its own way where that wins.
@@ -23,16 +26,16 @@ class Options:
     """
 
     threads: int | None = None
-    precision: Literal["float32", "strict"] = "float32"
+    precision: Precision = "float32"
     memory: int | str | None = None
     never_slower: bool = True
     tune: float | None = None
 
     def __post_init__(self) -> None:
-        if self.precision not in ("float32", "strict"):
+        if self.precision not in get_args(Precision):
             raise ConfigError(
                 f"precision={self.precision!r}",
-                expected='"float32" or "strict"',
+                expected='"float32", "careful" or "strict"',
                 do='leave it out, or ask for precision="strict"',
             )
         if self.memory is not None:

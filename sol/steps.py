@@ -80,8 +80,8 @@ def other_methods(
     planned: Planned, cluster: Cluster, device: CpuDevice, options: Options
 ) -> tuple[Method, ...]:
     """Methods for a contraction that are worth measuring beside the default one."""
-    strict = options.precision == "strict"
-    return methods(planned.plan, cluster, device, _weights_stay(planned, device), strict)
+    cached = _weights_stay(planned, device)
+    return methods(planned.plan, cluster, device, cached, options.precision)
 
 
 def lower_by(planned: Planned, cluster: Cluster, device: CpuDevice, method: Method) -> Made:
@@ -125,7 +125,7 @@ def _contraction(
     if grouped is not None:
         call, weights = lower_grouped(plan, grouped, widths)
         return Made(cluster, (call,), weights, grouped.why)
-    fast = choose_winograd(plan, cluster, device, cached) if precision != "strict" else None
+    fast = choose_winograd(plan, cluster, device, cached, precision)
     return _contraction_by(plan, cluster, device, widths, fast)
 
 
@@ -157,7 +157,7 @@ def _lower_cluster(
         attention = lower_attention(plan, cluster, device, widths)
         return Made(cluster, (attention.lowered,), None, attention.why)
     if cluster.kind == "weight gradient":
-        strict = precision == "strict"
+        strict = precision != "float32"
         gradient = lower_weight_gradient(plan, cluster, device, widths, strict)
         return Made(cluster, (gradient.lowered,), None, gradient.why)
     if cluster.kind == "recurrent":

@@ -8,7 +8,7 @@ program rounds no more than a strict one are not looked at.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from sol.core.dims import B, Dim
 from sol.core.keys import content_key
 from sol.ir.graph import TensorType
 from sol.ir.show import print_graph
+from sol.options import Precision
 from sol.runtime.native import fingerprint
 from sol.runtime.threads import count
 
@@ -34,23 +35,33 @@ def precise(
     batch: int,
     progress: Progress | None = None,
 ) -> Program:
-    """The program for inputs of these types, with precision="strict" for parts where rounding would
+    """The program for inputs of these types, with a better precision for parts where rounding would
     be seen: on these arrays, and on random numbers beside them if these are few images."""
     known = program.captured.parameters
     compiled = [e for e in program.executables if isinstance(e, Compiled)]
     keys = {id(e): _key(e, known) for e in compiled if e.rounds_more}
     found = {k: Rounding(*n) for k, key in keys.items() if (n := findings.find(key))}
-    strict = {
-        id(e): prepared(e.graph, known, replace(e.options, precision="strict"), progress)
-        for e in compiled
-        if id(e) in keys and (id(e) not in found or found[id(e)].precision == "strict")
-    }
+    made: dict[tuple[int, str], Compiled] = {}
 
-    def compare(each: Compiled, given: Sequence[Array], made: Sequence[Array]) -> Compiled:
+    def by(each: Compiled, precision: Precision) -> Compiled:
+        key = id(each), precision
+        if key not in made:
+            options = replace(each.options, precision=precision)
+            made[key] = prepared(each.graph, known, options, progress)
+        return made[key]
+
+    def compare(each: Compiled, given: Sequence[Array], results: Sequence[Array]) -> Compiled:
         if id(each) in keys and id(each) not in found:
-            again = run_part(strict[id(each)], given, batch, count(program.options.threads))
-            found[id(each)] = Rounding(difference(made, again))
-            findings.keep(keys[id(each)], [found[id(each)].difference])
+
+            def again(precision: Precision) -> Sequence[Array]:
+                return run_part(by(each, precision), given, batch, count(program.options.threads))
+
+            strict = again("strict")
+            rounding = Rounding(difference(results, strict))
+            if rounding.precision == "strict" and each.options.precision == "float32":
+                rounding = Rounding(rounding.difference, difference(again("careful"), strict))
+            found[id(each)] = rounding
+            findings.keep(keys[id(each)], astuple(rounding))
         return each
 
     if len(found) < len(keys):
@@ -61,7 +72,9 @@ def precise(
         program.changed(given, batch, compare)
     rounding = tuple(found.get(id(e)) for e in program.executables)
     chosen = (
-        strict[id(e)] if r is not None and r.precision == "strict" else e
+        by(e, r.precision)
+        if isinstance(e, Compiled) and r is not None and r.precision != "default"
+        else e
         for e, r in zip(program.executables, rounding, strict=True)
     )
     return replace(program, executables=tuple(chosen), rounding=rounding)

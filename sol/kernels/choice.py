@@ -31,6 +31,7 @@ _BARRIER = 3000.0  # cycles until all cores have begun
 _MARGIN = 1.05  # how much faster an estimate must be to be believed
 _MOST_TILES = 64
 _MOST_PRODUCTS = 36
+_CAREFUL = 4  # inputs per tile along an axis where nothing may be lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,39 +55,45 @@ class Winograd:
 
 
 def choose_winograd(
-    plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool
+    plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool, precision: str = "float32"
 ) -> Winograd | None:
     """The best way to use Winograd's algorithm, None if the direct kernel seems faster.
 
     cached: whether the weights of the network stay in the last-level cache between calls.
+    precision: of sol/options.py.
     """
-    ways = winograd_ways(plan, cluster, device, cached)  # none for an image of a tile or two
+    ways = winograd_ways(plan, cluster, device, cached, precision)  # none for a tile or two
     return ways[0] if ways and ways[0].cycles * _MARGIN < ways[0].direct else None
 
 
-def winograd_ways(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> list[Winograd]:
+def winograd_ways(
+    plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool, precision: str = "float32"
+) -> list[Winograd]:
     """All ways to use Winograd's algorithm, the best by estimate first."""
-    found = layer_of(plan, cluster)
+    found = layer_of(plan, cluster) if precision != "strict" else "only plain sums"
     if isinstance(found, str):
         return []
     direct = _direct(plan, cluster, device, cached)
     ways = [
         Winograd(layer, blocking, _cycles(layer, blocking, device, cached), direct)
-        for layer in _layers(found)
+        for layer in _layers(found, precision == "careful")
         for blocking in _blockings(layer, device)
     ]
     return sorted(ways, key=lambda w: w.cycles)
 
 
-def _layers(found: Layer) -> Iterator[Layer]:
+def _layers(found: Layer, careful: bool) -> Iterator[Layer]:
     """The layer with all tiles whose rounding errors stay near those of a plain sum.
 
-    Errors grow with the inputs per tile and, in two axes, multiply: 6 x 6 inputs are as exact as
-    the direct kernel on real networks, 8 x 8 lose another factor of four.
+    Errors grow with the inputs per tile and, in two axes, multiply: 4 x 4 inputs are as exact as
+    the direct kernel, 6 x 6 lose a factor of two on networks in which small errors grow, 8 x 8
+    another factor of four.
     """
     for m in ((2, 2), (4, 4), (2, 4), (4, 2)):
         layer = found.with_results(m)
-        if layer is not None and layer.products <= _MOST_PRODUCTS:
+        if layer is None or layer.products > _MOST_PRODUCTS:
+            continue
+        if not careful or all(s.transform.n <= _CAREFUL for s in layer.spatial):
             yield layer
 
 

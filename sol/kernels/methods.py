@@ -50,14 +50,14 @@ def name_of(method: Method) -> str:
 
 
 def methods(
-    plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool, strict: bool
+    plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool, precision: str
 ) -> tuple[Method, ...]:
     """A few methods for a contraction cluster, the best by estimate first.
 
-    strict: without Winograd's algorithm. cached: whether the weights of the network stay in the
-    last-level cache between calls.
+    cached: whether the weights of the network stay in the last-level cache between calls.
+    precision: of sol/options.py.
     """
-    fast = () if strict else tuple(_few(winograd_ways(plan, cluster, device, cached)))
+    fast = tuple(_few(winograd_ways(plan, cluster, device, cached, precision)))
     direct = tuple(map(Direct, _tiles(plan, cluster, device)))
     if not fast:
         return direct

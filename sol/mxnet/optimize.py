@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from sol.mxnet.original import Original
 from sol.mxnet.params import read_params, without_prefix
 from sol.mxnet.symbol import SymbolGraph, parse_symbol, read_symbol
 from sol.mxnet.translate import inputs_of
-from sol.options import Options
+from sol.options import Options, Precision
 
 _SYMBOL, _PARAMS = "-symbol.json", ".params"
 
@@ -37,7 +37,7 @@ def optimize(
     inputs: Any = None,
     *,
     threads: int | None = None,
-    precision: Literal["float32", "strict"] = "float32",
+    precision: Precision = "float32",
     memory: int | str | None = None,
     tune: float | None = None,
     never_slower: bool = True,

@@ -15,6 +15,13 @@ def difference(found: Sequence[torch.Tensor], own: Sequence[torch.Tensor]) -> fl
     return accuracy.difference([_array(t) for t in found], [_array(t) for t in own])
 
 
+def own_error(
+    found: Sequence[torch.Tensor], one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]
+) -> float:
+    """How far results are from the exact ones, by estimate from two others."""
+    return accuracy.own_error(*([_array(t) for t in each] for each in (found, one, other)))
+
+
 def _array(tensor: torch.Tensor) -> Array:
     plain = tensor.detach()
     return (plain.float() if plain.dtype is torch.bfloat16 else plain).resolve_conj().numpy()

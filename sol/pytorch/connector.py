@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
 from sol.core import config
 from sol.ir.graph import Graph
-from sol.options import parse_memory
+from sol.options import Precision, parse_memory
 from sol.pytorch import connect, store
 from sol.pytorch.backend import Parts
 from sol.pytorch.halves import Budget
@@ -63,8 +63,10 @@ class Connector:
         """
         if not self._measures():
             return None
-        strict = dict(self.options).get("precision") == "strict"
-        return Judge(None if strict else self.compiler(precision="strict"), self._named())
+        known = get_args(Precision)
+        asked = known.index(dict(self.options).get("precision", known[0]))
+        stricter = {p: self.compiler(precision=p) for p in known[asked + 1 :]}
+        return Judge(stricter, self._named())
 
     def training_judge(self) -> TrainingJudge | None:
         """The same for steps of training."""

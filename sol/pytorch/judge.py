@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import astuple
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,7 +21,7 @@ from sol.accuracy import Accuracy
 from sol.core.device import detect
 from sol.core.keys import content_key
 from sol.pytorch import connect
-from sol.pytorch.accuracy import difference
+from sol.pytorch.accuracy import difference, own_error
 from sol.pytorch.inputs import signature_of
 from sol.pytorch.program import Compile, Program
 from sol.pytorch.trace import describe
@@ -35,15 +36,15 @@ _OWN = "PyTorch"
 
 
 class Judge:
-    """strict: compiles with precision="strict", None if that is what is asked for anyway;
-    options: of the user, as a text; state: a number that changes with the parameters."""
+    """stricter: compilers by precision, those that round less than what is asked for; options: of
+    the user, as a text."""
 
     def __init__(
-        self, strict: Compile | None, options: str = "", *, clock: Clock = time.perf_counter,
-        seconds: float = SECONDS,
+        self, stricter: Mapping[str, Compile], options: str = "", *,
+        clock: Clock = time.perf_counter, seconds: float = SECONDS,
     ) -> None:  # fmt: skip
         self.clock = clock
-        self._strict, self._options, self._seconds = strict, options, seconds
+        self._stricter, self._options, self._seconds = stricter, options, seconds
 
     # ---- on an example
 
@@ -58,8 +59,8 @@ class Judge:
                 with session.forced("framework"):
                     own = session(args, kwargs)
                 self.compare(session, entry, args, kwargs, own)
-            elif entry.accuracy.precision == "strict" and self._strict is not None:
-                entry.program = self._again(session, entry)
+            elif entry.accuracy.precision in self._stricter:
+                entry.program = self._again(session, entry, entry.accuracy.precision)
             known = self.recalled(entry, batch)
             if known is None and not entry.wrong:
                 known = self._race(session, args, kwargs)
@@ -90,24 +91,29 @@ class Judge:
         expected = flatten(own)[0]
         tensors = signature_of(args, kwargs)[0]
 
-        def error() -> float:
-            return difference(session.computed(entry, tensors), expected)
+        results = session.computed(entry, tensors)
+        found = Accuracy(difference(results, expected))
+        programs: dict[str, Program] = {"default": entry.program}
 
-        found = Accuracy(error())
+        def again(precision: str) -> Sequence[torch.Tensor]:
+            programs[precision] = entry.program = self._again(session, entry, precision)
+            return session.computed(entry, tensors)
+
         first = entry.program
-        if found.suspect and self._strict is not None:
-            entry.program = self._again(session, entry)
-            found = Accuracy(found.error, error())
-            if found.precision == "default":
-                entry.program = first
+        if found.suspect and self._stricter:
+            plain = again("strict")
+            own = own_error(results, expected, plain)
+            found = Accuracy(found.error, difference(plain, expected), own)
+            if found.between and "careful" in self._stricter:
+                found = replace(found, careful=own_error(again("careful"), expected, plain))
+            entry.program = programs[found.precision]
         if found.far:
             log.warning("%s by Sol: %s", describe(entry.captured.signature), found.text(_OWN))
         entry.accuracy = found
         self._keep_accuracy(session, entry, first, found)
 
-    def _again(self, session: Session, entry: Entry) -> Program:
-        assert self._strict is not None
-        return Program(entry.captured, self._strict, session.threads_wanted)
+    def _again(self, session: Session, entry: Entry, precision: str) -> Program:
+        return Program(entry.captured, self._stricter[precision], session.threads_wanted)
 
     # ---- a user's calls
 

@@ -30,14 +30,14 @@ class Differences:
     """Stands for `difference`: hands out what it is told, and keeps what it is shown."""
 
     def __init__(self) -> None:
-        self.answer = 0.0
+        self.answer = self.second = 0.0
         self.shown: list[Sequence[Any]] = []
 
     def __call__(self, found: Sequence[Any], own: Sequence[Any]) -> float:
         for a, b in zip(found, own):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
         self.shown.append(found)
-        return self.answer
+        return self.second if len(self.shown) % 2 == 0 else self.answer
 
 
 @pytest.fixture
@@ -69,18 +69,31 @@ def program(made: Network) -> Any:
 
 
 def test_strict_where_rounding_would_be_seen(differences: Differences, empty_cache: Path) -> None:
-    differences.answer = 2e-4
+    differences.answer, differences.second = 2e-4, 1e-4
     made = network()
     made({"x": X})
-    assert program(made).rounding == (Rounding(2e-4),)
+    assert program(made).rounding == (Rounding(2e-4, 1e-4),)
     assert not program(made).executables[0].rounds_more
     assert "2.0e-04 of the largest element, which is used" in " ".join(made.explain().split())
     again = network()
     again({"x": X})
     assert not program(again).executables[0].rounds_more
-    assert len(differences.shown) == 1  # remembered
+    assert len(differences.shown) == 2  # remembered
     network(2 * WEIGHT)({"x": X})
-    assert len(differences.shown) == 2  # other weights, other rounding
+    assert len(differences.shown) == 4  # other weights, other rounding
+
+
+def test_careful_where_that_is_enough(differences: Differences, empty_cache: Path) -> None:
+    differences.answer, differences.second = 2e-4, 1e-5
+    made = network()
+    made({"x": X})
+    assert program(made).rounding == (Rounding(2e-4, 1e-5),)
+    assert program(made).executables[0].options.precision == "careful"
+    assert '1.0e-05 with "careful", which is used' in " ".join(made.explain().split())
+    again = network()
+    again({"x": X})
+    assert program(again).executables[0].options.precision == "careful"
+    assert len(differences.shown) == 2  # remembered
 
 
 def test_the_default_where_it_is_not(differences: Differences, empty_cache: Path) -> None:
@@ -109,14 +122,16 @@ def test_each_part_for_itself(differences: Differences, empty_cache: Path) -> No
         end = Part(last.finish([last.add("relu", last.input("n", types["x"]))]), ("n",), ("y",))
         return Captured((part, host, end), {"w": WEIGHT}, ("y",))
 
-    differences.answer = 1.0
+    differences.answer = differences.second = 1.0
     made = Network((INPUT,), ("y",), read)
     made({"x": X})
-    assert program(made).rounding == (Rounding(1.0), None)
-    assert len(differences.shown) == 1
+    assert program(made).rounding == (Rounding(1.0, 1.0), None)
+    assert len(differences.shown) == 2
 
 
 def test_how_far_the_default_may_be() -> None:
     assert Rounding(3e-5).precision == "default"
     assert Rounding(3.1e-5).precision == Rounding(float("inf")).precision == "strict"
     assert Rounding(float("nan")).precision == "strict"
+    assert Rounding(1.0, 4e-5).precision == "careful"
+    assert Rounding(1.0, 5e-5).precision == "strict"

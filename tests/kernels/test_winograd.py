@@ -227,6 +227,14 @@ def test_a_large_layer_is_worth_it() -> None:
     assert "Winograd F(4x4, 3x3)" in _whys(case.graph)[-1]
 
 
+def test_a_careful_network_has_the_smallest_tiles() -> None:
+    case = layer("large", 128, 128, (56, 56), (3, 3))
+    assert "Winograd F(2x2, 3x3)" in _whys(case.graph, "careful")[-1]
+    case = layer("large", 128, 128, (56, 56), (5, 5))
+    assert "Winograd F" in _whys(case.graph)[-1]
+    assert "Winograd" not in _whys(case.graph, "careful")[-1]
+
+
 def test_few_channels_are_not_worth_it() -> None:
     case = layer("narrow", 2, 3, (20, 20), (3, 3))
     assert "Winograd" not in _whys(case.graph)[-1]

@@ -6,6 +6,7 @@ import functools
 import logging
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -32,8 +33,8 @@ class World:
         self.now = 0.0
         self.sol, self.pytorch = 1.0, 2.0
         self.sol_calls = self.pytorch_calls = 0
-        self.off = 0.0  # relative error of Sol's results, without precision="strict"
-        self.off_strict = 0.0
+        self.off = 0.0  # relative error of Sol's results, without a better precision
+        self.off_careful = self.off_strict = 0.0
         self.options: list[dict[str, Any]] = []
 
     def clock(self) -> float:
@@ -78,7 +79,8 @@ def world(monkeypatch: pytest.MonkeyPatch, compiler: Compiler) -> World:
     def compile_with(graph: Any, options: dict[str, Any], progress: Any) -> Timed:
         executable = Timed(graph)
         executable.world = made
-        executable.off = made.off_strict if options.get("precision") == "strict" else made.off
+        better = {"careful": made.off_careful, "strict": made.off_strict}
+        executable.off = better.get(options.get("precision", ""), made.off)
         made.options.append(options)
         return executable
 
@@ -283,9 +285,9 @@ def test_a_failure_while_measuring_leaves_the_program(
 
 
 def test_strict_precision_where_the_default_is_off(world: World) -> None:
-    world.off = 2e-4
+    world.off = world.off_careful = 2e-4
     fast: Any = optimize(Plain().eval(), X)
-    assert [o.get("precision") for o in world.options] == [None, "strict"]
+    assert [o.get("precision") for o in world.options] == [None, "strict", "careful"]
     found = fast.sol.report.programs[0].accuracy
     assert found.error == pytest.approx(2e-4, rel=0.1)
     assert found.strict < 1e-6
@@ -320,6 +322,21 @@ def test_the_better_of_two(world: World) -> None:
     with torch.no_grad():
         error = difference([fast(torch.ones(X))], [Plain()(torch.ones(X))])
     assert error == pytest.approx(1e-4, rel=0.1)
+
+
+def test_the_careful_precision_where_it_is_enough(world: World) -> None:
+    world.off, world.off_careful, world.off_strict = 2e-4, 1e-5, -3e-5
+    fast: Any = optimize(Plain().eval(), X)
+    assert [o.get("precision") for o in world.options] == [None, "strict", "careful"]
+    found = fast.sol.report.programs[0].accuracy
+    assert found.precision == "careful"
+    assert 'hardly better than "careful", which is used' in found.text("PyTorch")
+    with torch.no_grad():
+        error = difference([fast(torch.ones(X))], [Plain()(torch.ones(X))])
+    assert error == pytest.approx(1e-5, rel=0.1)
+    again: Any = optimize(Plain().eval(), X)
+    assert again.sol.report.programs[0].accuracy == found  # remembered
+    assert [o.get("precision") for o in world.options[3:]] == [None, "careful"]
 
 
 def test_far_off_is_said(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -364,19 +381,35 @@ def test_differences() -> None:
     assert difference([], []) == 0
 
 
+def test_own_errors_are_told_from_differences() -> None:
+    noise = np.random.default_rng(0).standard_normal((3, 1, 1000))
+    exact = np.linspace(-1, 1, 1000)
+    found, one, other = exact + noise * np.reshape((3e-5, 1e-5, 2e-5), (3, 1, 1))
+    largest = float(np.abs(found - exact).max())
+    assert accuracy.own_error([found], [one], [other]) == pytest.approx(largest, rel=0.15)
+    assert accuracy.own_error([found], [found], [other]) == 0
+    assert accuracy.own_error([found], [one], [found]) > 2e-5  # at least half a mean square
+    assert accuracy.own_error([found * np.nan], [one], [other]) == float("inf")
+    assert accuracy.own_error([], [], []) == 0
+
+
 def test_what_accuracy_says() -> None:
     assert not Accuracy(accuracy.ROUNDING).suspect
     assert Accuracy(6e-5).suspect
     assert not Accuracy(6e-5).far
-    assert Accuracy(6e-5, 3e-5).precision == "default"
-    assert "hardly better" in Accuracy(6e-5, 3e-5).text("PyTorch")
-    assert Accuracy(6e-5, 5e-5).precision == "strict"
-    assert Accuracy(9.9e-5, 2e-5).precision == "strict"
-    assert Accuracy(1e-2, 1e-7).best == 1e-7
-    assert not Accuracy(1e-2, 1e-7).far
+    assert Accuracy(6e-5, 3e-5, 5e-5).precision == "default"
+    assert "hardly better" in Accuracy(6e-5, 3e-5, 5e-5).text("PyTorch")
+    assert Accuracy(1e-4, 5e-5, 8.1e-5).precision == "strict"
+    assert Accuracy(1e-4, 5e-5, 8.1e-5).between
+    assert not Accuracy(1e-4, 9e-5, 9e-5).between
+    assert Accuracy(1e-4, 5e-5, 8.1e-5, 4e-5).precision == "careful"
+    assert Accuracy(1e-4, 5e-5, 8.1e-5, 4e-5).best == 4e-5
+    assert Accuracy(1e-4, 5e-5, 8.1e-5, 8.1e-5).precision == "strict"
+    assert Accuracy(1e-2, 1e-7, 1e-2).best == 1e-7
+    assert not Accuracy(1e-2, 1e-7, 1e-2).far
     assert Accuracy(1e-2, 2e-2).far
-    assert Accuracy(float("inf"), 1e-7).precision == "strict"
-    assert not Accuracy(float("inf"), 1e-7).wrong
+    assert Accuracy(float("inf"), 1e-7, float("inf")).precision == "strict"
+    assert not Accuracy(float("inf"), 1e-7, float("inf")).wrong
     assert Accuracy(float("inf"), float("inf")).wrong
 
 
