@@ -36,9 +36,9 @@ import sol.onnx
 import sol.pytorch
 import sol.tensorflow
 from benchmarks.onnx_networks import exported
+from sol.accuracy import ROUNDING
 from sol.bench.randomise import randomise
 from sol.bench.zoo import Network, import_torchvision
-from sol.pytorch.accuracy import ROUNDING
 from sol.report.text import ClusterReport
 from tests.mxnet.framework import mxnet
 

@@ -110,13 +110,6 @@ def _class_for(cls: type[Any]) -> type[Any]:
 
 
 def _new_class(cls: type[Any]) -> type[Any]:
-    if issubclass(cls, torch.jit.ScriptModule):
-        raise InputError(
-            f"a {cls.__name__} is compiled code of torch.jit",
-            expected="a torch.nn.Module written in Python",
-            do="pass the module that it was made from",
-        )
-
     @functools.wraps(cls.forward)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         session = self.__dict__.get(_SESSION)

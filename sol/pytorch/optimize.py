@@ -52,6 +52,12 @@ def optimize(
             expected="a torch.nn.Module",
             do="optimize(model, input.size())",
         )
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(
+            f"a {type(model).__name__} is compiled code of torch.jit",
+            expected="a torch.nn.Module written in Python",
+            do="pass the module that it was made from",
+        )
     options = {k: v for k, v in keywords.items() if k in option_names()}
     kwargs = {k: v for k, v in keywords.items() if k not in options} | dict(example_kwargs or {})
     _check_names(model, kwargs)

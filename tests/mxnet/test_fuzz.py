@@ -97,15 +97,15 @@ def restructured(rng: random.Random) -> bytes:
         match rng.randrange(6):
             case 0:
                 chosen["op"] = rng.choice((*ROWS, "null", ""))
-            case 1 if chosen.get("attrs"):
+            case 1 if isinstance(chosen.get("attrs"), dict) and chosen["attrs"]:
                 name = rng.choice(list(chosen["attrs"]))
                 chosen["attrs"][name] = rng.choice(
                     ("", "None", "-1", "0", "7", "1e9", "(0, 0)", "(9, 9, 9)", "999999999999999",
                      "(2, -1)", "nan", "True", "__import__('os').system('x')", "(" * 40)
                 )  # fmt: skip
-            case 2 if chosen["inputs"]:
+            case 2 if isinstance(chosen["inputs"], list) and chosen["inputs"]:
                 chosen["inputs"][0] = [rng.randrange(-1, 18), rng.randrange(-1, 4), 0]
-            case 3:
+            case 3 if isinstance(chosen["inputs"], list):
                 chosen["inputs"] = chosen["inputs"][1:] or [[0, 0, 0]] * rng.randrange(4)
             case 4:
                 chosen[rng.choice(("op", "name", "inputs", "attrs"))] = rng.choice(

@@ -200,9 +200,10 @@ def test_parts_of_a_sequential() -> None:
 
 
 def test_scripted_modules_are_refused(recwarn: pytest.WarningsRecorder) -> None:
-    scripted = torch.jit.script(nn.Linear(2, 2))
-    with pytest.raises(InputError, match="compiled code"):
-        optimize(scripted, (1, 2))
+    linear = nn.Linear(2, 2)
+    for made in (torch.jit.script(linear), torch.jit.trace(linear, torch.ones(1, 2))):
+        with pytest.raises(InputError, match="compiled code"):
+            optimize(made, (1, 2))
 
 
 def test_what_is_no_module_is_refused() -> None:
