@@ -8,8 +8,8 @@
 
 Both frontends should read the same network: a line per file says whether the clusters have the
 same operators and are computed in the same ways, and how far the results differ (of the largest
-one). Where the ONNX frontend finds that rounding would be seen, both use precision="strict". What
-an exporter refuses, because an operator set lacks something, is named and counts as well. Exit
+one). Where the ONNX frontend finds that rounding would be seen, both use its precision. What an
+exporter refuses, because an operator set lacks something, is named and counts as well. Exit
 status 1 if a network cannot be read, if clusters differ, or if results differ by more than 1e-4 and
 are three times as far from float64 as the PyTorch frontend's.
 """
@@ -47,7 +47,7 @@ from sol.pytorch.capture import capture
 ALLOWED = 1e-4
 _MOST = 3.0  # times the other frontend's own error, where networks magnify it
 Clusters = Counter[tuple[str, tuple[str, ...]]]
-Precision = Literal["float32", "strict"]
+Precision = Literal["float32", "careful", "strict"]
 
 
 def every_name() -> list[str]:
@@ -115,8 +115,8 @@ def by_onnx(file: Path, network: zoo.Network) -> tuple[Clusters, Any, Precision]
     (given,) = session.get_inputs()
     (found, *_) = session.run(None, {given.name: network.args[0].numpy()})
     report = session.reports[0]
-    strict = any(r.precision == "strict" for p in report.programs for r in p.rounding)
-    return of_program(report.programs), found, "strict" if strict else "float32"
+    (chosen,) = {r.precision for p in report.programs for r in p.rounding} or {"default"}
+    return of_program(report.programs), found, "float32" if chosen == "default" else chosen
 
 
 def by_pytorch(network: zoo.Network, precision: Precision) -> tuple[Clusters, Any]:
@@ -145,7 +145,7 @@ def compared(
         return str(error).partition("\n")[0], False
     more = (ours - theirs).total() + (theirs - ours).total()
     text = f"{ours.total():>4} clusters, " + (f"{more} differ" if more else "the same")
-    text += ", strict" * (precision == "strict")
+    text += f", {precision}" * (precision != "float32")
     if found is None:
         return text, not more
     error = difference(found, expected)
