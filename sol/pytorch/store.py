@@ -25,7 +25,7 @@ from sol.pytorch.capture import capture, check_types
 from sol.pytorch.codec import Unstorable
 from sol.pytorch.codec import read as read_text
 from sol.pytorch.codec import write as write_text
-from sol.pytorch.fingerprint import Unknown, key_of
+from sol.pytorch.fingerprint import Unknown, key_of, patched
 from sol.pytorch.module import Optimized, original
 from sol.pytorch.steps import Captured
 from sol.pytorch.trace import Signature, describe
@@ -92,7 +92,7 @@ def _keys(
     # the class says what its forward is; another function counts by itself
     forward = None if isinstance(call, functools.partial) else call
     parts = [_sources(), sol.__version__, platform.python_version(), torch.__version__]
-    parts += [_settings(), _shown(signature.tree), key_of(plain, forward)]
+    parts += [_settings(), _shown(signature.tree), key_of(plain, forward, patched())]
     general = repr(signature.of_any_batch().tensors)
     exact = repr(signature.fixed().tensors)
     what = "capture for training" if training else "capture"

@@ -189,6 +189,18 @@ def test_found_again(traces: list[int], compiler: Compiler) -> None:
     assert compiler.runs == 3
 
 
+def test_functions_in_the_place_of_pytorchs(
+    traces: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network is what its functions are at the moment."""
+    x = torch.randn(2, 3)
+    net = nn.Sequential(nn.ReLU()).eval()
+    assert torch.equal(optimize(net, x)(x), x.relu())
+    monkeypatch.setattr(nn.functional, "relu", lambda x, inplace=False: x * 3)
+    assert torch.equal(optimize(nn.Sequential(nn.ReLU()).eval(), x)(x), x * 3)
+    assert len(traces) == 2
+
+
 def test_found_for_another_batch(traces: list[int]) -> None:
     for batch in (3, 1, 8):
         optimize(Net().eval(), (batch, 3, 6, 6))
