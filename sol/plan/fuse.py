@@ -8,7 +8,7 @@ else is inlined (plan/inline.py). In: a graph with composite operators expanded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sol.ir.expr import Expr, walk
@@ -20,6 +20,7 @@ from sol.plan.inline import Inliner, axes_for
 _CHEAP = 2  # arithmetic that is repeated rather than stored
 _PROLOGUE = 6  # arithmetic that a 1x1 convolution or linear layer repeats per read of its input
 _WINDOW = 5  # arithmetic that overlapping windows repeat
+_SCATTERED = 16  # arithmetic behind windows that do not overlap, repeated for each reader
 _BIJECTIVE = ("permute", "reshape", "roll", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle")
 
 
@@ -42,6 +43,7 @@ def choose(graph: Graph, facts: Facts) -> Choice:
     stored: set[str] = set()
     inline = Inliner(graph, stored)
     heavy: set[str] = set()
+    scattered: set[str] = set()
     cost: dict[str, int] = {}
     for node in graph:
         if facts.is_source(node.name) or isinstance(node.type, tuple):
@@ -50,6 +52,8 @@ def choose(graph: Graph, facts: Facts) -> Choice:
         cost[node.name] = facts.cost(node.name) + sum(cost[i] for i in inputs)
         if facts.reduces(node.name) or any(i in heavy for i in inputs):
             heavy.add(node.name)
+        elif _scatters(node, inputs, scattered):
+            scattered.add(node.name)
         ends = (
             node.name in roots
             or node.name in outputs
@@ -62,6 +66,7 @@ def choose(graph: Graph, facts: Facts) -> Choice:
             node.name not in absorbed
             and (
                 _worth_storing(facts, node, cost[node.name], node.name in heavy, absorbed)
+                and not (node.name in scattered and _costs_little(facts, node, cost[node.name]))
                 or _scatters_channels(facts, node, inline)
             )
         ):
@@ -78,6 +83,22 @@ def _worth_storing(facts: Facts, node: Node, cost: int, heavy: bool, absorbed: s
     if len(users) > 1 and cost > _CHEAP:
         return True
     return any(_repeats(facts, node, user, cost) for user in users)
+
+
+def _scatters(node: Node, inputs: Sequence[str], scattered: Collection[str]) -> bool:
+    """Whether a value is the gradient of windows that do not overlap, or follows from it element by
+    element: what it reads is smaller by the size of a window. inputs: those that are not stored."""
+    if node.op == "spread":
+        return all(k <= s for k, s in zip(node["kernel"], node["stride"]))
+    return OPS[node.op].kind == "elementwise" and any(i in scattered for i in inputs)
+
+
+def _costs_little(facts: Facts, node: Node, cost: int) -> bool:
+    """Whether sums and element-wise readers of a scattered value compute it again: that takes less
+    time than to read it, and no memory."""
+    users = facts.users(node.name)
+    sums = all(OPS[u.op].kind in ("elementwise", "reduce") for u in users)
+    return sums and cost <= _SCATTERED and not any(_repeats(facts, node, u, cost) for u in users)
 
 
 def _continues(facts: Facts, node: Node, users: tuple[Node, ...], absorbed: set[str]) -> bool:
