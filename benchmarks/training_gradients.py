@@ -73,10 +73,11 @@ def without_kinks() -> Iterator[list[str]]:
         return functional.silu(x)
 
     def average(
-        x: torch.Tensor, size: Any, stride: Any = None, padding: Any = 0, *_: Any, **more: Any
-    ) -> torch.Tensor:
+        x: torch.Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, *_: Any,
+        **more: Any,
+    ) -> torch.Tensor:  # fmt: skip
         called.append("average")
-        return functional.avg_pool2d(x, size, stride, padding, more.get("ceil_mode", False))
+        return functional.avg_pool2d(x, kernel_size, stride, padding, more.get("ceil_mode", False))
 
     names = {"relu": smooth, "relu_": smooth, "hardtanh": smooth, "max_pool2d": average}
     with patch.multiple(functional, **names):

@@ -3,8 +3,8 @@
 The backward computation takes one segment after the other, the last one first, and computes again
 what the forward computation had in it (T. Chen et al., "Training Deep Nets with Sublinear Memory
 Cost", 2016). So only one segment's values are in memory at a time, beside the borders, and every
-layer runs at most once more. In: what is kept without that (partition.py), and how many bytes of it
-a segment may have. Out: the values at borders; all others may be computed again.
+layer runs at most once more. In: what is kept without that (partition.py). Out: the values at
+borders; all others may be computed again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from sol.passes.order import early
 from sol.passes.partition import Halves
 
 _BATCH = 4  # for which bytes are compared
-_EARLIEST = 0.5  # of a segment's bytes: a border that is narrow may come so early or late
 
 
 def kept_bytes(halves: Halves) -> float:
@@ -28,30 +27,57 @@ def kept_bytes(halves: Halves) -> float:
     return sum(_bytes(forward[n]) for n in forward.outputs[halves.results :])
 
 
-def checkpoints(halves: Halves, most: float) -> frozenset[str]:
-    """The values at borders of segments that keep at most `most` bytes each, where a border can be
-    found: between two operators, where values that take few bytes are read later."""
+def checkpoints(halves: Halves, weight: int, behind: int) -> frozenset[str]:
+    """The values at borders of segments: between two operators, where values that take few bytes
+    are read later.
+
+    While the backward computation is in a segment, the borders before it and what it keeps are in
+    memory, and `behind` values as large as the border behind it, or as the results. The sum of that
+    over all segments, to the power of `weight`, is the least: the larger the weight, the more the
+    largest segment counts.
+    """
     graph = early(halves.forward, halves.forward.outputs[: halves.results])
     kept = set(graph.outputs[halves.results :])
     order = [n for n in graph if n.inputs and n.name not in graph.static]
     last = _last_uses(graph, order)
-    widths = _widths(order, last)
-    sums = list(accumulate(_bytes(n) if n.name in kept else 0.0 for n in order))
-    found: set[str] = set()
-    begin = 0.0
-    start = 0
-    for position, total in enumerate(sums):
-        if position < start or total - begin <= most:
-            continue
-        candidates = [p for p in range(start, position) if sums[p] - begin >= _EARLIEST * most]
-        alone = total - sums[position - 1] if position else total  # of what is too much
-        until = total + _EARLIEST * max(most, alone)
-        candidates += [p for p in range(position, len(sums)) if sums[p] <= until]
-        border = min(candidates, key=lambda p: (widths[p], -p))
-        if math.isfinite(widths[border]):
-            found.update(n.name for n in order[: border + 1] if last[n.name] > border)
-            begin, start = sums[border], border + 1
-    return frozenset(found)
+    widths = _widths(order, last)[: len(order) - 1]
+    sums = list(accumulate((_bytes(n) if n.name in kept else 0.0 for n in order), initial=0.0))
+    places = [*_narrow(widths), len(order)]  # in front of the node of this number
+    results = sum(_bytes(graph[o]) for o in graph.outputs[: halves.results])
+    found = _cut(places, [0.0, *widths, results], sums, weight, behind)
+    return frozenset(n.name for p in found for n in order[:p] if last[n.name] >= p)
+
+
+def _cut(
+    places: Sequence[int], widths: Sequence[float], sums: Sequence[float], weight: int, behind: int
+) -> list[int]:
+    """The places of borders. widths: bytes that cross each position; sums: of what is kept before
+    it."""
+    best: dict[int, tuple[float, float, int]] = {0: (0.0, 0.0, 0)}  # sum, bytes of borders, begin
+
+    def to(end: int, begin: int) -> tuple[float, float, int]:
+        total, borders, _ = best[begin]
+        need = borders + sums[end] - sums[begin] + behind * widths[end]
+        return total + (need / (sums[-1] + 1)) ** weight, borders + widths[end], begin
+
+    for end in places:
+        best[end] = min(to(end, begin) for begin in best)
+    borders, at = [], best[places[-1]][2]
+    while at:
+        borders.append(at)
+        at = best[at][2]
+    return borders
+
+
+def _narrow(widths: Sequence[float]) -> list[int]:
+    """Places where no more bytes cross than beside them."""
+    inner = range(1, len(widths))
+    beside = [math.inf, *widths, math.inf]
+    return [
+        p
+        for p in inner
+        if math.isfinite(widths[p - 1]) and widths[p - 1] <= min(beside[p - 1], beside[p + 1])
+    ]
 
 
 def _last_uses(graph: Graph, order: Sequence[Node]) -> dict[str, int]:

@@ -152,7 +152,12 @@ def _may_repeat(graph: Graph, node: Node, borders: Collection[str] | None) -> bo
     if borders is not None:
         heavy = OPS[node.op].kind == "reduce" or _weighs_more(graph, node)
         return node.name not in borders and not heavy
-    return OPS[node.op].kind in _AGAIN or node.op in _ALIKE
+    return repeatable(node)
+
+
+def repeatable(node: Node) -> bool:
+    """Whether an operator costs so little that it may be computed again without a budget."""
+    return node.op not in _ONCE and (OPS[node.op].kind in _AGAIN or node.op in _ALIKE)
 
 
 def _weighs_more(graph: Graph, node: Node) -> bool:

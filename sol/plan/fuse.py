@@ -65,8 +65,10 @@ def choose(graph: Graph, facts: Facts) -> Choice:
         if ends or (
             node.name not in absorbed
             and (
-                _worth_storing(facts, node, cost[node.name], node.name in heavy, absorbed)
-                and not (node.name in scattered and _costs_little(facts, node, cost[node.name]))
+                (
+                    _worth_storing(facts, node, cost[node.name], node.name in heavy, absorbed)
+                    and not (node.name in scattered and _costs_little(facts, node, cost[node.name]))
+                )
                 or _scatters_channels(facts, node, inline)
             )
         ):

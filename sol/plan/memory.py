@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from sol.core.dims import Dim, Size
 
 _ALIGN = 64
+_MOST_ROUNDS, _MOST_PLACES = 32, 8000  # in which places are looked for again
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ def plan_arena(lifetimes: Sequence[Lifetime]) -> Arena:
     return Arena(offsets, per_image, begin + constant if held else constant)
 
 
-_Placed = tuple[Lifetime, int, int]  # with its offset and its bytes, of an image or at all
+_Sized = tuple[Lifetime, int]  # with its bytes, of an image or at all
+_Placed = tuple[Lifetime, int, int]  # with its offset and its bytes
 
 
 def _is_fixed(item: Lifetime) -> bool:
@@ -90,12 +92,23 @@ def _in_turn(items: Sequence[tuple[Lifetime, int]]) -> tuple[list[_Placed], int]
     return placed, total
 
 
-def _place(
-    items: Sequence[tuple[Lifetime, int]], held: Sequence[_Placed]
-) -> tuple[list[_Placed], int]:
-    """Places around those that are held, and the bytes of all."""
+def _place(items: Sequence[_Sized], held: Sequence[_Placed]) -> tuple[list[_Placed], int]:
+    """Places around those that are held, and the bytes of all. Around what is held, the largest
+    first leaves gaps: what lies at the end then goes first, a few times."""
+    order = sorted(items, key=lambda pair: (-pair[1], pair[0].first, pair[0].name))
+    best = _in_order(order, held)
+    for _ in range(min(_MOST_ROUNDS, _MOST_PLACES // max(1, len(order))) if held else 0):
+        placed, size = _in_order(order, held)
+        best = min(best, (placed, size), key=lambda found: found[1])
+        last = {item.name for item, at, count in placed if at + count == size}
+        order.sort(key=lambda pair: pair[0].name not in last)
+    return best
+
+
+def _in_order(items: Sequence[_Sized], held: Sequence[_Placed]) -> tuple[list[_Placed], int]:
+    """One after the other, each at the lowest place that is free."""
     placed = list(held)
-    for item, size in sorted(items, key=lambda pair: (-pair[1], pair[0].first, pair[0].name)):
+    for item, size in items:
         offset = 0
         alive = sorted(
             (o, s)

@@ -1,8 +1,9 @@
 """Making the two programs of a step of Sol in training, within a memory budget if there is one.
 
-With a budget, fewer and fewer values are kept, and more is computed again (passes/checkpoints.py),
-until a step with the batch at hand fits; where packed weights are too large, no layer is computed
-by Winograd's algorithm. What does not fit at all is refused with the smallest possible figure.
+With a budget, what is kept without it is computed again in segments (passes/checkpoints.py), in one
+way after the other until a step with the batch at hand fits; where packed weights are too large, no
+layer is computed by Winograd's algorithm. What does not fit at all is refused with the smallest
+possible figure.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sol.core.device import detect
 from sol.core.errors import MemoryBudgetError
 from sol.ir.graph import Graph, Node, lent
 from sol.ops.registry import OPS
+from sol.passes.apart import apart
 from sol.passes.autodiff import Joint, differentiate
 from sol.passes.checkpoints import checkpoints, kept_bytes
 from sol.passes.order import early, late
@@ -28,7 +30,7 @@ from sol.pytorch.program import Compile
 from sol.report.text import size
 from sol.report.work import node_operations
 
-_SEGMENTS = (24, 16, 12, 8, 6, 4, 3, 2)  # of equal kept bytes, tried one after the other
+_WAYS = ((4, 3), (16, 3), (16, 1))  # to find segments (checkpoints.py), tried in turn
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def _smaller_and_smaller(request: Request, budget: Budget, left: int) -> tuple[P
     batch, threads = request.batch, request.threads
     tried: list[tuple[int, int, Halves]] = []
     beside = 0  # packed weights and the like, of programs with small ones; they hardly differ
-    for halves, again in _less_and_less(request.joint):
+    for halves, again in _ways(request.joint):
         block = _block(halves, batch)
         tried.append((block, again, halves))
         for compile_graphs in (budget.usual, budget.small):
@@ -124,18 +126,20 @@ def _smaller_and_smaller(request: Request, budget: Budget, left: int) -> tuple[P
     return _compiled(request, halves, budget.small, again), True
 
 
-def _less_and_less(joint: Joint) -> Iterator[tuple[Halves, int]]:
-    """Halves that keep less and less, and how many contractions are computed again. Fewer segments
-    keep less, but each has more of them in memory at a time."""
+def _ways(joint: Joint) -> Iterator[tuple[Halves, int]]:
+    """The usual halves, others in segments, with cheap values computed once or twice, and how many
+    contractions these compute again: which of them need least, is known when they are planned."""
     usual = partition(joint)
     yield _finished(usual), 0
     total, before = kept_bytes(usual), frozenset[str]()
-    for segments in _SEGMENTS:
-        borders = checkpoints(usual, total / segments)
+    for way in _WAYS:
+        borders = checkpoints(usual, *way)
         halves = partition(joint, borders) if borders != before else usual
         before = borders
         if kept_bytes(halves) < total:
-            yield _finished(halves), _again(usual, halves)
+            again = _again(usual, halves)
+            yield _finished(halves, usual), again
+            yield _finished(halves), again
 
 
 def _again(usual: Halves, halves: Halves) -> int:
@@ -155,18 +159,37 @@ def _block(halves: Halves, batch: int) -> int:
     return max((p.arena.bytes(batch) for p in plans if not p.plan.splittable), default=0)
 
 
-def _finished(halves: Halves) -> Halves:
+def _finished(halves: Halves, usual: Halves | None = None) -> Halves:
     """What is kept in the planner's order, lent to the backward half; what is computed only to be
-    kept comes early, what is computed again late."""
+    kept comes early, what is computed again late, and, where layers are, for
+    one purpose. usual: the halves without a budget, if these have one."""
     before = halves.forward
     forward = early(before, before.outputs[: halves.results])
-    halves = keep_orders(replace(halves, forward=forward))
+    halves = keep_orders(_in_turn(replace(halves, forward=forward)))
     kept = halves.forward.outputs[halves.results :]
     nodes = tuple(
         lent(n) if n.op == "input" and n.name in kept else n for n in halves.backward.nodes
     )
-    backward = late(Graph(nodes, halves.backward.outputs), [s for s in halves.seeds if s])
+    seeds = [s for s in halves.seeds if s]
+    backward = Graph(nodes, halves.backward.outputs)
+    backward = late(apart(backward, seeds, usual.saved) if usual else backward, seeds)
     return replace(halves, backward=backward)
+
+
+def _in_turn(halves: Halves) -> Halves:
+    """What is saved in the order in which the forward half computes it, from the begin of the
+    memory on: the backward half reads the first of it last, and the rest of the memory is whole."""
+    forward, backward = halves.forward, halves.backward
+    turn = {n.name: k for k, n in enumerate(forward)}
+    saved = tuple(sorted(halves.saved, key=turn.__getitem__))
+    kept = sorted(forward.outputs[halves.results :], key=turn.__getitem__)
+    others = (n for n in backward if n.name not in saved)
+    return replace(
+        halves,
+        forward=Graph(forward.nodes, (*forward.outputs[: halves.results], *kept)),
+        backward=Graph((*(backward[n] for n in saved), *others), backward.outputs),
+        saved=saved,
+    )
 
 
 def _compiled(request: Request, halves: Halves, compile_graphs: Compile, again: int) -> Pair:
@@ -188,5 +211,6 @@ def _share(halves: Halves) -> float:
     done = {
         n.name: node_operations(graph, n, alone, 1) for n in graph if OPS[n.op].kind == "contract"
     }
-    again = sum(done.get(n.name, 0) for n in halves.backward if n.op != "input")
+    contractions = (n.name for n in halves.backward if OPS[n.op].kind == "contract")
+    again = sum(done.get(name, 0) for name in contractions)
     return again / max(1, sum(done.values()))
