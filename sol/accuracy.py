@@ -32,13 +32,14 @@ class Accuracy:
     compiled by default, and with precision="strict" if that was tried.
 
     own, careful: then, too, how far the default program and, if that was tried, the careful one
-    are from exact results, by estimate (`own_error`).
+    are from exact results, by estimate (`own_error`). of: what differences are relative to.
     """
 
     error: float
     strict: float | None = None
     own: float = 0.0
     careful: float | None = None
+    of: str = "the largest element"
 
     @property
     def suspect(self) -> bool:
@@ -78,7 +79,7 @@ class Accuracy:
 
     def text(self, framework: str) -> str:
         """One line; framework: its name."""
-        text = f"largest difference from {framework}: {self.error:.1e} of the largest element"
+        text = f"largest difference from {framework}: {self.error:.1e} of {self.of}"
         if self.strict is not None:
             text += f', {self.strict:.1e} with precision="strict", '
             no_better = "no better" if self.strict >= self.error else "hardly better"

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 _HOPELESS = 2.0  # times as long as PyTorch: no more rounds
 _NOISE = 1e-2  # of the largest gradient
+_OF = "the norm of a result or gradient"
 _FAR = 0.02  # of a gradient: more is no rounding, but where rounding makes gradients jump
 _ROUNDING = 1e-6  # of an input's elements
 _AS_ROUNDING = 5.0  # times as far as by such a rounding
@@ -125,13 +126,13 @@ def _compared(
     """
     error = _difference(found, own)
     if not error <= _FAR and error <= _AS_ROUNDING * _difference(nearly(), own):
-        return Accuracy(error)
+        return Accuracy(error, of=_OF)
     if not error <= _FAR:
         log.warning(
             "%s: gradients by Sol and by PyTorch differ by %.1e of their size",
             describe(entry.captured.signature), error,
         )  # fmt: skip
-    return Accuracy(error if error <= _FAR else float("inf"))
+    return Accuracy(error if error <= _FAR else float("inf"), of=_OF)
 
 
 def _difference(found: Sequence[torch.Tensor], own: Sequence[torch.Tensor]) -> float:

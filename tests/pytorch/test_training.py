@@ -429,3 +429,4 @@ def test_the_judge_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     (entry,) = fast.__dict__["_sol_session"].trainer.entries
     assert len(entry.verdicts) == 1
     assert entry.accuracy.error < 1e-4
+    assert "of the norm of a result or gradient" in entry.accuracy.text("PyTorch")
