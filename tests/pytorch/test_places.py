@@ -95,6 +95,13 @@ def test_changes_of_tensors(change: Callable[[torch.Tensor], object], number: in
     assert not look()
 
 
+def test_looking_draws_no_random_numbers() -> None:
+    state = torch.get_rng_state()
+    for look in (places._object_words, places._tensor_words):
+        look.__wrapped__()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_tensors_without_version() -> None:
     with torch.inference_mode():
         made = torch.ones(3)
