@@ -71,6 +71,25 @@ def test_optimisers(make: Callable[..., Any], compiler: Compiler) -> None:
     assert compiler.runs == 10
 
 
+def test_scaled_and_clipped_gradients() -> None:
+    fast, own = trained(Net())
+    x = torch.randn(X)
+    norms = []
+    for model in (fast, own):
+        optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+        scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+        scaler.scale(model(x).square().sum()).backward()
+        scaler.unscale_(optimiser)
+        norms.append(nn.utils.clip_grad_norm_(model.parameters(), 0.5).item())
+        scaler.step(optimiser)
+        scaler.update()
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+    assert norms[0] > 0.5
+    same_gradients(fast, own)
+    for a, b in zip(fast.parameters(), own.parameters()):
+        torch.testing.assert_close(a, b)
+
+
 def test_gradients_accumulate_and_batches_may_differ() -> None:
     fast, own = trained(Net())
     for batch in (4, 7, 2):
