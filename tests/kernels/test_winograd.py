@@ -159,7 +159,7 @@ def _forced(
 ) -> Callable[..., Winograd | None]:
     """A choice that takes the algorithm wherever it can."""
 
-    def choose(plan: Any, cluster: Any, device: CpuDevice, cached: bool) -> Winograd | None:
+    def choose(plan: Any, cluster: Any, device: CpuDevice, *_: Any) -> Winograd | None:
         lanes = device.vector_lanes(4)
         found = layer_of(plan, cluster)
         if isinstance(found, str):
