@@ -149,7 +149,9 @@ def _own_error(found: Array, one: Array, other: Array) -> float:
     largest = _difference(found, one)
     if largest == 0.0 or not math.isfinite(largest):
         return largest
-    finite = np.isfinite(one) & np.isfinite(other)
+    finite = np.isfinite(one)
+    if not np.isfinite(other[finite]).all():
+        return largest  # the third one tells nothing
     a, b, c = (x[finite].astype(np.float64) for x in (found, one, other))
     squares = [float(np.square(x - y).mean()) for x, y in ((a, b), (a, c), (b, c))]
     own = max((squares[0] + squares[1] - squares[2]) / 2, squares[0] / 2)

@@ -390,6 +390,9 @@ def test_own_errors_are_told_from_differences() -> None:
     assert accuracy.own_error([found], [found], [other]) == 0
     assert accuracy.own_error([found], [one], [found]) > 2e-5  # at least half a mean square
     assert accuracy.own_error([found * np.nan], [one], [other]) == float("inf")
+    assert accuracy.own_error([found], [one], [other * np.nan]) == difference(
+        [torch.from_numpy(found)], [torch.from_numpy(one)]
+    )
     assert accuracy.own_error([], [], []) == 0
 
 
