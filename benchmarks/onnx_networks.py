@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -39,6 +39,7 @@ from sol.ir.graph import Graph, TensorType
 from sol.onnx.model import load
 from sol.onnx.read import Reader
 from sol.onnx.splice import items_of
+from sol.options import Precision
 from sol.passes.pipeline import run as run_passes
 from sol.plan.planner import make_plan
 from sol.pytorch import optimize
@@ -47,7 +48,6 @@ from sol.pytorch.capture import capture
 ALLOWED = 1e-4
 _MOST = 3.0  # times the other frontend's own error, where networks magnify it
 Clusters = Counter[tuple[str, tuple[str, ...]]]
-Precision = Literal["float32", "careful", "strict"]
 
 
 def every_name() -> list[str]:

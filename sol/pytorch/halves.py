@@ -161,8 +161,8 @@ def _block(halves: Halves, batch: int) -> int:
 
 def _finished(halves: Halves, usual: Halves | None = None) -> Halves:
     """What is kept in the planner's order, lent to the backward half; what is computed only to be
-    kept comes early, what is computed again late, and, where layers are, for
-    one purpose. usual: the halves without a budget, if these have one."""
+    kept comes early, what is computed again late, and, where layers are, for one purpose. usual:
+    the halves without a budget, if these have one."""
     before = halves.forward
     forward = early(before, before.outputs[: halves.results])
     halves = keep_orders(_in_turn(replace(halves, forward=forward)))

@@ -99,7 +99,6 @@ class Judge:
             programs[precision] = entry.program = self._again(session, entry, precision)
             return session.computed(entry, tensors)
 
-        first = entry.program
         if found.suspect and self._stricter:
             plain = again("strict")
             own = own_error(results, expected, plain)
@@ -110,7 +109,7 @@ class Judge:
         if found.far:
             log.warning("%s by Sol: %s", describe(entry.captured.signature), found.text(_OWN))
         entry.accuracy = found
-        self._keep_accuracy(session, entry, first, found)
+        self._keep_accuracy(session, entry, programs["default"], found)
 
     def _again(self, session: Session, entry: Entry, precision: str) -> Program:
         return Program(entry.captured, self._stricter[precision], session.threads_wanted)

@@ -65,12 +65,6 @@ int sol_run_each(const sol_program *program, char *const *tensors, const int64_t
     int64_t pieces = 0;
     for (int64_t k = 0; k < sets; k++) pieces += (images[k] + piece - 1) / piece;
     task t = {program, tensors, images, sets, piece, 0};
-    threads = sol_pool_claim((int)least(threads, pieces > 1 ? pieces : 1));
-    if (threads == 1) {
-        run_pieces(&t, 0);
-        return SOL_OK;
-    }
-    sol_pool_run(threads, run_pieces, &t);
-    sol_pool_release();
+    sol_pool_share((int)least(threads, pieces > 1 ? pieces : 1), run_pieces, &t);
     return SOL_OK;
 }

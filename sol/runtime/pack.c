@@ -130,12 +130,6 @@ int sol_pack(const sol_packing *packing, int threads) {
     task work;
     work.packing = packing;
     atomic_init(&work.taken, 0);
-    threads = sol_pool_claim(threads);
-    if (threads == 1) {
-        pack_all(&work, 0);
-        return SOL_OK;
-    }
-    sol_pool_run(threads, pack_all, &work);
-    sol_pool_release();
+    sol_pool_share(threads, pack_all, &work);
     return SOL_OK;
 }

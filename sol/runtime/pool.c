@@ -329,3 +329,13 @@ void sol_pool_run(int threads, sol_task task, void *argument) {
 void sol_pool_release(void) {
     atomic_store_explicit(&pool.busy, 0, memory_order_release);
 }
+
+void sol_pool_share(int threads, sol_task task, void *argument) {
+    threads = sol_pool_claim(threads);
+    if (threads == 1) {
+        task(argument, 0);
+        return;
+    }
+    sol_pool_run(threads, task, argument);
+    sol_pool_release();
+}

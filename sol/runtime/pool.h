@@ -16,6 +16,9 @@ void sol_pool_run(int threads, sol_task task, void *argument);
 /* Gives the pool back. Not called after a claim that returned 1. */
 void sol_pool_release(void);
 
+/* All of that: runs task(argument, thread) on up to `threads` threads. */
+void sol_pool_share(int threads, sol_task task, void *argument);
+
 /* Waits for all threads of the running task. */
 void sol_pool_barrier(int threads);
 
