@@ -96,12 +96,12 @@ def _place(items: Sequence[_Sized], held: Sequence[_Placed]) -> tuple[list[_Plac
     """Places around those that are held, and the bytes of all. Around what is held, the largest
     first leaves gaps: what lies at the end then goes first, a few times."""
     order = sorted(items, key=lambda pair: (-pair[1], pair[0].first, pair[0].name))
-    best = _in_order(order, held)
-    for _ in range(min(_MOST_ROUNDS, _MOST_PLACES // max(1, len(order))) if held else 0):
-        placed, size = _in_order(order, held)
-        best = min(best, (placed, size), key=lambda found: found[1])
+    best = placed, size = _in_order(order, held)
+    for _ in range(1, min(_MOST_ROUNDS, _MOST_PLACES // max(1, len(order))) if held else 1):
         last = {item.name for item, at, count in placed if at + count == size}
         order.sort(key=lambda pair: pair[0].name not in last)
+        placed, size = _in_order(order, held)
+        best = min(best, (placed, size), key=lambda found: found[1])
     return best
 
 
