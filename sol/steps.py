@@ -22,6 +22,7 @@ from sol.kernels.grouped import choose_grouped
 from sol.kernels.grouped_kernel import lower_grouped
 from sol.kernels.methods import Direct, Method, methods, name_of
 from sol.kernels.recurrent import lower_scan
+from sol.kernels.regions import less_work
 from sol.kernels.scatter import lower_scatter
 from sol.kernels.stage import lower_stage
 from sol.kernels.thin import lower_thin
@@ -126,6 +127,8 @@ def _contraction(
         call, weights = lower_grouped(plan, grouped, widths)
         return Made(cluster, (call,), weights, grouped.why)
     fast = choose_winograd(plan, cluster, device, cached, precision)
+    if fast is not None and less_work(plan, cluster, device) > fast.direct / fast.cycles:
+        fast = None  # without the taps that meet padding there is less to do
     return _contraction_by(plan, cluster, device, widths, fast)
 
 

@@ -4,13 +4,15 @@ A unit of work is (image, group, share of columns, panel of rows). A is read in 
 lie at a constant distance, else a panel is packed into scratch memory, where padding, strides,
 dilation, any layout and element-wise prologues are taken care of. Each tile goes through the
 epilogue as soon as it is finished: in registers if that takes a few operations, else while it is
-in the L1 cache. First layers of networks read A from padded lines of the map (lines.py).
+in the L1 cache. First layers of networks read A from padded lines of the map (lines.py). Where
+taps meet padding, regions of the map with equal taps are products of their own (regions.py).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from sol.core.device import CpuDevice
@@ -22,6 +24,7 @@ from sol.kernels.lines import Lines, choose_lines, find_lines
 from sol.kernels.micro import Micro, in_one_go, micro_kernel
 from sol.kernels.operands import ACCUMULATED, Product, describe
 from sol.kernels.pack import Packing
+from sol.kernels.regions import Region, find_regions
 from sol.kernels.tiles import _LONGEST_K, Tile, choose_tile
 from sol.lower.cluster import Lowered, Memory, lowered_units
 from sol.lower.nest import NestBuilder, Output, nest
@@ -65,6 +68,21 @@ class Shape:
     row0: Expr  # first row of the unit's panel
     vector0: Expr  # first vector of columns of the unit's share
     lines: Lines | None = None  # if A is read from padded lines
+    region: Region | None = None  # if it is one of several
+
+    @property
+    def cut(self) -> tuple[Expr, ...]:
+        """The axes of k that its blocks count."""
+        if self.region is not None:
+            return self.region.taps
+        return self.product.k[:1] if self.blocks > 1 else ()
+
+    def weights_before(self, block: Expr) -> tuple[int, Expr]:
+        """How long k is in the weight, and where a block begins in it."""
+        if self.region is None:
+            return self.depth * self.blocks, block * self.depth
+        taps = math.prod(self.region.kernel)
+        return self.depth * taps, self.region.place(block) * self.depth
 
 
 def lower_contraction(
@@ -79,54 +97,81 @@ def lower_contraction(
     product = describe(plan, cluster, lanes)
     memory = Memory(plan)
     builder = NestBuilder(memory.access(), widths)
-    rows, depth = volume(product.rows), volume(product.k)
+    rows = volume(product.rows)
     direct = row_pitch(memory, product)
     in_place = direct is not None and (
         direct % _CONFLICT != 0 or product.columns <= _IN_PLACE_COLUMNS
     )
-    lines = find_lines(plan, cluster, product) if not in_place else None
+    regions = find_regions(plan, cluster, product, device) if not in_place else ()
+    lines = find_lines(plan, cluster, product) if not in_place and not regions else None
     if tile is None and lines is not None:
         tile = choose_lines(lines, device)
+    at_once = volume(product.k[-1:]) if regions else volume(product.k)
     tile = tile or choose_tile(
-        rows, product.columns, depth, device, packed=not in_place, block=product.w_block
+        rows, product.columns, at_once, device, packed=not in_place, block=product.w_block
     )
     if lines is not None and tile.lines:
-        product, rows = lines.product, volume(lines.product.rows)
+        product = lines.product
     else:
         lines = None
-    cut = not in_place and depth > _LONGEST_K and len(product.k) > 1
-    blocks = volume(product.k[:1]) if cut else 1
-    block = depth // blocks
-    panels = -(-rows // tile.panel)
     vectors = -(-product.columns // lanes)
-    shares = -(-vectors // tile.columns)
-    panel_axis, share_axis = axis("panel", panels), axis("share", shares)
-    shape = Shape(
-        product,
-        tile,
-        rows,
-        block,
-        blocks,
-        block + (16 if block % 256 == 0 else 0),
-        panel_axis * tile.panel,
-        share_axis * tile.columns,
-        lines,
-    )
-    body = _unit(memory, builder, shape, in_place)
-    outer = [
-        *product.outer,
-        *([product.group] if product.group is not None else []),
-        share_axis,
-        panel_axis,
-    ]
+    parts = [Part(r.product, tile, r) for r in regions] or [Part(product, tile)]
+    ends = list(itertools.accumulate(p.panels for p in parts))
+    share, panel = axis("share", -(-vectors // tile.columns)), axis("panel", ends[-1])
+    body: tuple[Stmt, ...] = ()
+    shapes: list[Shape] = []
+    for part, end in zip(parts, ends):
+        begin = end - part.panels
+        number = const(0) if regions and part.panels == 1 else panel - begin
+        shape = part.shape(number, share * tile.columns, in_place, lines)
+        code = _unit(memory, builder, shape, in_place)
+        body += _when((panel >= begin) & (panel < end), code)
+        shapes.append(shape)
+    group = [product.group] if product.group is not None else []
     packing = replace(product.packing, vectors=tile.vectors) if product.packing else None
     weight = f"{product.weight}/{signature(packing)}" if packing else product.weight
     return Contraction(
-        lowered_units(memory, outer, _scratch(shape, in_place), body, weight),
+        lowered_units(
+            memory, [*product.outer, *group, share, panel], _scratch(shapes, in_place), body, weight
+        ),
         (weight, product.weight, packing) if packing else None,
         tile,
-        "in place" if in_place else "packed" if lines is None else "in padded lines",
+        _access(in_place, lines, regions),
     )
+
+
+def _access(in_place: bool, lines: Lines | None, regions: Sequence[Region]) -> str:
+    if regions:
+        return f"packed, {len(regions)} regions of equal taps"
+    return "in place" if in_place else "packed" if lines is None else "in padded lines"
+
+
+@dataclass(frozen=True)
+class Part:
+    """All of a contraction, or one of its regions."""
+
+    product: Product
+    tile: Tile
+    region: Region | None = None
+
+    @property
+    def panels(self) -> int:
+        """How many panels of rows it has."""
+        return -(-volume(self.product.rows) // self.tile.panel)
+
+    def shape(self, number: Expr, vector0: Expr, in_place: bool, lines: Lines | None) -> Shape:
+        """Its numbers, for panel `number` of it."""
+        product, tile = self.product, self.tile
+        rows, depth, blocks = volume(product.rows), volume(product.k), 1
+        if self.region is not None:
+            blocks = volume(self.region.taps)
+            tile = replace(tile, panel=-(-rows // self.panels // tile.rows) * tile.rows)
+        elif not in_place and depth > _LONGEST_K and len(product.k) > 1:
+            blocks = volume(product.k[:1])
+        block = depth // blocks
+        pitch = block + (16 if block % 256 == 0 else 0)
+        row0 = number * tile.panel
+        return Shape(product, tile, rows, block, blocks, pitch, row0, vector0, lines, self.region)
 
 
 def signature(packing: Packing) -> str:
@@ -166,19 +211,20 @@ def row_pitch(memory: Memory, product: Product) -> int | None:
     return pitch if isinstance(pitch, int) and (pitch > 0 or volume(product.rows) == 1) else None
 
 
-def _scratch(shape: Shape, in_place: bool) -> list[tuple[str, DType, int]]:
-    tile = shape.tile
-    out = (
-        tile.panel * tile.columns * tile.lanes
-        if shape.blocks > 1
-        else tile.rows * tile.vectors * tile.lanes
-    )
-    arrays = [("tile", F32, out)]
-    if shape.lines is not None:
-        arrays.append(("panel", F32, math.prod(shape.lines.shape(tile.panel))))
+def _scratch(shapes: Sequence[Shape], in_place: bool) -> list[tuple[str, DType, int]]:
+    arrays = [("tile", F32, max(_tile_size(s) for s in shapes))]
+    first = shapes[0]
+    if first.lines is not None:
+        arrays.append(("panel", F32, math.prod(first.lines.shape(first.tile.panel))))
     elif not in_place:
-        arrays.append(("panel", F32, tile.panel * shape.pitch))
+        arrays.append(("panel", F32, max(s.tile.panel * s.pitch for s in shapes)))
     return arrays
+
+
+def _tile_size(shape: Shape) -> int:
+    tile = shape.tile
+    whole = tile.panel * tile.columns * tile.lanes
+    return whole if shape.blocks > 1 else tile.rows * tile.vectors * tile.lanes
 
 
 def _unit(memory: Memory, builder: NestBuilder, shape: Shape, in_place: bool) -> tuple[Stmt, ...]:
@@ -212,11 +258,8 @@ def _pack(builder: NestBuilder, shape: Shape, present: Expr, block: Expr) -> tup
     """Copy rows of A, with all its index maps and prologues, into the panel."""
     product = shape.product
     row = axis("prow", shape.tile.panel)
-    k = product.k
-    inner = k[1:] if shape.blocks > 1 else k
-    mapping = decode(shape.row0 + row, product.rows)
-    if shape.blocks > 1:
-        mapping[k[0]] = block
+    inner = product.k[len(shape.cut) :]
+    mapping = decode(shape.row0 + row, product.rows) | decode(block, shape.cut)
     position = row * shape.pitch
     step = shape.depth
     for a in inner:
@@ -496,9 +539,9 @@ def _weight_index(
                 vector % per * lanes + j * lanes + lane,
             )
         )
-    depth = shape.depth * shape.blocks
+    depth, before = shape.weights_before(block)
     all_columns = -(-product.columns // lanes) * lanes
-    base = vector * (lanes * depth) + block * (shape.depth * vectors * lanes)
+    base = vector * (lanes * depth) + before * (vectors * lanes)
     if product.group is not None:
         base = base + product.group * (depth * all_columns)
     return lambda k, j, lane: base + k * (vectors * lanes) + j * lanes + lane
