@@ -1,10 +1,10 @@
 """How much the default precision loses to rounding, and which precision a network gets.
 
-The default precision adds sums up in ways (Winograd's algorithm) that lose a little; on most
-networks nothing that anybody could see. Where it is seen, the network is compiled with
-precision="strict", too, and if that is needed with "careful", which is in between. Frontends that
-have the framework at hand compare results with its own (`Accuracy`), the others compare with the
-strict program (`Rounding`). Called by them with arrays; nothing here knows what is compared.
+The default precision adds sums up in ways (Winograd's and Strassen's algorithms) that lose a
+little; on most networks nothing that anybody could see. Where it is seen, the network is compiled
+with precision="strict", too, and if that is needed with "careful", which is in between. Frontends
+that have the framework at hand compare results with its own (`Accuracy`), the others compare with
+the strict program (`Rounding`). Called by them with arrays; nothing here knows what is compared.
 """
 
 from __future__ import annotations

@@ -16,8 +16,7 @@ from sol.backends.c import Kind, Source, Step, Table, TableBuffer, generate
 from sol.core.device import CpuDevice
 from sol.core.dims import Dim, coefficients, concrete, evaluate
 from sol.core.errors import MemoryBudgetError
-from sol.kernels.pack import Packing
-from sol.kernels.winograd import WinogradPacking
+from sol.kernels.packings import Looped
 from sol.libraries.base import units
 from sol.options import Options
 from sol.plan.batch import images
@@ -173,7 +172,7 @@ def way_of(planned: Planned, made: Made) -> Way:
         return Way(0, scratch)
     _, source, packer = made.packed
     shape = concrete(planned.plan.graph[source].shape, 1)
-    if isinstance(packer, (Packing, WinogradPacking)):
+    if isinstance(packer, Looped):
         return Way(4 * packer.size(shape), scratch)
     return Way(packer.apply(np.broadcast_to(np.float32(0), shape)).nbytes, scratch)
 

@@ -17,8 +17,7 @@ from sol.backends.c import Source
 from sol.core.dims import concrete, evaluate
 from sol.core.errors import MemoryBudgetError
 from sol.ir.graph import Graph
-from sol.kernels.pack import Packing
-from sol.kernels.winograd import WinogradPacking
+from sol.kernels.packings import Fewer, Looped
 from sol.libraries.base import Packer
 from sol.ops.reference import evaluate_nodes
 from sol.options import Options
@@ -251,8 +250,8 @@ class Compiled:
 
     @property
     def rounds_more(self) -> bool:
-        """Whether it rounds more than with precision="strict": by Winograd's algorithm."""
-        return any(m.packed and isinstance(m.packed[2], WinogradPacking) for m in self.steps)
+        """Whether it rounds more than with precision="strict": by fewer products."""
+        return any(m.packed and isinstance(m.packed[2], Fewer) for m in self.steps)
 
     @property
     def identity(self) -> str:
@@ -335,7 +334,7 @@ class Compiled:
 
 def _packed(weight: Array, packer: Packer, shelf: Shelf, threads: int) -> Array:
     """A weight as a kernel reads it, on the shelf."""
-    if isinstance(packer, (Packing, WinogradPacking)):
+    if isinstance(packer, Looped):
         recipe = packer.recipe(weight)
         if fits(weight, recipe):
             target = shelf.room(recipe.size, weight.dtype)

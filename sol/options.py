@@ -19,8 +19,9 @@ class Options:
 
     threads: None is the framework's number. precision: "float32"; "careful", with Winograd's
     algorithm only where it rounds hardly more than a plain sum; or "strict", where sums are only
-    added up in another order, as in the framework's own kernels (no Winograd). memory: bytes, or a
-    text such as "200MB", that a call may need at most for intermediates and packed weights.
+    added up in another order, as in the framework's own kernels (neither Winograd's algorithm nor
+    Strassen's). memory: bytes, or a text such as "200MB", that a call may need at most for
+    intermediates and packed weights.
     never_slower: frontends measure against the framework, and keep its own way where that wins.
     tune: seconds that frontends may measure other ways to compute layers for (sol/tune/).
     """

@@ -16,7 +16,7 @@ from sol.core.device import CpuDevice
 from sol.core.dims import concrete
 from sol.ir.graph import Graph
 from sol.kernels.attention import lower_attention
-from sol.kernels.choice import Winograd, choose_winograd
+from sol.kernels.choice import Strassen, Winograd, choose_fast
 from sol.kernels.gemm import lower_contraction
 from sol.kernels.grouped import choose_grouped
 from sol.kernels.grouped_kernel import lower_grouped
@@ -25,6 +25,7 @@ from sol.kernels.recurrent import lower_scan
 from sol.kernels.regions import less_work
 from sol.kernels.scatter import lower_scatter
 from sol.kernels.stage import lower_stage
+from sol.kernels.strassen import lower_strassen
 from sol.kernels.thin import lower_thin
 from sol.kernels.thin_turned import ROWS, lower_thin_turned
 from sol.kernels.weight_gradient import lower_weight_gradient
@@ -126,7 +127,7 @@ def _contraction(
     if grouped is not None:
         call, weights = lower_grouped(plan, grouped, widths)
         return Made(cluster, (call,), weights, grouped.why)
-    fast = choose_winograd(plan, cluster, device, cached, precision)
+    fast = choose_fast(plan, cluster, device, cached, precision)
     if fast is not None and less_work(plan, cluster, device) > fast.direct / fast.cycles:
         fast = None  # without the taps that meet padding there is less to do
     return _contraction_by(plan, cluster, device, widths, fast)
@@ -143,6 +144,9 @@ def _contraction_by(
     if isinstance(method, Winograd):
         lowered, packed = lower_winograd(plan, method.layer, method.blocking, widths)
         return Made(cluster, (lowered,), packed, method.why, method=name_of(method))
+    if isinstance(method, Strassen):
+        lowered, weights = lower_strassen(plan, method.layer, method.blocking, widths)
+        return Made(cluster, (lowered,), weights, method.why, method=name_of(method))
     result = lower_contraction(plan, cluster, device, widths, method.tile if method else None)
     tile = result.tile
     why = f"tile {tile.rows}x{tile.vectors * tile.lanes}, panel {tile.panel}, A {result.access}"

@@ -1,6 +1,7 @@
-"""Which algorithm computes a convolution: the direct kernel, or Winograd's with which tiles.
+"""Which algorithm computes a contraction: the direct kernel, Winograd's with which tiles, or
+Strassen's.
 
-Both are estimated in cycles of one image on all cores: multiply-adds of register tiles with their
+All are estimated in cycles of one image on all cores: multiply-adds of register tiles with their
 remainders, transforms, packing, and weights that come from memory slower than they are used. The
 constants were fitted to measured layers (docs/performance.md). Measuring may overrule it (tune/).
 """
@@ -11,10 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sol.core.device import CpuDevice
+from sol.kernels.blocks import Blocking, scratch_of
+from sol.kernels.gemm import reads_in_place
 from sol.kernels.operands import describe
+from sol.kernels.strassen import Halves, halves_of
 from sol.kernels.tiles import candidates, choose_tile, tile_cycles
-from sol.kernels.winograd import Blocking, pitch_of
 from sol.kernels.winograd_layer import Layer, layer_of
+from sol.lower.cluster import Memory
 from sol.lower.ranges import extent_of
 from sol.plan.facts import rows_per_image
 from sol.plan.records import Cluster, Plan
@@ -28,7 +32,19 @@ _DRAM = 5.0  # from memory
 _PACKING = 3.0  # cycles for a vector of packed inputs of the direct kernel
 _TRANSFORM = 3.5  # cycles for each of a tile's values and vector of channels
 _BARRIER = 3000.0  # cycles until all cores have begun
-_MARGIN = 1.05  # how much faster an estimate must be to be believed
+_SUMS = 6.0  # cycles for each value and vector of sums that Strassen's algorithm takes
+_SLABS = 2.0  # of the L2 cache: V and M of a block of pairs at most
+_NEAR = 0.4  # of the L2 cache: what of V and M stays in it
+_SPILLED = 0.06  # cycles for each byte that does not
+_UNIT = 2000.0  # cycles to begin a unit
+_WAIT = 0.05  # cycles of waiting for a byte of weights from the last-level cache
+_WAIT_DRAM = 0.05  # from memory
+_WAIT_ROWS = 3.0  # and so many more, divided by the rows that need it
+_CACHED_SHARE = 0.5  # of the last-level cache: weights that stay there from block to block
+_MANY_UNITS = 16  # for each core: how they are shared out no longer counts
+_PAIRS = 32  # of rows at least: fewer wait for weights
+_BUSY = 16  # accumulators of a register tile at least
+_MARGIN = 1.03  # how much faster an estimate must be to be believed
 _MOST_TILES = 64
 _MOST_PRODUCTS = 36
 _CAREFUL = 4  # inputs per tile along an axis where nothing may be lost
@@ -54,16 +70,54 @@ class Winograd:
         return f"Winograd F({tiles}, {taps}), {shape}, {gain}"
 
 
-def choose_winograd(
+@dataclass(frozen=True, slots=True)
+class Strassen:
+    """A choice of Strassen's algorithm, with both estimates in cycles."""
+
+    layer: Halves
+    blocking: Blocking
+    cycles: float
+    direct: float
+
+    @property
+    def why(self) -> str:
+        """For `explain`."""
+        b = self.blocking
+        shape = f"tile {b.rows}x{b.vectors * b.lanes}, blocks of {b.tiles} pairs of rows"
+        gain = f"estimated {self.direct / self.cycles:.2f} times as fast as the direct kernel"
+        return f"Strassen, {shape}, {gain}"
+
+
+Fast = Winograd | Strassen
+
+
+def choose_fast(
     plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool, precision: str = "float32"
-) -> Winograd | None:
-    """The best way to use Winograd's algorithm, None if the direct kernel seems faster.
+) -> Fast | None:
+    """The best way with fewer multiplications, None if the direct kernel seems faster.
 
     cached: whether the weights of the network stay in the last-level cache between calls.
     precision: of sol/options.py.
     """
-    ways = winograd_ways(plan, cluster, device, cached, precision)  # none for a tile or two
-    return ways[0] if ways and ways[0].cycles * _MARGIN < ways[0].direct else None
+    ways: list[Fast] = [*winograd_ways(plan, cluster, device, cached, precision)[:1]]
+    ways += strassen_ways(plan, cluster, device, cached, precision)[:1]
+    best = min(ways, key=lambda w: w.cycles, default=None)
+    return best if best is not None and best.cycles * _MARGIN < best.direct else None
+
+
+def strassen_ways(
+    plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool, precision: str = "float32"
+) -> list[Strassen]:
+    """All ways to use Strassen's algorithm, the best by estimate first."""
+    layer = halves_of(plan, cluster, device.vector_lanes(4)) if precision == "float32" else None
+    if layer is None or layer.tiles < _PAIRS:
+        return []
+    direct = _in_place(layer, plan, device, cached)
+    ways = [
+        Strassen(layer, blocking, _halves_cycles(layer, blocking, device, cached), direct)
+        for blocking in _pairings(layer, device)
+    ]
+    return sorted(ways, key=lambda w: w.cycles)
 
 
 def winograd_ways(
@@ -97,7 +151,7 @@ def _layers(found: Layer, careful: bool) -> Iterator[Layer]:
             yield layer
 
 
-def _blockings(layer: Layer, device: CpuDevice) -> Iterator[Blocking]:
+def _blockings(layer: Layer | Halves, device: CpuDevice) -> Iterator[Blocking]:
     lanes = device.vector_lanes(4)
     vectors = -(-layer.columns // lanes)
     room = _SCRATCH * device.l2
@@ -108,7 +162,7 @@ def _blockings(layer: Layer, device: CpuDevice) -> Iterator[Blocking]:
             share = -(-vectors // parts // v) * v
             if parts > 1 and (parts - 1) * share >= vectors:
                 continue
-            per_tile = 4 * layer.products * (pitch_of(layer.depth) + share * lanes)
+            per_tile = scratch_of(layer.products, layer.chunk, share * lanes)
             most = max(rows, int(min(_MOST_TILES, room // per_tile)) // rows * rows)
             most = min(most, -(-layer.tiles // rows) * rows)
             for tiles in {most, max(rows, -(-layer.tiles // 2 // rows) * rows)}:
@@ -116,7 +170,7 @@ def _blockings(layer: Layer, device: CpuDevice) -> Iterator[Blocking]:
                     yield Blocking(rows, v, lanes, tiles, share)
 
 
-def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float:
+def _cycles(layer: Layer | Halves, b: Blocking, device: CpuDevice, cached: bool) -> float:
     """Estimated cycles of one image."""
     vectors = -(-layer.columns // b.lanes)
     shares = -(-vectors // b.share)
@@ -131,13 +185,13 @@ def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float
 
 
 def _unit(
-    layer: Layer, b: Blocking, tiles: int, share: float, device: CpuDevice, cached: bool
+    layer: Layer | Halves, b: Blocking, tiles: int, share: float, device: CpuDevice, cached: bool
 ) -> float:
     steps = tile_cycles(tiles, int(-(-share // 1)), (b.rows, b.vectors)) * layer.depth
     weights = 4 * layer.depth * share * b.lanes / (_CACHED if cached else _DRAM)
     inside = -(-layer.depth // b.lanes) * tiles * layer.products * _TRANSFORM
     outside = share * tiles * layer.products * _TRANSFORM
-    scratch = 4 * layer.products * tiles * (layer.depth + share * b.lanes)
+    scratch = 4 * layer.products * tiles * (layer.chunk + share * b.lanes)
     streamed = 4 * layer.products * layer.depth * layer.columns > _STREAMED * device.l2
     spill = max(0.0, scratch - _ROOMY * device.l2) * _SPILL if streamed else 0.0
     return layer.products * max(steps, weights) + inside + outside + spill
@@ -160,3 +214,75 @@ def _direct(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> fl
     groups = extent_of(product.group) if product.group is not None else 1
     assert isinstance(groups, int)
     return groups * (max(steps, weights) + packing) / device.cores + _BARRIER
+
+
+# ---- Strassen's algorithm ------------------------------------------------------------------------
+
+
+def _pairings(layer: Halves, device: CpuDevice) -> Iterator[Blocking]:
+    """Blocks of about equally many pairs, and shares of about equally many columns."""
+    lanes = device.vector_lanes(4)
+    vectors = -(-layer.columns // lanes)
+    for rows, v in candidates(device.vector_registers):
+        if rows > layer.tiles or v > vectors or v == 1 < vectors or rows * v < _BUSY:
+            continue
+        for blocks in (1, 2, 3, 4, 6, 8, 12, 16):
+            tiles = -(-layer.tiles // blocks // rows) * rows
+            for parts in (1, 2, 3, 4, 6, 8, 12, 16):
+                share = -(-vectors // parts // v) * v
+                scratch = tiles * scratch_of(layer.products, layer.chunk, share * lanes)
+                fits = scratch <= _SLABS * device.l2
+                if fits and (blocks - 1) * tiles < layer.tiles and (parts - 1) * share < vectors:
+                    yield Blocking(rows, v, lanes, tiles, share)
+
+
+def _halves_cycles(layer: Halves, b: Blocking, device: CpuDevice, cached: bool) -> float:
+    """Estimated cycles of one image."""
+    vectors = -(-layer.columns // b.lanes)
+    size, lanes = (b.rows, b.vectors), b.lanes
+    scratch = b.tiles * scratch_of(layer.products, layer.chunk, b.share * lanes)
+    spill = max(0.0, scratch - _NEAR * device.l2) * _SPILLED
+    units: list[float] = []
+    for first_column in range(0, vectors, b.share):
+        wide = min(b.share, vectors - first_column)
+        for first in range(0, layer.tiles, b.tiles):
+            tiles = min(b.tiles, layer.tiles - first)
+            steps = tile_cycles(tiles, wide, size) * layer.depth
+            sums = tiles * (-(-layer.depth // lanes) + wide) * _SUMS
+            units.append(layer.products * (steps + sums) + spill + _UNIT)
+    weights = 4 * layer.products * layer.depth * vectors * lanes
+    again = weights * (-(-layer.tiles // b.tiles) - 1)
+    stays = weights < _CACHED_SHARE * device.l3
+    rows = min(b.tiles, layer.tiles)
+    moved = _moved(weights, cached, rows) + _moved(again, stays, rows)
+    return _makespan(units, device.cores) + moved / device.cores + _BARRIER
+
+
+def _in_place(layer: Halves, plan: Plan, device: CpuDevice, cached: bool) -> float:
+    """Estimated cycles of one image by the direct kernel, on the same terms."""
+    product, depth = layer.product, 2 * layer.depth
+    packed = not reads_in_place(Memory(plan), product)
+    tile = choose_tile(layer.rows, product.columns, depth, device, packed=packed)
+    vectors = -(-product.columns // tile.lanes)
+    shares, panels = -(-vectors // tile.columns), -(-layer.rows // tile.panel)
+    size = (tile.rows, tile.vectors)
+    steps = tile_cycles(layer.rows, vectors, size) * depth
+    packing = shares * layer.rows * depth / tile.lanes * _PACKING if packed else 0.0
+    total = steps + packing + _moved(4 * depth * vectors * tile.lanes, cached, layer.rows)
+    return total / device.cores + shares * panels * _UNIT / device.cores + _BARRIER
+
+
+def _moved(weights: int, cached: bool, rows: int) -> float:
+    """Cycles of waiting for so many bytes of weights; rows: that are multiplied with them once they
+    are there, in which time more can come."""
+    return weights * (_WAIT if cached else _WAIT_DRAM + _WAIT_ROWS / rows)
+
+
+def _makespan(units: list[float], cores: int) -> float:
+    """Until all cores are done, each taking the next unit when it is free."""
+    if len(units) > _MANY_UNITS * cores:
+        return sum(units) / cores
+    ends = [0.0] * cores
+    for unit in units:
+        ends[ends.index(min(ends))] += unit
+    return max(ends)

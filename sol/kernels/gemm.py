@@ -98,10 +98,7 @@ def lower_contraction(
     memory = Memory(plan)
     builder = NestBuilder(memory.access(), widths)
     rows = volume(product.rows)
-    direct = row_pitch(memory, product)
-    in_place = direct is not None and (
-        direct % _CONFLICT != 0 or product.columns <= _IN_PLACE_COLUMNS
-    )
+    in_place = reads_in_place(memory, product)
     regions = find_regions(plan, cluster, product, device) if not in_place else ()
     lines = find_lines(plan, cluster, product) if not in_place and not regions else None
     if tile is None and lines is not None:
@@ -188,6 +185,12 @@ def volume(axes: tuple[Expr, ...]) -> int:
         assert isinstance(extent, int)
         total *= extent
     return total
+
+
+def reads_in_place(memory: Memory, product: Product) -> bool:
+    """Whether A is read where it lies."""
+    direct = row_pitch(memory, product)
+    return direct is not None and (direct % _CONFLICT != 0 or product.columns <= _IN_PLACE_COLUMNS)
 
 
 def row_pitch(memory: Memory, product: Product) -> int | None:

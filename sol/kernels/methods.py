@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from sol.core.device import CpuDevice
 from sol.ir.expr import Expr
-from sol.kernels.choice import Winograd, winograd_ways
+from sol.kernels.choice import Fast, Strassen, Winograd, strassen_ways, winograd_ways
 from sol.kernels.lines import choose_lines, find_lines
 from sol.kernels.operands import Product, describe
 from sol.kernels.tiles import Tile, candidates, choose_tile, tile_cycles
@@ -23,6 +23,7 @@ from sol.plan.records import Cluster, Plan
 _TRANSFORMS = 3  # ways of Winograd that differ in transform or register tile
 _BLOCKINGS = 2  # ways of Winograd that differ from the best in how tiles are grouped
 _BELIEVED = 1.6  # ways whose estimate is so many times the best one's are not worth their time
+_STRASSEN = 2  # blockings of Strassen's algorithm
 _TILES = 3  # register tiles of the direct kernel
 
 
@@ -33,7 +34,7 @@ class Direct:
     tile: Tile
 
 
-Method = Winograd | Direct
+Method = Fast | Direct
 
 
 def name_of(method: Method) -> str:
@@ -44,6 +45,9 @@ def name_of(method: Method) -> str:
             f"direct {t.rows}x{t.vectors}x{t.lanes} panel {t.panel} share {t.columns}"
             + " lines" * t.lines
         )
+    if isinstance(method, Strassen):
+        b = method.blocking
+        return f"strassen {b.rows}x{b.vectors}x{b.lanes} pairs {b.tiles} share {b.share}"
     m = "x".join(str(s.transform.m) for s in method.layer.spatial)
     b = method.blocking
     return f"winograd {m} {b.rows}x{b.vectors}x{b.lanes} tiles {b.tiles} share {b.share}"
@@ -57,10 +61,12 @@ def methods(
     cached: whether the weights of the network stay in the last-level cache between calls.
     precision: of sol/options.py.
     """
-    fast = tuple(_few(winograd_ways(plan, cluster, device, cached, precision)))
+    fast: tuple[Fast, ...] = tuple(_few(winograd_ways(plan, cluster, device, cached, precision)))
+    fast += tuple(strassen_ways(plan, cluster, device, cached, precision)[:_STRASSEN])
     direct = tuple(map(Direct, _tiles(plan, cluster, device)))
     if not fast:
         return direct
+    fast = tuple(sorted(fast, key=lambda w: w.cycles))
     return (*fast, *direct[:2]) if fast[0].cycles < fast[0].direct else (*direct[:3], *fast[:3])
 
 

@@ -26,7 +26,7 @@ from sol.core.dtypes import F32
 from sol.ir.expr import Expr, apply, axis, const, load, substitute, where
 from sol.ir.expr import local_value as local
 from sol.ir.loop import For, If, Let, Stmt, Store
-from sol.kernels.micro import Micro, micro_kernel
+from sol.kernels.blocks import Blocking, Slabs
 from sol.kernels.operands import ACCUMULATED, oriented_channel
 from sol.kernels.pack import Recipe, columns_in_blocks, positions
 from sol.kernels.transform import Emitter, Transform, over_axes
@@ -39,21 +39,7 @@ from sol.lower.vector import lane_cost
 from sol.plan.inline import Inliner
 from sol.plan.records import Plan
 
-_LONGEST_SUM = 64  # products added up in one go: the transform of results multiplies their errors
-
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Blocking:
-    """How a layer is cut: register tiles of `rows` x `vectors`, `tiles` per block, and vectors of
-    output channels per unit (a multiple of `vectors`)."""
-
-    rows: int
-    vectors: int
-    lanes: int
-    tiles: int
-    share: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +125,6 @@ def lower_winograd(
     return lowering.lowered(buffer), (buffer, weight, packing)
 
 
-def pitch_of(length: int) -> int:
-    """Floats between rows that neither share L1 sets nor split lines."""
-    length = -(-length // 16) * 16
-    return length + 16 if length % 256 == 0 else length
-
-
-def slab_of(rows: int, pitch: int) -> int:
-    """Floats between matrices of consecutive x: one of them falls into other L1 sets than the
-    next."""
-    return -(-rows * pitch // 1024) * 1024 + 80
-
-
 class _Lowering:
     """The kernel of one layer: names and axes that its parts share."""
 
@@ -168,19 +142,27 @@ class _Lowering:
         self.block = axis("block", -(-layer.tiles // blocking.tiles))
         self.first = self.block * blocking.tiles
         self.present = apply("min", const(blocking.tiles), const(layer.tiles) - self.first)
-        self.v_pitch = pitch_of(layer.depth)
-        self.m_pitch = pitch_of(blocking.share * blocking.lanes)
-        rows = -(-blocking.tiles // blocking.rows) * blocking.rows
-        self.v_slab = slab_of(rows, self.v_pitch)
-        self.m_slab = slab_of(rows, self.m_pitch)
+        source = self.memory.buffers.read("@weights", F32)
+        self.slabs = Slabs(
+            blocking, layer.products, layer.tiles, layer.columns, layer.depth, source, self.share,
+            self.present,
+        )  # fmt: skip
 
     def lowered(self, weights: str) -> Lowered:
         """The whole kernel."""
-        source = self.memory.buffers.read("@weights", F32)
-        products = self.layer.products
-        arrays = [("v", F32, products * self.v_slab), ("m", F32, products * self.m_slab)]
-        body = (*self._inputs(), *self._products(source), *self._outputs())
+        products, slabs = self.layer.products, self.slabs
+        arrays = [("v", F32, products * slabs.v_slab), ("m", F32, products * slabs.m_slab)]
+        body = (*self._inputs(), *slabs.products(self._weights), *self._outputs())
         return lowered_units(self.memory, self._outer(), arrays, body, weights)
+
+    def _weights(self, x: Expr, vector: Expr, width: int) -> Expr:
+        """Where U[x] has a block of columns."""
+        lanes, depth = self.blocking.lanes, self.layer.depth
+        every = -(-self.layer.columns // lanes) * lanes
+        base = x * (depth * every) + vector * (lanes * depth)
+        if self.group is not None:
+            base = base + self.group * (self.layer.products * depth * every)
+        return base
 
     def _outer(self) -> list[Expr]:
         """Images (and other axes that are neither channel nor place), group, share, block."""
@@ -207,7 +189,9 @@ class _Lowering:
         base = const(0)
         for tap, along in zip(chosen, self.layer.spatial):
             base = base * along.taps + tap
-        body = self._input_taps(firsts, chosen, tile * self.v_pitch + base * self.layer.inputs)
+        body = self._input_taps(
+            firsts, chosen, tile * self.slabs.v_pitch + base * self.layer.inputs
+        )
         for tap, along in reversed(list(zip(taps, self.layer.spatial))):
             if along.taps > 1:
                 body = (For(tap, const(0), const(along.taps), body),)
@@ -240,7 +224,7 @@ class _Lowering:
             emit = Emitter("d")
             loaded = [emit.let(self.builder.final(v)) for v in values]
             for x, value in enumerate(self._transformed(emit, loaded, "n")):
-                emit.stmts.append(Store("v", base + channel + x * self.v_slab, value))
+                emit.stmts.append(Store("v", base + channel + x * self.slabs.v_slab, value))
             code.append(For(channel, begin, end, tuple(emit.stmts), width))
         return tuple(code)
 
@@ -269,64 +253,6 @@ class _Lowering:
         transforms = [s.transform for s in self.layer.spatial]
         change = emit.inputs if sizes == "n" else emit.outputs
         return over_axes(values, [t.n for t in transforms], transforms, change)
-
-    # ---- products
-
-    def _products(self, source: str) -> tuple[Stmt, ...]:
-        """M for all x: loops over column blocks of the share and over register tiles."""
-        b, layer = self.blocking, self.layer
-        x = axis("x", layer.products)
-        whole, tail = divmod(-(-layer.columns // b.lanes), b.vectors)
-        stmts: list[Stmt] = []
-        per = b.share // b.vectors
-        if whole:
-            column = axis("cblock", whole)
-            begin = self.share * per
-            end = apply("min", begin + per, const(whole))
-            stmts.append(
-                For(column, begin, end, self._rows(source, x, column * b.vectors, b.vectors))
-            )
-        if tail:
-            here = apply("eq", const(whole) // per, self.share)
-            body = self._rows(source, x, const(whole * b.vectors), tail)
-            stmts.extend((If(here, body),) if here.op != "const" else body)
-        return (For(x, const(0), const(layer.products), tuple(stmts)),)
-
-    def _rows(self, source: str, x: Expr, vector: Expr, vectors: int) -> tuple[Stmt, ...]:
-        b, rest = self.blocking, self.layer.tiles % self.blocking.rows
-        step = axis("step", -(-b.tiles // b.rows))
-        full = self.present // b.rows
-        stmts: list[Stmt] = []
-        if self.layer.tiles >= b.rows:
-            body = self._product(source, x, step * b.rows, b.rows, vector, vectors)
-            stmts.append(For(step, const(0), full, body))
-        if rest:
-            body = self._product(source, x, full * b.rows, rest, vector, vectors)
-            here = self.present % b.rows > 0
-            stmts.extend((If(here, body),) if here.op != "const" else body)
-        return tuple(stmts)
-
-    def _product(
-        self, source: str, x: Expr, row: Expr, rows: int, vector: Expr, vectors: int
-    ) -> tuple[Stmt, ...]:
-        lanes, depth = self.blocking.lanes, self.layer.depth
-        all_columns = -(-self.layer.columns // lanes) * lanes
-        base = x * (depth * all_columns) + vector * (lanes * depth)
-        if self.group is not None:
-            base = base + self.group * (self.layer.products * depth * all_columns)
-        column = (vector - self.share * self.blocking.share) * lanes
-
-        def a(p: int, k: Expr) -> Expr:
-            return x * self.v_slab + (row + p) * self.v_pitch + k
-
-        def w(k: Expr, j: int, lane: Expr) -> Expr:
-            return base + k * (vectors * lanes) + j * lanes + lane
-
-        def target(p: int, j: int, lane: Expr) -> Expr:
-            return x * self.m_slab + (row + p) * self.m_pitch + column + j * lanes + lane
-
-        tile = Micro(rows, vectors, lanes, "v", source, a, w, longest=_LONGEST_SUM)
-        return micro_kernel(tile, depth, target, "m")
 
     # ---- outputs
 
@@ -381,9 +307,10 @@ class _Lowering:
     def _output_tile(self, tile: Expr, starts: list[Expr], column: Expr) -> tuple[Stmt, ...]:
         emit = Emitter("y")
         inside = column - self.share * (self.blocking.share * self.blocking.lanes)
-        base = tile * self.m_pitch + inside
+        base = tile * self.slabs.m_pitch + inside
         loaded = [
-            emit.let(load("@m", F32, base + x * self.m_slab)) for x in range(self.layer.products)
+            emit.let(load("@m", F32, base + x * self.slabs.m_slab))
+            for x in range(self.layer.products)
         ]
         results = self._transformed(emit, loaded, "m")
         stmts = emit.stmts

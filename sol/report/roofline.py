@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sol.compiler import Compiled, Made
-from sol.kernels.winograd import WinogradPacking
+from sol.kernels.packings import Fewer
 from sol.report.explain import cluster_seconds, explain
 from sol.report.machine import Memory, Peaks
 from sol.report.text import (
@@ -39,7 +39,8 @@ class Row:
     """One cluster, measured, and its roof.
 
     compute and moving: seconds that its operations and its bytes take at best; memory: the one
-    where most of the latter pass. effective: fewer operations are done than counted (Winograd).
+    where most of the latter pass. effective: fewer operations are done than counted (by
+    Winograd's or Strassen's algorithm).
     """
 
     cluster: ClusterReport
@@ -122,7 +123,7 @@ def _shortcut(step: Made) -> bool:
     """Whether fewer operations are done than the layer has as written."""
     if step.use is not None:
         return "wino" in step.why.lower()
-    return step.packed is not None and isinstance(step.packed[2], WinogradPacking)
+    return step.packed is not None and isinstance(step.packed[2], Fewer)
 
 
 def ordered(peaks: Peaks, rows: Sequence[Row]) -> Roofline:
@@ -163,7 +164,7 @@ def lines(found: Roofline, width: int = WIDTH) -> Iterator[str]:
         yield from wrapped("", f"most is lost in {', '.join(named)}", width)
     yield "of roof: least time / time; lost: time - least time; op/B: operations / bytes of traffic"
     if any(r.effective for r in found.rows):
-        yield "* effective: operations of the direct convolution, of which Winograd does fewer"
+        yield "* effective: operations of the direct kernel; Winograd and Strassen do fewer"
 
 
 def _figures(rows: Sequence[Row], number: str, kind: str, bound: str) -> str:

@@ -91,7 +91,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
         cases, device = FAMILIES[family]
         with pytest.MonkeyPatch.context() as patch:
             if family == "winograd":
-                patch.setattr(sol.steps, "choose_winograd", winograd.BLOCKINGS["odd tiles"])
+                patch.setattr(sol.steps, "choose_fast", winograd.BLOCKINGS["odd tiles"])
             exact = Exact.of(cases(), device)
         return exact, link(exact.units(), device, tmp_path_factory.mktemp("exact"))
 

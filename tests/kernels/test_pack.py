@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sol.kernels.pack import Packing
+from sol.kernels.strassen import StrassenPacking
 from sol.kernels.transform import Transform
 from sol.kernels.winograd import WinogradPacking
 from sol.runtime.pack import fits, pack
@@ -31,9 +32,13 @@ WINOGRAD = [
     ),
     (WinogradPacking((Transform(2, 5), Transform(1, 1)), 1, 1, 4), (5, 6, 5, 1)),
 ]
+STRASSEN = [
+    (StrassenPacking(2, 16), (88, 34)),
+    (StrassenPacking(3, 8), (64, 12)),
+]
 
 
-@pytest.mark.parametrize(("packing", "shape"), [*PLAIN, *WINOGRAD])
+@pytest.mark.parametrize(("packing", "shape"), [*PLAIN, *WINOGRAD, *STRASSEN])
 @pytest.mark.parametrize("layout", ["contiguous", "turned", "reversed"])
 def test_native_packing_is_numpys(packing: Any, shape: tuple[int, ...], layout: str) -> None:
     weight = np.random.default_rng(0).standard_normal(shape).astype(np.float32)

@@ -21,9 +21,9 @@ from sol.core.dtypes import F32
 from sol.core.errors import ConfigError
 from sol.ir.graph import Builder, Graph, Node, TensorType
 from sol.kernels import choice
+from sol.kernels.blocks import Blocking
 from sol.kernels.choice import Winograd
 from sol.kernels.transform import Transform
-from sol.kernels.winograd import Blocking
 from sol.kernels.winograd_layer import layer_of
 from sol.ops.reference import evaluate
 from sol.ops.registry import builder
@@ -188,7 +188,7 @@ BLOCKINGS = {
 def program(blocking: str, isa: str) -> Joined:
     """All layers as one program, by the algorithm wherever it can be used."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sol.steps, "choose_winograd", BLOCKINGS[blocking])
+        patch.setattr(sol.steps, "choose_fast", BLOCKINGS[blocking])
         return build_joined(LAYERS, detect(isa), flags=("-O1",))
 
 
@@ -286,8 +286,7 @@ def test_estimates_are_positive_and_shorter_for_more_cores() -> None:
     planned = make_plan(case.graph, False, 16)
     cluster = planned.plan.clusters[-1]
     one, two = (
-        choice.choose_winograd(planned.plan, cluster, replace(detect(), cores=n), True)
-        for n in (1, 2)
+        choice.choose_fast(planned.plan, cluster, replace(detect(), cores=n), True) for n in (1, 2)
     )
     assert one is not None
     assert two is not None

@@ -1,0 +1,152 @@
+"""Kernels that make one product of many smaller ones, in one thread's scratch memory: Winograd's
+and Strassen's.
+
+    M[x][tile][n] = V[x][tile] U[x]        for each x, by the register-tiled micro-kernel
+
+V are the transformed inputs of a block of tiles, U the transformed weights, packed once, M what the
+results are made of. Called by kernels/winograd.py and kernels/strassen.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sol.ir.expr import Expr, apply, axis, const
+from sol.ir.loop import For, If, Stmt
+from sol.kernels.micro import Micro, micro_kernel
+
+LONGEST_SUM = 64  # products added up in one go: the transform of results multiplies their errors
+
+
+Weights = Callable[[Expr, Expr, int], Expr]
+
+
+@dataclass(frozen=True, slots=True)
+class Blocking:
+    """How a layer is cut: register tiles of `rows` x `vectors`, `tiles` per block, and vectors of
+    output channels per unit (a multiple of `vectors`)."""
+
+    rows: int
+    vectors: int
+    lanes: int
+    tiles: int
+    share: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slabs:
+    """V and M of a block, and the loops over its products.
+
+    count: of x; tiles, columns: of the layer; depth: of V; source: the name of U; share: which
+    vectors of columns; present: tiles of the block.
+    """
+
+    blocking: Blocking
+    count: int
+    tiles: int
+    columns: int
+    depth: int
+    source: str
+    share: Expr
+    present: Expr
+
+    @property
+    def v_pitch(self) -> int:
+        """Floats from tile to tile in V."""
+        return _pitch(self.depth)
+
+    @property
+    def m_pitch(self) -> int:
+        """Floats from tile to tile in M."""
+        return _pitch(self.blocking.share * self.blocking.lanes)
+
+    @property
+    def v_slab(self) -> int:
+        """Floats from x to x in V."""
+        return self._slab(self.v_pitch)
+
+    @property
+    def m_slab(self) -> int:
+        """Floats from x to x in M."""
+        return self._slab(self.m_pitch)
+
+    def _slab(self, pitch: int) -> int:
+        """One matrix falls into other L1 sets than the next."""
+        rows = -(-self.blocking.tiles // self.blocking.rows) * self.blocking.rows
+        return -(-rows * pitch // 1024) * 1024 + 80
+
+    def products(self, u: Weights, resume: Expr | None = None) -> tuple[Stmt, ...]:
+        """M for all x: loops over column blocks of the share and over register tiles.
+
+        u(x, vector, width): where U[x] has the first of a block of columns. Where `resume` holds,
+        products are added to what is there.
+        """
+        b, x = self.blocking, axis("x", self.count)
+        whole, tail = divmod(-(-self.columns // b.lanes), b.vectors)
+        stmts: list[Stmt] = []
+        per = b.share // b.vectors
+        if whole:
+            column = axis("cblock", whole)
+            begin = self.share * per
+            end = apply("min", begin + per, const(whole))
+            body = self._rows(u, resume, x, column * b.vectors, b.vectors)
+            stmts.append(For(column, begin, end, body))
+        if tail:
+            here = apply("eq", const(whole) // per, self.share)
+            body = self._rows(u, resume, x, const(whole * b.vectors), tail)
+            stmts.extend(when(here, body))
+        return (For(x, const(0), const(self.count), tuple(stmts)),)
+
+    def _rows(
+        self, u: Weights, resume: Expr | None, x: Expr, vector: Expr, vectors: int
+    ) -> tuple[Stmt, ...]:
+        b, rest = self.blocking, self.tiles % self.blocking.rows
+        step = axis("step", -(-b.tiles // b.rows))
+        full = self.present // b.rows
+        stmts: list[Stmt] = []
+        if self.tiles >= b.rows:
+            body = self._product(u, resume, x, step * b.rows, b.rows, vector, vectors)
+            stmts.append(For(step, const(0), full, body))
+        if rest:
+            body = self._product(u, resume, x, full * b.rows, rest, vector, vectors)
+            stmts.extend(when(self.present % b.rows > 0, body))
+        return tuple(stmts)
+
+    def _product(
+        self, u: Weights, resume: Expr | None, x: Expr, row: Expr, rows: int, vector: Expr,
+        vectors: int,
+    ) -> tuple[Stmt, ...]:  # fmt: skip
+        lanes = self.blocking.lanes
+        base = u(x, vector, vectors)
+        column = (vector - self.share * self.blocking.share) * lanes
+
+        def a(p: int, k: Expr) -> Expr:
+            return x * self.v_slab + (row + p) * self.v_pitch + k
+
+        def w(k: Expr, j: int, lane: Expr) -> Expr:
+            return base + k * (vectors * lanes) + j * lanes + lane
+
+        def target(p: int, j: int, lane: Expr) -> Expr:
+            return x * self.m_slab + (row + p) * self.m_pitch + column + j * lanes + lane
+
+        tile = Micro(rows, vectors, lanes, "v", self.source, a, w, longest=LONGEST_SUM)
+        return micro_kernel(tile, self.depth, target, "m", resume)
+
+
+def scratch_of(count: int, depth: int, columns: int) -> int:
+    """Bytes of V and M for a tile."""
+    return 4 * count * (_pitch(depth) + columns)
+
+
+def when(condition: Expr, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    """The body, under a condition that is not known to hold."""
+    if condition.op == "const":
+        return body if condition.value else ()
+    return (If(condition, body),)
+
+
+def _pitch(length: int) -> int:
+    """Floats between rows that neither share L1 sets nor split lines."""
+    length = -(-length // 16) * 16
+    return length + 16 if length % 256 == 0 else length
