@@ -44,7 +44,8 @@ _CACHED_SHARE = 0.5  # of the last-level cache: weights that stay there from blo
 _MANY_UNITS = 16  # for each core: how they are shared out no longer counts
 _PAIRS = 32  # of rows at least: fewer wait for weights
 _BUSY = 16  # accumulators of a register tile at least
-_MARGIN = 1.03  # how much faster an estimate must be to be believed
+_MARGIN = 1.05  # how much faster an estimate must be to be believed
+_MARGIN_STRASSEN = 1.03  # whose gain is never larger than an eighth
 _MOST_TILES = 64
 _MOST_PRODUCTS = 36
 _CAREFUL = 4  # inputs per tile along an axis where nothing may be lost
@@ -99,10 +100,11 @@ def choose_fast(
     cached: whether the weights of the network stay in the last-level cache between calls.
     precision: of sol/options.py.
     """
-    ways: list[Fast] = [*winograd_ways(plan, cluster, device, cached, precision)[:1]]
-    ways += strassen_ways(plan, cluster, device, cached, precision)[:1]
-    best = min(ways, key=lambda w: w.cycles, default=None)
-    return best if best is not None and best.cycles * _MARGIN < best.direct else None
+    fast = winograd_ways(plan, cluster, device, cached, precision)
+    halves = strassen_ways(plan, cluster, device, cached, precision)
+    ways: list[Fast] = [w for w in fast[:1] if w.cycles * _MARGIN < w.direct]
+    ways += [w for w in halves[:1] if w.cycles * _MARGIN_STRASSEN < w.direct]
+    return min(ways, key=lambda w: w.cycles, default=None)
 
 
 def strassen_ways(
