@@ -105,20 +105,46 @@ class Compiled:
         return Shelf() if before.running else before.shelf
 
     def prepare_by_piece(
-        self, parameters: Mapping[str, Array], other: Compiled | None = None
+        self,
+        parameters: Mapping[str, Array],
+        other: Compiled | None = None,
+        known: Mapping[str, Array] | None = None,
     ) -> None:
         """As `prepare`, but each run packs weights, piece by piece (sol/pieces.py), from what is in
         the parameters' memory then. other: a program whose weights' memory this one takes, and
-        which forgets them."""
+        which forgets them. known: values that depend on parameters only, as `static_values` had
+        them before."""
         shelf = other.release() if other else Shelf()
         with self._lock:
             if not self._prepared.shelf.bytes:
                 if not shelf.bytes:  # as much as the larger one of both needs
                     shelf = Shelf(max(self._shelf_bytes, other._shelf_bytes if other else 0))
                 self._prepared = replace(self._prepared, shelf=shelf)
-            self._prepare(parameters, by_piece=not self.planned.plan.splittable)
+            self._prepare(parameters, not self.planned.plan.splittable, known or {})
 
-    def _prepare(self, parameters: Mapping[str, Array], by_piece: bool = False) -> None:
+    def static_values(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
+        """What preparing computes of these parameters alone, by name."""
+        graph = self.planned.plan.graph
+        given = {n.name: parameters[n["key"]] for n in graph.parameters if n["key"] in parameters}
+        alone = set(given)
+        for n in graph:
+            if n.op not in ("input", "parameter") and all(i in alone for i in n.inputs):
+                alone.add(n.name)
+        read = {i for n in graph if n.name not in alone for i in n.inputs}
+        ends = [
+            n.name
+            for n in graph
+            if n.name in (alone & read & graph.static) - given.keys()
+            and not isinstance(n.type, tuple)
+        ]
+        return {k: np.asarray(v) for k, v in evaluate_nodes(graph, ends, given).items()}
+
+    def _prepare(
+        self,
+        parameters: Mapping[str, Array],
+        by_piece: bool = False,
+        known: Mapping[str, Array] | None = None,
+    ) -> None:
         graph = self.planned.plan.graph
         packings = {m.packed[0]: m.packed for m in self.steps if m.packed}
         names = self.tensors[self._offset :]
@@ -127,11 +153,12 @@ class Compiled:
             for t in names
             if not (by_piece and t in packings)
         }
-        given = {n.name: parameters[n["key"]] for n in graph.parameters}
+        given = {n.name: parameters[n["key"]] for n in graph.parameters} | dict(known or {})
         values = evaluate_nodes(graph, list(dict.fromkeys(wanted.values())), given)
         shared = {id(_root(v)) for v in given.values()}
         before = self._prepared
-        pointers, weights, own = array("Q", before.pointers), [], 0
+        pointers, weights = array("Q", before.pointers), []
+        own = sum(v.nbytes for v in (known or {}).values())
         shelf = Shelf() if before.running else before.shelf.emptied()
         threads = thread_count.count(self.options.threads)
         for position, name in enumerate(names):

@@ -41,18 +41,32 @@ def halves_of(graph: Graph, wanted: Collection[str]) -> Halves:
     return keep_orders(partition(differentiate(run_passes(graph), tuple(wanted))))
 
 
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """What a program knows of parameters that stay as they are: where they lie, their arrays, and
+    what was computed of them alone."""
+
+    places: tuple[int, ...]
+    arrays: Mapping[str, Array]
+    values: Mapping[str, Array]
+
+
 @dataclass
 class Pair:
     """The two programs of a graph, for one set of inputs and parameters that want gradients.
 
-    Weights change from step to step, so each program takes them when it runs.
+    Weights change from step to step, so each program takes them when it runs. held: keys of those
+    that do not: nobody writes into their arrays as long as these are held, so arrays at the same
+    places are the same numbers.
     """
 
     graph: Graph
     halves: Halves
     first: Compiled
     second: Compiled | None
+    held: frozenset[str] = frozenset()
     memory: Mapping[str, ArenaPool] = field(default_factory=lambda: defaultdict(ArenaPool))
+    fixed: dict[int, Fixed] = field(default_factory=dict)  # of each program
     lock: Lock = field(default_factory=Lock)  # of a program with its parameters
 
     @staticmethod
@@ -62,13 +76,14 @@ class Pair:
         options: Options,
         progress: Progress | None = None,
         recall: Recall | None = None,
+        held: Collection[str] = (),
     ) -> Pair:
         """Differentiate, cut and compile. wanted: names of inputs and parameters. Raises
         UnsupportedError for an operator without a gradient, and what the compiler raises."""
         halves = halves_of(graph, wanted)
         make = partial(compile_graph, options=options, progress=progress, recall=recall)
         second = make(halves.backward) if halves.backward.outputs else None
-        return Pair(graph, halves, make(halves.forward), second)
+        return Pair(graph, halves, make(halves.forward), second, frozenset(held))
 
     @property
     def programs(self) -> tuple[Compiled, ...]:
@@ -122,11 +137,25 @@ class Pair:
         self, program: Compiled, inputs: Sequence[Array], outputs: Sequence[Array],
         parameters: Mapping[str, Array], batch: int, threads: int,
     ) -> None:  # fmt: skip
-        keys = [n["key"] for n in program.graph.parameters]
+        mine = {n["key"]: parameters[n["key"]] for n in program.graph.parameters}
         given, made = ([a.ctypes.data for a in arrays] for arrays in (inputs, outputs))
         with self.lock:
-            program.prepare_by_piece({key: parameters[key] for key in keys})
+            self._prepare(program, mine)
             program.run(given, made, batch, threads)
+
+    def _prepare(self, program: Compiled, parameters: Mapping[str, Array]) -> None:
+        """Hand a program its parameters; what follows from held ones alone is computed once."""
+        held = {key: array for key, array in parameters.items() if key in self.held}
+        places = tuple(a.ctypes.data for a in held.values())
+        fixed = self.fixed.get(id(program))
+        if fixed is None or fixed.places != places:
+            whole = len(held) == len(parameters)
+            fixed = Fixed(places, held, {} if whole else program.static_values(held))
+            self.fixed[id(program)] = fixed
+            if whole:
+                program.prepare(parameters)
+        if len(held) < len(parameters):
+            program.prepare_by_piece(parameters, known=fixed.values)
 
     def _rooms(self, use: str, nodes: Sequence[Node], batch: int) -> list[Array]:
         """Memory for values, arbitrary numbers in it; what lives equally long lies together."""

@@ -126,6 +126,11 @@ class Optimized(keras.Model, Wrapper):  # type: ignore[misc]
         """The original's mask."""
         return self.original.compute_mask(*args, **kwargs)
 
+    @property
+    def layers(self) -> list[Any]:
+        """The layers of the original, so that `get_layer` finds them."""
+        return list(self.original.layers)
+
     # ---- saving
 
     @property
@@ -145,6 +150,14 @@ class Optimized(keras.Model, Wrapper):  # type: ignore[misc]
             config["original"], custom_objects=custom_objects
         )
         return cls(original, config.get("options"), name=config.get("name", original.name))
+
+    def save_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """Write the weights as the original does: either can read what the other has written."""
+        return self.original.save_weights(*args, **kwargs)
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """Read weights that this model or the original has written."""
+        return self.original.load_weights(*args, **kwargs)
 
     def export(self, *args: Any, **kwargs: Any) -> Any:
         """Write the original as a SavedModel: it needs no Sol where it is loaded."""

@@ -67,6 +67,19 @@ class Network:
         by_key = {n["key"]: n for n in self.graph.parameters}
         return [by_key[key] for key in self.variables]
 
+    def held(self, wanted: frozenset[str]) -> list[str]:
+        """Keys of parameters that steps do not change: what no gradient is wanted for, frozen
+        variables mostly, and constants. TensorFlow never writes into memory that somebody holds
+        (variables.py)."""
+        changed = {id(variable._value) for variable, _ in self.updates}
+        names = {n["key"]: n.name for n in self.parameters}
+        same = [
+            key
+            for key, v in self.variables.items()
+            if names[key] not in wanted and id(v) not in changed
+        ]
+        return [*same, *self.constants]
+
 
 class Trainer:
     """Calls of a model with a graph of layers, in training mode or under a tape."""
@@ -103,9 +116,12 @@ class Trainer:
         variables = list(network.variables.values())
         given = [tensors[i] if isinstance(i, int) else i.next() for i in network.inputs]
         given += [v.value() for v in variables]
+        frozen = {id(v._value) for v in self._model.variables if not v.trainable}
         owners = [None] * (len(given) - len(variables)) + variables
         names = [n.name for n in (*network.graph.inputs, *network.parameters)]
-        wanted = frozenset(n for n, t, v in zip(names, given, owners) if _wants(t, v))
+        wanted = frozenset(
+            n for n, t, v in zip(names, given, owners) if id(v) not in frozen and _wants(t)
+        )
         call = self._connection(network, batched, wanted)
         made = connected(call, given)
         for variable, place in network.updates:
@@ -158,8 +174,9 @@ class Trainer:
             if wanted not in network.pairs:
                 known = partial(recall, threads=count(self._options.threads))
                 order = [n.name for n in network.graph if n.name in wanted]
+                held = network.held(wanted)
                 network.pairs[wanted] = Pair.of(
-                    network.graph, order, self._options, self._progress, known
+                    network.graph, order, self._options, self._progress, known, held
                 )
             return network.pairs[wanted]
 
@@ -260,12 +277,11 @@ def _type(tensor: Any, batch: Any) -> TensorType:
     return TensorType(shape, dtype_of(tensor.dtype.name, "an input"))
 
 
-def _wants(tensor: Any, variable: Any) -> bool:
+def _wants(tensor: Any) -> bool:
     """Whether a gradient may be asked for: a tape watches the tensor, or a graph is made outside of
     any tape, which may be differentiated later."""
     if not tensor.dtype.is_floating:
         return False
     if record.should_record_backprop([tensor]):
         return True
-    later = not tf.executing_eagerly() and not record.could_possibly_record()
-    return later and (variable is None or variable.trainable)
+    return not tf.executing_eagerly() and not record.could_possibly_record()

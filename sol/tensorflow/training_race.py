@@ -65,12 +65,13 @@ class TrainingRace:
             self.judge.measure(kind, batch, *ways)
 
     def _step(self, forward: Forward, tensors: Sequence[Any]) -> list[Any]:
-        """The gradients of the sum of all results."""
+        """All results, and the gradients of their sum: a graph computes nothing that it does not
+        return."""
         with tf.GradientTape() as tape:
             made = tf.nest.flatten(forward(tensors))
             loss = tf.add_n([tf.reduce_sum(y) for y in made if y.dtype.is_floating])
         found = tape.gradient(loss, self._model.trainable_variables)
-        return [g for g in found if g is not None]
+        return [*made, *(g for g in found if g is not None)]
 
 
 def apart(function: Callable[..., None], *args: Any) -> None:

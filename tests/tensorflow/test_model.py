@@ -349,9 +349,19 @@ def test_saved_and_loaded(model: Any, tmp_path: Path) -> None:
     assert again.get_config()["options"] == {"precision": "strict"}
     assert_same(pickle.loads(pickle.dumps(fast))(X), model(X))
     fast.save_weights(tmp_path / "fast.weights.h5")
-    other = optimize(randomise(images(), seed=5))
-    other.load_weights(tmp_path / "fast.weights.h5")
-    assert_same(other(X), model(X))
+    plain = randomise(images(), seed=5)
+    for other in (optimize(plain), randomise(plain, seed=6)):
+        other.load_weights(tmp_path / "fast.weights.h5")
+        assert_same(other(X), model(X))
+
+
+def test_layers_are_those_of_the_original(model: Any) -> None:
+    fast = optimize(model)
+    layer = fast.layers[-2]
+    assert fast.get_layer(layer.name) is layer
+    assert_same(
+        keras.Model(fast.inputs[0], layer.output)(X), keras.Model(model.inputs[0], layer.output)(X)
+    )
 
 
 def test_exported_without_sol(model: Any, tmp_path: Path) -> None:

@@ -91,6 +91,22 @@ def test_what_is_frozen_stays() -> None:
     assert largest(trained(fast, x)[1], trained(model, x)[1]) < 1e-4
     for a, b in zip(fast.original.variables, model.variables):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6)
+    (network,) = fast._session.trainer._networks.values()
+    ((wanted, pair),) = network.pairs.items()
+    assert len(wanted) == 7  # the input, too
+    fixed = pair.fixed[id(pair.first)]
+    assert len([k for k in fixed.arrays if k in network.variables]) == 5
+    assert fixed.values
+    trained(fast, x)
+    assert pair.fixed[id(pair.first)] is fixed  # folded once
+    weights = model.get_weights()
+    for each in (model, fast.original):
+        each.set_weights(weights)
+        for name in ("c1", "b1"):
+            weight = each.get_layer(name).weights[0]
+            weight.assign(1.5 * weight)
+    assert largest(trained(fast, x)[1], trained(model, x)[1]) < 1e-4
+    assert pair.fixed[id(pair.first)] is not fixed
 
 
 def test_fit_takes_the_same_steps() -> None:
@@ -228,12 +244,9 @@ def test_the_faster_way_trains(seconds: float, monkeypatch: pytest.MonkeyPatch) 
     fast.optimizer.learning_rate = 0.0
     fast.fit(x, example((2,), 12), batch_size=8, verbose=0)
     assert len(calls) == 1  # the smaller last batch is one of the same function
-    for sol, own in calls:
-        assert (
-            [g.shape for g in sol]
-            == [g.shape for g in own]
-            == [v.shape for v in model.trainable_variables]
-        )
+    for sol, own in calls:  # the result, too, or a graph of TensorFlow would not compute it
+        shapes = [(32, 2), *(v.shape for v in model.trainable_variables)]
+        assert [g.shape for g in sol] == [g.shape for g in own] == shapes
     kept = [a for v, a in zip(model.variables, before) if v.trainable]
     for v, a in zip(model.trainable_variables, kept):
         np.testing.assert_array_equal(v.numpy(), a)
