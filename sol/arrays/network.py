@@ -7,7 +7,8 @@ types (`Read`). `Network` checks calls, keeps programs, and explains them:
     network({"x": x})["y"]
 
 The reader is asked with the batch as the symbol B first. Where it cannot read the model so (an
-UnsupportedError, or shapes that do not fit), it is asked again with the sizes of the call.
+UnsupportedError, or shapes that do not fit), it is asked with the size behind as the batch, if that
+is open, too, and at last with the sizes of the call.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sol.arrays.captured import Array, Captured, Host, Part, Step, whole
 from sol.arrays.explain import Report, explanation
 from sol.arrays.program import Program, Progress, make
 from sol.arrays.rounding import precise
-from sol.arrays.signature import Input, Signature, Types, checked, signature_of
+from sol.arrays.signature import Input, Signature, Types, batch_places, checked, signature_of
 from sol.core.errors import SolError
 from sol.ir.same import same
 from sol.options import DEFAULTS, Options
@@ -75,20 +76,19 @@ class Network:
         self._entries: OrderedDict[Signature, Entry] = OrderedDict()
         self._closed: dict[Signature, str] = {}  # not to be read with an open batch, and why
         self._parameters: dict[str, Array] = {}  # that `update` has put in place of others
+        self._places = batch_places(self.inputs)
+        self._place = 0  # which of these it is
 
     def __call__(self, arrays: Mapping[str, Any]) -> dict[str, Array]:
         """The results by name. Raises InputError if arrays do not fit, and what the reader or the
         compiler raises at the first call of a kind."""
         given = checked(self.inputs, arrays)
-        signature, batch = signature_of(self.inputs, given)
-        entry = self._entry(signature, batch, given)
+        entry, batch = self._entry(given)
         return dict(zip(self.outputs, entry.program.run(given, batch), strict=True))
 
     def prepare(self, arrays: Mapping[str, Any]) -> Entry:
         """Make the program for calls like this one, if it is not there yet."""
-        given = checked(self.inputs, arrays)
-        signature, batch = signature_of(self.inputs, given)
-        return self._entry(signature, batch, given)
+        return self._entry(checked(self.inputs, arrays))[0]
 
     def update(self, parameters: Mapping[str, Array]) -> None:
         """Use these values of parameters from the next call on."""
@@ -128,17 +128,39 @@ class Network:
 
     # ---- programs
 
-    def _entry(self, signature: Signature, batch: int, given: Mapping[str, Array]) -> Entry:
-        """The entry for a call: with the batch open, or else for its sizes."""
-        fixed = signature.at(batch)
-        if batch == 0:  # operators may treat no images as they like
-            signature = fixed
+    def _entry(self, given: Mapping[str, Array]) -> tuple[Entry, int]:
+        """The entry for a call, with the batch open or else for its sizes; and its batch."""
+        signature, fixed, batch = self._signature(given)
         found = self._find(signature, fixed, batch)
         if found is not None:
-            return found
+            return found, batch
         with self._making:
             found = self._find(signature, fixed, batch)
-            return found or self._made(signature, fixed, batch, given)
+            entry = found or self._made(signature, fixed, batch, given)
+            return entry, self.batch(given)
+
+    def batch(self, given: Mapping[str, Array]) -> int:
+        """The batch of checked arrays."""
+        return self._signature(given)[2]
+
+    def _signature(self, given: Mapping[str, Array]) -> tuple[Signature, Signature, int]:
+        """The signature of a call, the same with all sizes fixed, and the batch."""
+        place = self._places[self._place] if self._places else None
+        signature, batch = signature_of(self.inputs, given, place)
+        fixed = signature.at(batch)
+        # operators may treat no images as they like
+        return signature if batch else fixed, fixed, batch
+
+    def _is_second(self, given: Mapping[str, Array]) -> bool:
+        """Whether the batch stands behind the first open size: only so the model can be read."""
+        if self._place or len(self._places) < 2:
+            return False
+        signature, _ = signature_of(self.inputs, given, self._places[1])
+        try:
+            self._captured(signature)
+        except SolError:
+            return False
+        return True
 
     def _find(self, signature: Signature, fixed: Signature, batch: int) -> Entry | None:
         with self._lock:
@@ -160,6 +182,9 @@ class Network:
                 captured = self._captured(signature)
                 least = captured.least or (2, 1)[self._holds_for_one(signature, captured)]
             except SolError as error:
+                if self._is_second(given):
+                    self._place = 1
+                    return self._entry(given)[0]
                 why = self._closed[signature] = getattr(error, "reason", "") or error.what
             else:
                 if batch >= least:

@@ -1,6 +1,7 @@
 """The inputs of a model, and what a call gives for them: types with the batch open, and the batch.
 
-The batch, B, is the size that stands open first. Sizes of the same name are the same size; other
+The batch, B, is the size that stands open first, or, for models that cannot be read so, the one
+behind it: sequences often have time in front. Sizes of the same name are the same size; other
 inputs whose first size is open and happens to be the batch follow it, too. All other sizes of a
 call are fixed in its types, so each of them leads to a program of its own.
 """
@@ -23,6 +24,8 @@ Array = NDArray[Any]
 Types = Mapping[str, TensorType]
 Open = int | str | None
 """A size of an input: a number, the name of an open size, or None for an open one without a name"""
+Place = tuple["Input", int]
+"""An axis of an input"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,23 +123,30 @@ def inputs_text(inputs: Sequence[Input]) -> str:
     return "; ".join(map(str, inputs))
 
 
-def signature_of(inputs: Sequence[Input], arrays: Mapping[str, Array]) -> tuple[Signature, int]:
-    """The signature of checked arrays, and the batch; 1 if no size is open."""
-    place = _batch_place(inputs)
+def signature_of(
+    inputs: Sequence[Input], arrays: Mapping[str, Array], place: Place | None = None
+) -> tuple[Signature, int]:
+    """The signature of checked arrays, and the batch; 1 if no size is open. place: where the batch
+    stands, if not where it is likely."""
+    place = place or next(iter(batch_places(inputs)), None)
     batch = arrays[place[0].name].shape[place[1]] if place else 1
     types = ((i.name, _type(i, arrays[i.name], place, batch)) for i in inputs)
     return Signature(tuple(types)), batch
 
 
-def _batch_place(inputs: Sequence[Input]) -> tuple[Input, int] | None:
+def batch_places(inputs: Sequence[Input]) -> list[Place]:
+    """Where the batch may stand, the likelier place first; none if all sizes are fixed."""
     for wanted in inputs:
         for axis, size in enumerate(wanted.shape):
-            if not isinstance(size, int):
-                return wanted, axis
-    return None
+            if isinstance(size, int):
+                continue
+            behind = wanted.shape[axis + 1 : axis + 2]
+            second = [(wanted, 1) for s in behind if axis == 0 and not isinstance(s, int)]
+            return [(wanted, axis), *(p for p in second if behind != (size,) or size is None)]
+    return []
 
 
-def _type(wanted: Input, array: Array, place: tuple[Input, int] | None, batch: int) -> TensorType:
+def _type(wanted: Input, array: Array, place: Place | None, batch: int) -> TensorType:
     def size(axis: int) -> Size:
         actual: int = array.shape[axis]
         known = wanted.shape[axis]
@@ -144,8 +154,9 @@ def _type(wanted: Input, array: Array, place: tuple[Input, int] | None, batch: i
             return actual
         first = place[0].shape[place[1]]
         named = known is not None and known == first
-        chosen = wanted is place[0] and axis == place[1]
-        leading = axis == 0 and actual == batch
+        own = wanted is place[0]
+        chosen = own and axis == place[1]
+        leading = axis == 0 and actual == batch and not own
         return B if named or chosen or leading else actual
 
     return TensorType(tuple(map(size, range(array.ndim))), wanted.dtype)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sol.arrays.captured import Host
 from sol.arrays.network import Network
-from sol.arrays.signature import Input, checked, signature_of
+from sol.arrays.signature import Input, checked
 from sol.core.errors import InputError
 from sol.frontends import file_of, frontend_of
 from sol.onnx import example
@@ -61,7 +61,7 @@ class Opened:
         if any(a is None for a in mine):  # names of its own, in the same order
             mine = [arrays[i.name] for i in self.inputs]
         given = checked(network.inputs, dict(zip(order, mine)))
-        batch = signature_of(network.inputs, given)[1]
+        batch = network.batch(given)
         return evaluated(network.entries[-1].program, given, batch)
 
     def check(self, arrays: Mapping[str, Array]) -> Comparison:

@@ -1,8 +1,9 @@
 """What NumPy computes: operators whose results depend on data in a way that Sol cannot express, or
 of types that it does not compute, and constants that are folded while a network is read.
 
-The arithmetic is that of ONNX's own reference (onnx.reference), one operator at a time. Before
-anything is computed its size is known, so a file of a few bytes cannot take all memory.
+The arithmetic is that of ONNX's own reference (onnx.reference), one operator at a time, or that of
+hosted/. Before anything is computed its size is known, so a file of a few bytes cannot take all
+memory.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import onnx.reference
 import onnx.shape_inference
 
 from sol.core.dims import Dim, Size, concrete, dim
-from sol.core.errors import InputError, UnsupportedError
+from sol.core.errors import InputError, SolError, UnsupportedError
+from sol.onnx.hosted import HOSTED
 from sol.onnx.types import elem_of, numpy_of
 from sol.onnx.values import Array, Tensor, Value, is_symbolic
 
@@ -105,12 +107,14 @@ REFUSED = frozenset(
 
 @dataclass(frozen=True)
 class Runner:
-    """An operator in NumPy. constants: inputs that are known, by place; types: of the others."""
+    """An operator in NumPy. constants: inputs that are known, by place; types: of the others;
+    label: what errors call the node."""
 
     node: Any
     version: int
     constants: Mapping[int, Array]
     dtypes: tuple[np.dtype[Any], ...]
+    label: str = ""
 
     def __call__(self, *given: Array) -> tuple[Array, ...]:
         """The results, in the order of the node's outputs that have a name."""
@@ -120,7 +124,15 @@ class Runner:
             if name:
                 known = self.constants.get(place)
                 feeds[name] = next(arrays) if known is None else known
-        return _computed(self.node, self.version, feeds)
+        try:
+            return _computed(self.node, self.version, feeds)
+        except SolError:
+            raise
+        except Exception as error:  # whatever numbers make NumPy raise: an index that is too large
+            raise InputError(
+                f"{self.node.op_type}, node {self.label}, cannot be computed for these inputs: "
+                f"{_short(error)}"
+            ) from error
 
 
 def _computed(node: Any, version: int, feeds: Mapping[str, Array]) -> tuple[Array, ...]:
@@ -128,6 +140,8 @@ def _computed(node: Any, version: int, feeds: Mapping[str, Array]) -> tuple[Arra
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         copy.op_type, node, version = "ScatterElements", copy, 11
+    if node.op_type in HOSTED and node.domain in ("", "ai.onnx"):
+        return _hosted(node, [feeds.get(n) if n else None for n in node.input])
     outputs = [o for o in node.output if o]
     opsets = [onnx.helper.make_opsetid(node.domain, version)]
     if node.domain:
@@ -140,6 +154,18 @@ def _computed(node: Any, version: int, feeds: Mapping[str, Array]) -> tuple[Arra
     with np.errstate(all="ignore"):
         found = onnx.reference.ReferenceEvaluator(model).run(outputs, dict(feeds))
     return tuple(_array(node, v) for v in found)
+
+
+def _hosted(node: Any, inputs: Sequence[Array | None]) -> tuple[Array, ...]:
+    attrs = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    with np.errstate(all="ignore"):
+        found = HOSTED[node.op_type](attrs, inputs)
+    return tuple(value for name, value in zip(node.output, found) if name)
+
+
+def _short(error: Exception) -> str:
+    """The first line of an error of somebody else's, and its type."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]:.160}"
 
 
 def _array(node: Any, value: Any) -> Array:
@@ -163,7 +189,7 @@ def folded(node: Any, version: int, inputs: Sequence[Array | None]) -> tuple[Arr
         raise
     except Exception as error:  # whatever a damaged model makes NumPy raise
         raise UnsupportedError(
-            node.op_type, f"its constants cannot be computed: {type(error).__name__}: {error}"
+            node.op_type, f"its constants cannot be computed: {_short(error)}"
         ) from error
 
 

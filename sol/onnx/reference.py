@@ -10,7 +10,7 @@ import numpy as np
 
 from sol.arrays.captured import Array, Host
 from sol.arrays.program import Program
-from sol.arrays.signature import checked, signature_of
+from sol.arrays.signature import checked
 from sol.core.dtypes import F64
 from sol.onnx.networks import Networks
 from sol.ops.reference import evaluate
@@ -45,7 +45,7 @@ def in_float64(networks: Networks, arrays: Mapping[str, Any]) -> dict[str, Array
     network = networks.networks[-1]
     names = {i.name for i in network.inputs}
     given = checked(network.inputs, {n: a for n, a in arrays.items() if n in names})
-    _, batch = signature_of(network.inputs, given)
+    batch = network.batch(given)
     return dict(zip(network.outputs, evaluated(entry.program, given, batch)))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from sol.core.dims import Dim
-from sol.core.dtypes import F32
+from sol.core.dtypes import F32, I64
+from sol.core.errors import UnsupportedError
 from sol.ir.graph import Node
+from sol.onnx.rows.select import turned
 from sol.onnx.rows.table import row
 from sol.onnx.values import Call, Results
 
@@ -27,13 +29,17 @@ def recurrent(c: Call) -> Results:
     if c.attr("layout", 0):
         x = c.permute(x, (1, 0, 2))
     time, batch, _ = x.shape
-    if isinstance(time, Dim):
-        c.refuse("a number of steps that depends on the batch size B")
+    if isinstance(time, Dim):  # sizes of the call are better than NumPy
+        raise UnsupportedError(c.op, "a number of steps that depends on the batch size B")
     hidden = c.shape(2)[2]
     assert isinstance(hidden, int)
-    _check_lengths(c, time)
+    lengths = _lengths(c, time)
     if c.op == "GRU" and not c.attr("linear_before_reset", 0):
+        if lengths is not None:
+            c.refuse("the reset gate before the product, and sequences of different lengths")
         return _reset_first(c, x, runs, hidden)
+    if lengths is not None:
+        return _of_lengths(c, x, lengths, runs, hidden, kind)
     weights = [w for run in range(runs) for w in _weights(c, run, hidden)]
     states = [_state(c, n, (runs, batch, hidden)) for n in ((5, 6) if c.op == "LSTM" else (5,))]
     x = c.add("flip", x, axes=(0,)) if direction == "reverse" else x
@@ -49,6 +55,46 @@ def recurrent(c: Call) -> Results:
         y = c.permute(y, (2, 0, 1, 3))
         last = [c.permute(s, (1, 0, 2)) for s in last]
     return (y, *last)
+
+
+def _of_lengths(c: Call, x: Node, lengths: Node, runs: int, hidden: int, kind: str) -> Results:
+    """A layer whose sequences end at different steps: outputs behind them are zero, and the last
+    state is that of the last step of each. Backwards a sequence begins at its own last step."""
+    time, batch, _ = x.shape
+    cell = kind if c.op == "RNN" else c.op.lower()
+    places = c.add("iota", shape=(time, batch, 1), axis=0, dtype=I64)
+    live = c.add("lt", places, c.reshape(lengths, (1, batch, 1)))
+    last = c.add("max", c.add("sub", lengths, c.constant(1, I64)), c.constant(0, I64))
+    images = c.add("iota", shape=(batch,), axis=0, dtype=I64)
+    started = c.reshape(c.add("gt", lengths, c.constant(0, I64)), (batch, 1))
+    zero = c.constant(0.0, F32)
+    states = [_state(c, n, (runs, batch, hidden)) for n in ((5, 6) if c.op == "LSTM" else (5,))]
+    sequences: list[Node] = []
+    ends: list[list[Node]] = [[] for _ in states]
+    for run in range(runs):
+        backwards = run == 1 or c.attr("direction", "forward") == "reverse"
+        w_ih, w_hh, *biases = _weights(c, run, hidden)
+        gates = c.add("linear", turned(c, x, lengths, 0) if backwards else x, w_ih, *biases[:1])
+        starts = [c.slice(s, 0, run, run + 1) for s in states]
+        scan = c.add(
+            "recurrence", gates, w_hh, *starts, *biases[1:],
+            cell=cell, batch_first=False, reverse=False,
+        )  # fmt: skip
+        of_all = [c.add("item", scan, index=n) for n in range(len(states))]
+        y = c.add("where", live, of_all[0], zero)
+        y = turned(c, y, lengths, 0) if backwards else y
+        sequences.append(c.reshape(y, (time, 1, batch, hidden)))
+        for found, start, end in zip(of_all, starts, ends):
+            reached = c.add("index", found, last, images, axes=(0, 1))
+            start = c.reshape(start, (batch, hidden))
+            end.append(c.reshape(c.add("where", started, reached, start), (1, batch, hidden)))
+    y, *lasts = (
+        parts[0] if runs == 1 else c.add("concat", *parts, axis=axis)
+        for parts, axis in ((sequences, 1), *((end, 0) for end in ends))
+    )
+    if c.attr("layout", 0):
+        return (c.permute(y, (2, 0, 1, 3)), *(c.permute(s, (1, 0, 2)) for s in lasts))
+    return (y, *lasts)
 
 
 def _reset_first(c: Call, x: Node, runs: int, hidden: int) -> Results:
@@ -105,12 +151,14 @@ def _check(c: Call, runs: int) -> str:
     return "tanh"
 
 
-def _check_lengths(c: Call, time: int) -> None:
+def _lengths(c: Call, time: int) -> Node | None:
+    """How many steps each sequence has, None if these are all."""
     if not c.has(4):
-        return
-    lengths = c.known(4)
-    if lengths is None or not (np.asarray(lengths) == time).all():
-        c.refuse("sequences of different lengths")
+        return None
+    known = c.known(4)
+    if known is not None and (np.asarray(known) == time).all():
+        return None
+    return c.cast(c.x(4), I64)
 
 
 def _weights(c: Call, run: int, hidden: int) -> list[Node]:

@@ -59,13 +59,17 @@ def _part(c: Call, index: Node, place: int) -> Node:
 @row("ReverseSequence")
 def reverse_sequence(c: Call) -> Results:
     """The first elements of each sequence backwards, as many as it has, the others as they are."""
-    x, lengths = c.x(0), c.x(1)
     batch, time = c.attr("batch_axis", 1), c.attr("time_axis", 0)
     if {batch, time} != {0, 1}:
         raise UnsupportedError("ReverseSequence", f"{batch=}, {time=}", expected="0 and 1")
+    return turned(c, c.x(0), c.x(1), time)
+
+
+def turned(c: Call, x: Node, lengths: Node, time: int) -> Node:
+    """Sequences with their first elements backwards; x has the axes time and batch first."""
     shape = x.shape[:2]
     place = c.add("iota", shape=shape, axis=time, dtype=I64)
-    length = c.reshape(lengths, (shape[0], 1) if batch == 0 else (1, shape[1]))
+    length = c.reshape(lengths, (1, shape[1]) if time == 0 else (shape[0], 1))
     back = c.add("sub", c.add("sub", length, c.constant(1, I64)), place)
     place = c.add("where", c.add("lt", place, length), back, place)
     order = c.reshape(place, (*shape, *[1] * (x.tensor.rank - 2)))
