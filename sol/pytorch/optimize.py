@@ -127,7 +127,8 @@ def _first_program(
             return
         session.refused = before
     raise InputError(
-        f"{type(session.model).__name__} cannot be called with these examples: {error}",
+        f"{type(session.model).__name__} cannot be called with these examples: "
+        f"{str(error) or type(error).__name__}",
         expected="examples of what the model takes",
         do="pass tensors or sizes as in a call of the model",
     ) from error

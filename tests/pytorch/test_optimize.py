@@ -50,6 +50,14 @@ def test_an_example_that_does_not_fit() -> None:
         optimize(Net().eval(), (0, 3, 6, 6))
 
 
+def test_an_error_of_the_model_without_words_has_a_name() -> None:
+    def refuse(m: Any, x: torch.Tensor) -> torch.Tensor:
+        raise ValueError
+
+    with pytest.raises(InputError, match="ValueError"):
+        optimize(Apply(refuse).eval(), X)
+
+
 def test_a_keyword_that_nobody_knows() -> None:
     with pytest.raises(InputError, match="an option"):
         optimize(Net().eval(), X, thraeds=3)
