@@ -35,8 +35,8 @@ def early(graph: Graph, results: Collection[str]) -> Graph:
             needed.update(node.inputs)
     turn: dict[str, int] = {}
     for number, node in enumerate(graph):
-        after = max((turn[i] for i in node.inputs), default=0)
-        turn[node.name] = number if node.name in needed or not node.inputs else after
+        after = max((turn[i] for i in node.inputs), default=-1)  # sources come first
+        turn[node.name] = number if node.name in needed and node.inputs else after
     return Graph(tuple(sorted(graph, key=lambda n: turn[n.name])), graph.outputs)
 
 

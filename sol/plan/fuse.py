@@ -21,6 +21,7 @@ _CHEAP = 2  # arithmetic that is repeated rather than stored
 _PROLOGUE = 6  # arithmetic that a 1x1 convolution or linear layer repeats per read of its input
 _WINDOW = 5  # arithmetic that overlapping windows repeat
 _SCATTERED = 16  # arithmetic behind windows that do not overlap, repeated for each reader
+_GRADIENT = 4  # arithmetic on one map that gradients of weights repeat: scale, shift, cut off
 _BIJECTIVE = ("permute", "reshape", "roll", "channel_shuffle", "pixel_shuffle", "pixel_unshuffle")
 
 
@@ -68,6 +69,7 @@ def choose(graph: Graph, facts: Facts) -> Choice:
                 (
                     _worth_storing(facts, node, cost[node.name], node.name in heavy, absorbed)
                     and not (node.name in scattered and _costs_little(facts, node, cost[node.name]))
+                    and not _for_weights(facts, node, cost[node.name], inline)
                 )
                 or _scatters_channels(facts, node, inline)
             )
@@ -81,7 +83,8 @@ def _worth_storing(facts: Facts, node: Node, cost: int, heavy: bool, absorbed: s
     if facts.contraction(node):
         return True
     if heavy:
-        return not _continues(facts, node, users, absorbed)
+        in_parts = node.op == "spread" and _in_parts(facts, node, users)
+        return not (in_parts or _continues(facts, node, users, absorbed))
     if len(users) > 1 and cost > _CHEAP:
         return True
     return any(_repeats(facts, node, user, cost) for user in users)
@@ -103,6 +106,26 @@ def _costs_little(facts: Facts, node: Node, cost: int) -> bool:
     return sums and cost <= _SCATTERED and not any(_repeats(facts, node, u, cost) for u in users)
 
 
+def _for_weights(facts: Facts, node: Node, cost: int, inline: Inliner) -> bool:
+    """Whether a value that follows from one map element by element is read for gradients of
+    weights, and else by element-wise operators, as the result of a normalisation and a ReLU: they
+    read that map instead, and the value takes no memory."""
+    users = facts.users(node.name)
+    weights = [facts.weight_gradient(u) for u in users]
+    alike = all(
+        w or (OPS[u.op].kind == "elementwise" and facts.size(u.name) == facts.size(node.name))
+        for u, w in zip(users, weights)
+    )
+    if not (0 < cost <= _GRADIENT and any(weights) and alike):
+        return False
+    index = axes_for(node)
+    loads = {p for p in walk(inline.meaning(node.name, index)) if p.op == "load"}
+    maps = [p for p in loads if 2 * facts.size(p.value) > facts.size(node.name)]
+    return len(maps) == 1 and {p for p in maps[0].args if p.op == "axis"} == {
+        p for p in index if p.op == "axis"
+    }
+
+
 def _continues(facts: Facts, node: Node, users: tuple[Node, ...], absorbed: set[str]) -> bool:
     """Whether a reduction's only user computes on with each element once."""
     if len(users) != 1:
@@ -110,6 +133,13 @@ def _continues(facts: Facts, node: Node, users: tuple[Node, ...], absorbed: set[
     (user,) = users
     same = OPS[user.op].kind == "elementwise" and facts.size(user.name) == facts.size(node.name)
     return same and user.name not in absorbed and user.inputs.count(node.name) == 1
+
+
+def _in_parts(facts: Facts, node: Node, users: tuple[Node, ...]) -> bool:
+    """Whether slices read no more elements together than a value has, as the gradients of the parts
+    of a concatenation do: each part is computed for itself."""
+    sliced = all(u.op == "slice" for u in users)
+    return sliced and sum(facts.size(u.name) for u in users) <= facts.size(node.name)
 
 
 def _repeats(facts: Facts, node: Node, user: Node, cost: int) -> bool:

@@ -17,7 +17,7 @@ from sol.pytorch import connect
 from sol.pytorch.lease import Kind, Layout, one_after_the_other
 from sol.pytorch.program import Executable, Tensors, as_array
 from sol.pytorch.types import TO_TORCH
-from sol.runtime.arena import ArenaPool
+from sol.runtime.arena import ArenaPool, whole_pages
 
 
 @dataclass
@@ -45,10 +45,11 @@ class Ready:
 
 @dataclass(frozen=True)
 class Held:
-    """Where kept values lie in a block of memory, and which halves compute in this block, too."""
+    """Where kept values lie in a block of memory; from which byte of it on the forward half
+    computes, None if it does elsewhere; whether the backward half computes in all of it."""
 
     layout: Layout
-    forward: bool
+    forward: int | None
     backward: bool
 
 
@@ -85,7 +86,7 @@ class Pair:
     def need(self, batch: int, threads: int) -> int:
         """Bytes of a step beside weights, gradients and results."""
         held = self.layout(batch, threads)
-        halves = [(self.forward, held.forward), (self.backward, held.backward)]
+        halves = [(self.forward, held.forward is not None), (self.backward, held.backward)]
         ready = [(r.executable, inside) for r, inside in halves if r is not None]
         beside = [connect.held_places(e, batch, threads)[1] for e, inside in ready if not inside]
         packed = max(connect.reserved_weights(e) for e, _ in ready)
@@ -138,13 +139,14 @@ class Pair:
         found = [connect.held_places(r.executable, batch, threads) for r in ready]
         known = [places for places, _ in found if places]
         if not known or not kinds:
-            return Held(one_after_the_other(kinds), False, False)
+            return Held(one_after_the_other(kinds), None, False)
         assert all(places == known[0] for places in known), "both halves know the same places"
         begins = tuple(known[0][name] for name in self.kept)
         ends = [b + math.prod(shape) * dtype.itemsize for b, (shape, dtype) in zip(begins, kinds)]
+        forward = 0 if found[0][0] else whole_pages(max(ends))  # behind what is kept
         sizes = [size for places, size in found if places]
-        inside = [bool(places) for places, _ in found]
-        return Held(Layout(begins, max(*sizes, *ends)), inside[0], inside[-1])
+        size = max(forward + found[0][1], *sizes, *ends)
+        return Held(Layout(begins, size), forward, bool(found[-1][0]))
 
     def give_memory_back(self) -> None:
         """Keep no memory of finished steps."""

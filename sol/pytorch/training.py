@@ -133,7 +133,9 @@ class _Call:
         results = [torch.empty(shape, dtype=dtype) for shape, dtype in kinds[:count]]
         held = pair.layout(self.batch, self.threads)
         kept = lease(pair.memory, kinds[count:], held.layout)
-        memory = kept[0].data_ptr() - held.layout.begins[0] if held.forward else 0
+        memory = 0
+        if held.forward is not None:
+            memory = kept[0].data_ptr() - held.layout.begins[0] + held.forward
         self._run(pair.forward, inputs, [*results, *kept], memory)
         return results, kept
 

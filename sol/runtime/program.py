@@ -81,11 +81,15 @@ class Program:
         self._call(words(pointers), batch, threads, times)
         return tuple(times) if times else ()
 
-    def run_in(self, pointers: Sequence[int], batch: int, threads: int, arena: int) -> None:
-        """Run the whole batch at once in the caller's memory at `arena`, which keeps the
-        intermediates: `arena_bytes` bytes at a multiple of 64.
+    def run_in(
+        self, pointers: Sequence[int], batch: int, threads: int, arena: int, group: int = 0
+    ) -> None:
+        """Run in the caller's memory at `arena`, `arena_bytes` bytes at a multiple of 64: so many
+        images at once, or, if that is 0, the whole batch, whose intermediates stay there.
         """
-        status = self._runtime.sol_run(self._table, words(pointers), batch, 0, arena, threads, None)
+        status = self._runtime.sol_run(
+            self._table, words(pointers), batch, group, arena, threads, None
+        )
         _check(status, batch, threads)
 
     def run_in_parts(

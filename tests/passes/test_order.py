@@ -28,7 +28,8 @@ def test_what_is_only_kept_comes_behind_what_it_reads() -> None:
     x = b.input("x", TensorType((3,), F32))
     first = b.add("relu", x, name="first")
     result = b.add("exp", b.add("tanh", first, name="second"), name="result")
-    kept = b.add("abs", b.add("neg", first, name="minus"), name="kept")
+    number = b.constant(2.0, F32, name="number")  # made late, but there from the begin
+    kept = b.add("mul", b.add("neg", first, name="minus"), number, name="kept")
     moved = early(b.finish([result, kept]), ["result"])
-    assert [n.name for n in moved] == ["x", "first", "minus", "kept", "second", "result"]
+    assert [n.name for n in moved] == ["x", "number", "first", "minus", "kept", "second", "result"]
     assert early(moved, ["result"]) == moved

@@ -101,6 +101,25 @@ def _every_second_before_taps(net: Net) -> Graph:
     return net.graph(net.conv(x))
 
 
+def _parts_of_windows_that_overlap(net: Net) -> Graph:
+    """The gradient of a pooling, which the parts of a concatenation share."""
+    attrs = {"kernel": (3, 3), "stride": (2, 2), "padding": (0, 0), "dilation": (1, 1)}
+    x = net("spread", net.images(channels=8), size=(13, 13), **attrs)
+    parts = ((0, 4), (4, 8))
+    return net.graph(
+        *(
+            net("relu", net("slice", x, axis=1, start=start, stop=stop, step=1))
+            for start, stop in parts
+        )
+    )
+
+
+def _windows_that_overlap_for_two(net: Net) -> Graph:
+    attrs = {"kernel": (3, 3), "stride": (2, 2), "padding": (0, 0), "dilation": (1, 1)}
+    x = net("spread", net.images(), size=(13, 13), **attrs)
+    return net.graph(net("relu", x), net("neg", x))
+
+
 STORED: dict[Callable[[Net], Graph], set[str]] = {
     _chain: {"tanh"},
     _costly_for_two: {"exp", "relu", "neg"},
@@ -119,6 +138,8 @@ STORED: dict[Callable[[Net], Graph], set[str]] = {
     _before_a_product: {"permute", "matmul"},
     _views: {"neg"},
     _joined: {"exp", "concat", "neg"},
+    _parts_of_windows_that_overlap: {"relu", "relu_1"},
+    _windows_that_overlap_for_two: {"spread", "relu", "neg"},
 }
 
 

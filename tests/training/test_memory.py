@@ -72,6 +72,7 @@ def test_a_budget_is_obeyed_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pair, _ = step(trained(model))
     assert pair.again == 0
     assert need(pair) > 7 * BATCH * 32 * 4
+    assert pair.layout(BATCH, torch.get_num_threads()).forward > 0  # behind what is kept
     budget = need(pair) * 7 // 10
     less = trained(model, memory=budget)
     pair, gradients = step(less)
