@@ -148,7 +148,8 @@ def demand(planned: Planned, made: Sequence[Made], threads: int) -> Demand:
     plan, arena = planned.plan, planned.arena
     calls = [call for m in made for call in m.calls]
     tables = 8 * sum(len(call.arguments) for call in calls)
-    used = {b for call in calls for b in call.buffers if b in plan.buffers}
+    packed = {m.packed[0] for m in made if m.packed}  # counted with their clusters
+    used = {b for call in calls for b in call.buffers if b in plan.buffers} - packed
     kept = sum(_kept(plan, b) for b in used if plan.buffers[b].kind == "prepared")
     own = planned.own.per_image + planned.own.constant
     return Demand(arena.per_image, arena.constant, own, tables, kept, threads)

@@ -205,7 +205,7 @@ class Compiled:
             if prepared.given is not None:
                 return self._run_by_piece(prepared, pointers, batch, threads, memory)
             if memory:
-                self.program.run_in(pointers, batch, threads, memory)
+                self.program.run_in(pointers, batch, threads, memory, self.program.group)
                 return ()
             return self.program.run(pointers, batch, threads)
         finally:

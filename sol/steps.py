@@ -169,7 +169,7 @@ def _lower_cluster(
         return Made(cluster, (gradient.lowered,), None, gradient.why)
     if cluster.kind == "recurrent":
         recurrence = lower_scan(plan, cluster, device, widths)
-        return Made(cluster, recurrence.calls, None, recurrence.why)
+        return Made(cluster, recurrence.calls, recurrence.packed, recurrence.why)
     if cluster.kind == "scatter":
         scattered = lower_scatter(plan, cluster, device, widths)
         why = f"{scattered.kernel.units} blocks of columns, each set to zero once"
@@ -203,7 +203,7 @@ def use_libraries(
     layers = {
         number: libraries.Layer(m.cluster, m.calls[0], m.packed)
         for number, m in enumerate(made)
-        if m.packed and len(m.calls) == 1
+        if m.packed and len(m.calls) == 1 and m.cluster.kind != "recurrent"
     }
     threads = threads or thread_count.count()
     choices = libraries.choose(planned.plan, layers, device, threads, progress)

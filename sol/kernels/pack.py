@@ -108,6 +108,35 @@ class Packing:
         return weight.reshape(self.groups, weight.shape[0] // self.groups, *weight.shape[1:])
 
 
+@dataclass(frozen=True, slots=True)
+class GatesPacking:
+    """How a recurrent weight (gates * H, K), gate by gate, becomes columns in blocks of `units`
+    hidden units with their gates side by side (`packed_gates`, plan/scan.py): a gate is like a tap
+    of a window."""
+
+    gates: int
+    units: int
+
+    def apply(self, weight: Array) -> Array:
+        """The packed weight, float32."""
+        return self._packing.apply(self._windows(weight))
+
+    def recipe(self, weight: Array) -> Recipe:
+        """The same as loops."""
+        return self._packing.recipe(self._windows(weight))
+
+    def size(self, shape: tuple[int, ...]) -> int:
+        """Elements of the packed weight for a weight of this shape."""
+        return self._packing.size((shape[0] // self.gates, shape[1], self.gates))
+
+    @property
+    def _packing(self) -> Packing:
+        return Packing("conv", 1, (0, 1), 1, self.units)
+
+    def _windows(self, weight: Array) -> Array:
+        return weight.reshape(self.gates, -1, weight.shape[1]).transpose(1, 2, 0)
+
+
 def _steps(extents: Sequence[int]) -> list[int]:
     """Of row-major axes."""
     return [math.prod(extents[k + 1 :]) for k in range(len(extents))]

@@ -42,9 +42,10 @@ def lower_scan(
     """The kernels of a recurrent cluster: one, or one for each step of time."""
     scan = describe(plan.graph, cluster, device)
     if scan.node.op == "scan_gradient":
-        return Recurrence(lower_scan_gradient(plan, scan, widths), scan.why)
-    calls = _shared(plan, scan, widths) if scan.shared else (_whole(plan, scan, widths),)
-    return Recurrence(calls, scan.why)
+        calls = lower_scan_gradient(plan, scan, widths)
+    else:
+        calls = _shared(plan, scan, widths) if scan.shared else (_whole(plan, scan, widths),)
+    return Recurrence(calls, scan.packed(plan.graph), scan.why)
 
 
 def _gates(scan: Scan) -> str:

@@ -24,6 +24,7 @@ from sol.ir.expr import Expr, apply, axis, const, load
 from sol.ir.graph import Graph, Node, types_of
 from sol.ir.loop import For, If, Kernel, Stmt, Store, scratch_layout
 from sol.kernels.micro import Micro, micro_kernel
+from sol.kernels.pack import GatesPacking, Packing
 from sol.lower.cluster import Lowered, Memory
 from sol.lower.nest import NestBuilder, Output, nest
 from sol.lower.ranges import lane_pieces, size_expr
@@ -41,9 +42,11 @@ _MOVING = "+"  # before the name of a value whose buffer is passed from its curr
 
 @dataclass(frozen=True, slots=True)
 class Recurrence:
-    """A lowered scan: the calls of kernels one after the other, and why in this way."""
+    """A lowered scan: the calls of kernels one after the other, the weight that must be packed for
+    them, if a program packs it, and why in this way."""
 
     calls: tuple[Lowered, ...]
+    packed: tuple[str, str, GatesPacking | Packing] | None
     why: str
 
 
@@ -88,6 +91,15 @@ class Scan:
     def at(self, step: Expr, image: Expr, channel: Expr) -> tuple[Expr, ...]:
         """The index of a sequence."""
         return (image, step, channel) if self.axis_of_time else (step, image, channel)
+
+    def packed(self, graph: Graph) -> tuple[str, str, GatesPacking | Packing] | None:
+        """Its weight's buffer, value and packing, if it follows from parameters alone."""
+        node = graph[self.weight]
+        if node.name not in graph.static:
+            return None
+        if node.op == "packed_gates":
+            return node.name, node.inputs[0], GatesPacking(node["gates"], node["units"])
+        return node.name, node.inputs[0], Packing("deconv", 1, (0,), 1, node["block"])
 
     @property
     def why(self) -> str:

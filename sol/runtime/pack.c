@@ -123,9 +123,10 @@ static void pack_all(void *argument, int thread) {
 
 int sol_pack(const sol_packing *packing, int threads) {
     const sol_packing *p = packing;
-    int fits = p->taps <= MOST_TAPS && p->lanes <= MOST_LANES && threads >= 1;
+    int fits = threads >= 1;
     if (p->transform) /* rows of one channel follow each other */
-        fits = fits && p->row_step == 1 && p->products * p->width <= MOST_TOGETHER;
+        fits = fits && p->taps <= MOST_TAPS && p->lanes <= MOST_LANES && p->row_step == 1 &&
+               p->products * p->width <= MOST_TOGETHER;
     if (!fits) return SOL_WRONG_ARGUMENT;
     task work;
     work.packing = packing;

@@ -7,10 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sol.kernels.pack import Packing
+import sol.plan.prepare
+import sol.plan.scan  # noqa: F401  (registers packed_gates)
+from sol.core.dtypes import F32
+from sol.ir.graph import Node, TensorType
+from sol.kernels.pack import GatesPacking, Packing
 from sol.kernels.strassen import StrassenPacking
 from sol.kernels.transform import Transform
 from sol.kernels.winograd import WinogradPacking
+from sol.ops.reference import by_compute
+from sol.ops.registry import infer
 from sol.runtime.pack import fits, pack
 
 PLAIN = [
@@ -22,6 +28,9 @@ PLAIN = [
     (Packing("linear", 1, (0,), 1, 4), (3, 2)),
     (Packing("deconv", 1, (1, 2, 0), 2, 16), (6, 20, 2, 2)),
     (Packing("deconv", 3, (1, 2, 0), 2, 4), (6, 9, 3, 1)),
+    (Packing("deconv", 1, (0,), 1, 64), (20, 70)),
+    (GatesPacking(4, 16), (68, 17)),
+    (GatesPacking(1, 64), (130, 130)),
 ]
 WINOGRAD = [
     (WinogradPacking((Transform(4, 3), Transform(4, 3)), 1, 2, 16), (40, 9, 3, 3)),
@@ -53,7 +62,24 @@ def test_native_packing_is_numpys(packing: Any, shape: tuple[int, ...], layout: 
     for threads in (1, 2):
         found = np.full(recipe.size, np.nan, np.float32)
         pack(weight, recipe, found, threads)
-        if isinstance(packing, Packing):
+        if isinstance(packing, Packing | GatesPacking):
             np.testing.assert_array_equal(found, wanted)
         else:
             np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("op", "packing", "shape", "attrs"),
+    [
+        ("packed_gates", GatesPacking(3, 32), (105, 35), {"gates": 3, "units": 32}),
+        ("packed_columns", Packing("deconv", 1, (0,), 1, 48), (105, 35), {"block": 48}),
+    ],
+)
+def test_recurrent_weights_are_packed_as_their_operators_say(
+    op: str, packing: Any, shape: tuple[int, int], attrs: dict[str, int]
+) -> None:
+    weight = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    given = TensorType(shape, F32)
+    type = infer(op, (given,), attrs)
+    node = Node("y", op, ("x",), tuple(attrs.items()), type)
+    np.testing.assert_array_equal(packing.apply(weight), by_compute(node, weight).ravel())
