@@ -60,11 +60,13 @@ def compile_graph(
     device: CpuDevice | None = None,
     keep: bool = False,
     recall: Recall | None = None,
+    planned: Planned | None = None,
 ) -> Compiled:
     """Compile a network for a device (by default this processor).
 
     keep: every intermediate value stays in memory after a run, for `Compiled.values`.
     recall: puts what tuning has found before in place of the default steps.
+    planned: the plan of this graph after passes, if it is known.
     """
     device = device or detect()
     watching = observers()
@@ -74,8 +76,10 @@ def compile_graph(
     if known is not None:
         return known
     _tell(watching, "captured", graph)
-    optimised = run_passes(graph, fuel=config.FUEL.get(), observe=partial(_tell, watching))
-    planned = make_plan(optimised, keep, device.vector_lanes(4))
+    fuel = config.FUEL.get()
+    if planned is None or watching or fuel is not None:
+        optimised = run_passes(graph, fuel=fuel, observe=partial(_tell, watching))
+        planned = make_plan(optimised, keep, device.vector_lanes(4))
     _tell(watching, "planned", planned.plan.graph)
     made = default_steps(planned, device, options, _compiling(progress))
     made = recall(planned, made, device, options) if recall else made

@@ -21,10 +21,10 @@ from sol.passes.partition import Halves
 _BATCH = 4  # for which bytes are compared
 
 
-def kept_bytes(halves: Halves) -> float:
-    """Of what is kept, inputs and results aside, for the batch that is compared."""
+def kept_bytes(halves: Halves, batch: int = _BATCH) -> float:
+    """Of what is kept, inputs and results aside, by default for the batch that is compared."""
     forward = halves.forward
-    return sum(_bytes(forward[n]) for n in forward.outputs[halves.results :])
+    return sum(_bytes(forward[n], batch) for n in forward.outputs[halves.results :])
 
 
 def checkpoints(halves: Halves, weight: int, behind: int) -> frozenset[str]:
@@ -105,5 +105,5 @@ def _widths(order: Sequence[Node], last: dict[str, int]) -> list[float]:
     return [math.inf if several else width for width, several in pairs]
 
 
-def _bytes(node: Node) -> float:
-    return float(math.prod(concrete(node.shape, _BATCH)) * node.dtype.bytes)
+def _bytes(node: Node, batch: int = _BATCH) -> float:
+    return float(math.prod(concrete(node.shape, batch)) * node.dtype.bytes)

@@ -7,6 +7,8 @@ takes it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from sol.core.dims import Dim, Shape, evaluate
 from sol.ir.expr import Expr, walk
@@ -65,9 +67,7 @@ class Facts:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.position = {n.name: k for k, n in enumerate(graph)}
-        everything = frozenset(n.name for n in graph)
-        self._alone = Inliner(graph, everything)
-        self._own: dict[str, Expr | None] = {}
+        self._natures: dict[str, _Nature] = {}
 
     def is_source(self, name: str) -> bool:
         """Inputs, constants, and values that depend on parameters only:
@@ -84,23 +84,23 @@ class Facts:
         """Elements at the nominal batch."""
         return nominal_size(self.graph[name].shape)
 
-    def own(self, name: str) -> Expr | None:
-        """The node's expression over loads of its inputs; None for operators without one."""
-        if name not in self._own:
-            node = self.graph[name]
-            has = OPS[node.op].compute is not None
-            self._own[name] = self._alone.meaning(name, axes_for(node)) if has else None
-        return self._own[name]
-
     def reduces(self, name: str) -> bool:
         """Whether the node's own expression holds a reduction."""
-        own = self.own(name)
-        return own is not None and any(p.op == "reduce" for p in walk(own))
+        return self._nature(name).reduces
 
     def cost(self, name: str) -> int:
         """Arithmetic per element of the node alone; index arithmetic and plain moves are free."""
-        own = self.own(name)
-        return 0 if own is None else arithmetic(own)
+        return self._nature(name).cost
+
+    def _nature(self, name: str) -> _Nature:
+        if name not in self._natures:
+            node = self.graph[name]
+            new = {i: f"x{k}" for k, i in enumerate(dict.fromkeys(node.inputs))}
+            given = tuple(_given(self.graph[i], name) for i, name in new.items())
+            inputs = tuple(new[i] for i in node.inputs)
+            alone = replace(node, name="y", inputs=inputs, origin="")
+            self._natures[name] = _nature(Graph((*given, alone), ("y",)))
+        return self._natures[name]
 
     def contraction(self, node: Node) -> bool:
         """Whether a contraction kernel takes the node."""
@@ -145,6 +145,32 @@ class Facts:
             *WEIGHT_GRADIENTS,
             "scatter_add",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Nature:
+    """What an operator does for an element of its result, over loads of its inputs."""
+
+    cost: int
+    reduces: bool
+
+
+def _given(node: Node, name: str) -> Node:
+    """A node as an input of another one: a constant number, or whatever has its type."""
+    if scalar_constant(node) is not None:
+        return replace(node, name=name, origin="")
+    return Node(name, "input", (), (), node.type)
+
+
+@lru_cache(maxsize=8192)  # networks repeat their layers, and are planned in several ways
+def _nature(graph: Graph) -> _Nature:
+    """Of the last node of a graph of its own."""
+    node = graph.nodes[-1]
+    if OPS[node.op].compute is None:
+        return _Nature(0, False)
+    everything = frozenset(n.name for n in graph)
+    own = Inliner(graph, everything).meaning(node.name, axes_for(node))
+    return _Nature(arithmetic(own), any(p.op == "reduce" for p in walk(own)))
 
 
 def arithmetic(x: Expr) -> int:

@@ -17,18 +17,23 @@ from numpy.typing import NDArray
 from sol.core.dims import concrete
 from sol.core.errors import MemoryBudgetError
 from sol.ir.graph import Graph, Node
+from sol.plan.planner import Planned
 from sol.pytorch.program import Executable
 
 Progress = Callable[[str, int, int], None]
 
 
 def compile_all(
-    graphs: Sequence[Graph], options: dict[str, Any], progress: Progress | None
-) -> list[Executable]:
-    """Executables of a network in parts, whose weights share a memory budget.
+    graphs: Sequence[Graph], options: dict[str, Any], progress: Progress | None,
+    plans: Sequence[Planned] = (),
+) -> list[Executable]:  # fmt: skip
+    """Executables of a network in parts, whose weights share a memory budget. plans: of the parts,
+    if they are known.
 
     A part gets what the others leave. Raises MemoryBudgetError if that is not enough.
     """
+    if plans:
+        return [compile_with(g, options, progress, p) for g, p in zip(graphs, plans)]
     if options.get("memory") is None or len(graphs) < 2:
         return [compile_with(g, options, progress) for g in graphs]
     try:
@@ -61,7 +66,9 @@ def _within(
     return made
 
 
-def compile_with(graph: Graph, options: dict[str, Any], progress: Progress | None) -> Executable:
+def compile_with(
+    graph: Graph, options: dict[str, Any], progress: Progress | None, planned: Planned | None = None
+) -> Executable:
     """Sol's compiler; it is imported when it is first needed."""
     import torch
 
@@ -71,7 +78,7 @@ def compile_with(graph: Graph, options: dict[str, Any], progress: Progress | Non
 
     chosen = Options(**options)
     known = partial(recall, threads=count(chosen.threads, torch.get_num_threads))
-    return compile_graph(graph, chosen, progress, recall=known)
+    return compile_graph(graph, chosen, progress, recall=known, planned=planned)
 
 
 def tuned(

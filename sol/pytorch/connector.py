@@ -15,11 +15,12 @@ from torch import nn
 from sol.core import config
 from sol.ir.graph import Graph
 from sol.options import Precision, parse_memory
+from sol.plan.planner import Planned
 from sol.pytorch import connect, store
 from sol.pytorch.backend import Parts
-from sol.pytorch.halves import Budget
+from sol.pytorch.halves import Budget, CompilePlanned
 from sol.pytorch.judge import Judge
-from sol.pytorch.program import Compile, Executable
+from sol.pytorch.program import Executable
 from sol.pytorch.session import Session
 from sol.pytorch.training_race import TrainingJudge
 
@@ -48,11 +49,13 @@ class Connector:
         """A network that cannot be read whole, by torch.compile and Sol's backend."""
         return Parts(call, dict(self.options))
 
-    def compiler(self, **more: Any) -> Compile:
+    def compiler(self, **more: Any) -> CompilePlanned:
         """Compiles the graphs of a network with these options and `more`."""
 
-        def compile_(graphs: Sequence[Graph]) -> Sequence[Executable]:
-            return connect.compile_all(graphs, dict(self.options) | more, self.progress)
+        def compile_(
+            graphs: Sequence[Graph], plans: Sequence[Planned] = ()
+        ) -> Sequence[Executable]:
+            return connect.compile_all(graphs, dict(self.options) | more, self.progress, plans)
 
         return compile_
 

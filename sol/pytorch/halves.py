@@ -1,15 +1,18 @@
 """Making the two programs of a step of Sol in training, within a memory budget if there is one.
 
-With a budget, what is kept without it is computed again in segments (passes/checkpoints.py), in one
-way after the other until a step with the batch at hand fits; where packed weights are too large, no
-layer is computed by Winograd's algorithm. What does not fit at all is refused with the smallest
+With a budget, what is kept without it is computed again in segments (passes/checkpoints.py), in the
+first of a few ways with which a step with the batch at hand fits, which is found by halving; where
+packed weights are too large, no layer is computed by Winograd's algorithm. Only what fits is
+compiled, by the plan that is there already. What does not fit at all is refused with the smallest
 possible figure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Protocol
 
 from sol import recorded
 from sol.core.device import detect
@@ -24,13 +27,21 @@ from sol.passes.partition import Halves, partition
 from sol.passes.pipeline import run as run_passes
 from sol.plan.inline import Inliner
 from sol.plan.kept import keep_orders
-from sol.plan.planner import make_plan
+from sol.plan.planner import Planned, make_plan
 from sol.pytorch.pair import Pair, Ready
-from sol.pytorch.program import Compile
+from sol.pytorch.program import Compile, Executable
 from sol.report.text import size
 from sol.report.work import node_operations
 
-_WAYS = ((4, 3), (16, 3), (16, 1))  # to find segments (checkpoints.py), tried in turn
+_WAYS = ((4, 3), (16, 3), (16, 1))  # to find segments (checkpoints.py); each needs less memory
+
+
+class CompilePlanned(Protocol):
+    """Compiles all parts of a network together, by plans if they are there."""
+
+    def __call__(
+        self, graphs: Sequence[Graph], plans: Sequence[Planned] = ()
+    ) -> Sequence[Executable]: ...
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,8 @@ class Budget:
 
     bytes: int
     given: object
-    usual: Compile
-    small: Compile
+    usual: CompilePlanned
+    small: CompilePlanned
 
 
 @dataclass(frozen=True)
@@ -109,37 +120,88 @@ def _smaller_and_smaller(request: Request, budget: Budget, left: int) -> tuple[P
     """The first programs that need no more than `left` bytes, else those that need least; and
     whether their packed weights are small ones."""
     batch, threads = request.batch, request.threads
-    tried: list[tuple[int, int, Halves]] = []
+    ways = _ways(request.joint)
     beside = 0  # packed weights and the like, of programs with small ones; they hardly differ
-    for halves, again in _ways(request.joint):
-        block = _block(halves, batch)
-        tried.append((block, again, halves))
+    for way in ways[_first(ways, batch, left) :]:
         for compile_graphs in (budget.usual, budget.small):
-            if block + beside > left:
+            if way.block(batch) + beside > left:
                 break
-            pair = _compiled(request, halves, compile_graphs, again)
+            pair = way.compiled(request, compile_graphs)
             need, small = pair.need(batch, threads), compile_graphs is budget.small
             if need <= left:
                 return pair, small
-            beside = need - block if small else beside
-    _, again, halves = min(tried, key=lambda t: t[:2])
-    return _compiled(request, halves, budget.small, again), True
+            beside = need - way.block(batch) if small else beside
+    least = min(ways, key=lambda way: way.block(batch))
+    return least.compiled(request, budget.small), True
 
 
-def _ways(joint: Joint) -> Iterator[tuple[Halves, int]]:
-    """The usual halves, others in segments, with cheap values computed once or twice, and how many
-    contractions these compute again: which of them need least, is known when they are planned."""
+def _first(ways: Sequence[_Way], batch: int, left: int) -> int:
+    """The number of the first way whose memory is no more than `left` bytes, or else of the last:
+    each computes more again than the one before, and needs less."""
+    low, high = 0, len(ways) - 1
+    while low < high and ways[low].least(batch) > left:
+        low += 1
+    while low < high:
+        middle = (low + high) // 2
+        if ways[middle].block(batch) <= left:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+class _Way:
+    """A step cut into halves. Their order and their plans are made when they are asked for, and
+    kept. usual: the halves without a budget, if these have one; again: how many contractions they
+    compute again."""
+
+    def __init__(self, cut: Halves, usual: Halves | None = None) -> None:
+        self.cut, self._usual = cut, usual
+        self.again = _again(usual, cut) if usual else 0
+
+    @cached_property
+    def halves(self) -> Halves:
+        """As they are compiled."""
+        return _finished(self.cut, self._usual)
+
+    @cached_property
+    def plans(self) -> tuple[Planned, Planned]:
+        """Of the forward and the backward half."""
+        lanes = detect().vector_lanes(4)
+        forward, backward = self.halves.forward, self.halves.backward
+        return make_plan(run_passes(forward), lanes=lanes), make_plan(
+            run_passes(backward), lanes=lanes
+        )
+
+    def least(self, batch: int) -> int:
+        """Bytes that they need at least: what they keep."""
+        return int(kept_bytes(self.cut, batch))
+
+    def block(self, batch: int) -> int:
+        """Bytes of the memory that both halves share."""
+        shared = (p.arena.bytes(batch) for p in self.plans if not p.plan.splittable)
+        return max(shared, default=0)
+
+    def compiled(self, request: Request, compile_graphs: CompilePlanned) -> Pair:
+        """Its programs, by these plans."""
+        return _compiled(
+            request, self.halves, partial(compile_graphs, plans=self.plans), self.again
+        )
+
+
+def _ways(joint: Joint) -> list[_Way]:
+    """The usual halves, and others in segments that need less and less."""
     usual = partition(joint)
-    yield _finished(usual), 0
+    ways = [_Way(usual)]
     total, before = kept_bytes(usual), frozenset[str]()
     for way in _WAYS:
         borders = checkpoints(usual, *way)
-        halves = partition(joint, borders) if borders != before else usual
-        before = borders
+        if borders == before:
+            continue
+        before, halves = borders, partition(joint, borders)
         if kept_bytes(halves) < total:
-            again = _again(usual, halves)
-            yield _finished(halves, usual), again
-            yield _finished(halves), again
+            ways.append(_Way(halves, usual))
+    return ways
 
 
 def _again(usual: Halves, halves: Halves) -> int:
@@ -150,13 +212,6 @@ def _again(usual: Halves, halves: Halves) -> int:
 
 def _contractions(nodes: Sequence[Node]) -> int:
     return sum(OPS[n.op].kind == "contract" for n in nodes)
-
-
-def _block(halves: Halves, batch: int) -> int:
-    """Bytes of the memory that both halves share, as it is planned."""
-    lanes = detect().vector_lanes(4)
-    plans = [make_plan(run_passes(g), lanes=lanes) for g in (halves.forward, halves.backward)]
-    return max((p.arena.bytes(batch) for p in plans if not p.plan.splittable), default=0)
 
 
 def _finished(halves: Halves, usual: Halves | None = None) -> Halves:
