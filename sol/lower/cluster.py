@@ -19,7 +19,7 @@ from sol.ir.graph import Node
 from sol.ir.loop import For, Kernel, Stmt, scratch_layout
 from sol.lower.nest import NestBuilder, Output, nest, turned_nest, turned_pitch
 from sol.lower.ranges import extent_of
-from sol.lower.rows import summed_by_rows
+from sol.lower.rows import Rows, summed_by_rows
 from sol.lower.units import UNIT, Buffers, count, with_units
 from sol.lower.vector import Access, turned_lane
 from sol.ops.shuffle import phases
@@ -28,6 +28,7 @@ from sol.plan.group import Group
 from sol.plan.inline import Inliner, axes_for
 from sol.plan.layout import strides_of
 from sol.plan.records import Plan
+from sol.plan.sums import is_of_images
 
 _WORK = 4096  # elementary operations that one unit should do at least
 _TURNED = 32  # results in a block whose lanes are turned
@@ -192,7 +193,11 @@ def lower_group(plan: Plan, group: Group, widths: tuple[int, ...]) -> Lowered:
     outer, group = _share_out(plan, group, inline, turned is not None)
     body: list[Stmt] = []
     arrays: list[tuple[str, DType, int]] = []
-    for name in group.members:
+    together = _sums(plan, memory, group, inline, builder)
+    if together is not None:
+        arrays.append(("sums", F32, together.size))
+        body.extend(together.code)
+    for name in group.members if together is None else ():
         index = group.indices[name]
         value = meaning(inline, name, index)
         inner = _inner_axes(plan, group, name)
@@ -205,7 +210,7 @@ def lower_group(plan: Plan, group: Group, widths: tuple[int, ...]) -> Lowered:
             continue
         if len(group.members) == 1:
             inner = (*_serial(group, outer), *inner)
-            rows = summed_by_rows(builder, inner, output, "sums")
+            rows = summed_by_rows(builder, inner, (output,), "sums")
             if rows is not None:
                 arrays.append(("sums", F32, rows.size))
                 body.extend(rows.code)
@@ -224,6 +229,19 @@ def lower_group(plan: Plan, group: Group, widths: tuple[int, ...]) -> Lowered:
     work = _work(plan, group, inline, outer)
     kernel = replace(kernel, grain=max(1, _WORK // max(1, work)))
     return Lowered(kernel, tuple(memory.buffers.names))
+
+
+def _sums(
+    plan: Plan, memory: Memory, group: Group, inline: Inliner, builder: NestBuilder
+) -> Rows | None:
+    """Sums over the rows of one map (plan/twins.py) in one loop; None for other groups."""
+    if len(group.members) < 2 or not all(_of_images(plan, name) for name in group.members):
+        return None
+    outputs = [
+        memory.target(n, group.indices[n], meaning(inline, n, group.indices[n]))
+        for n in group.members
+    ]
+    return summed_by_rows(builder, _inner_axes(plan, group, group.members[0]), outputs, "sums")
 
 
 def with_serial(axes: Sequence[Expr], body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
@@ -378,11 +396,7 @@ def _blocked(plan: Plan, group: Group, inline: Inliner, axes: list[Expr]) -> Gro
 def _of_images(plan: Plan, name: str) -> bool:
     """Whether a value is the share of each image of statistics of the batch (plan/sums.py): these
     are read in one piece."""
-    graph = plan.graph
-    if "@" in name or graph[name].op not in ("sum", "mean"):
-        return False
-    users = graph.users[name]
-    return bool(users) and all(u.op == graph[name].op and u["axes"] == (0,) for u in users)
+    return "@" not in name and is_of_images(plan.graph, plan.graph[name])
 
 
 def _work(plan: Plan, group: Group, inline: Inliner, outer: Sequence[Expr]) -> int:

@@ -107,6 +107,13 @@ def nest(builder: NestBuilder, axes: Sequence[Expr], outputs: Sequence[Output]) 
     return body
 
 
+def side_by_side(builder: NestBuilder, lane: Expr, outputs: Sequence[Output]) -> tuple[Stmt, ...]:
+    """The nest of a lane axis that stores several outputs; their reductions, over the same axes,
+    share their loops."""
+    chains = max(1, _CHAINS // len(outputs))
+    return _lanes(builder, [(output,) for output in outputs], lane, lane, chains)
+
+
 def turned_nest(
     builder: NestBuilder, lane: Expr, along: Expr, output: Output, tile: str
 ) -> tuple[Stmt, ...]:
@@ -143,7 +150,7 @@ def _jammed(
     lane: Expr | None,
 ) -> tuple[Stmt, ...]:
     if jam is None:
-        return _lanes(builder, [tuple(outputs)], store_lane, lane)
+        return _lanes(builder, [tuple(outputs)], store_lane, lane, _CHAINS)
     extent = extent_of(jam)
     assert isinstance(extent, int)
     points = sorted({p for o in outputs for p in split_points(o.value, jam)})
@@ -154,11 +161,13 @@ def _jammed(
             block = new_axis(f"{jam.value[0]}_b{low}", groups)
             copies = [_moved(outputs, jam, block * _JAM + (low + u)) for u in range(_JAM)]
             stmts.append(
-                For(block, const(0), const(groups), _lanes(builder, copies, store_lane, lane))
+                For(block, const(0), const(groups), _lanes(builder, copies, store_lane, lane, 1))
             )
         if rest:
             copies = [_moved(outputs, jam, const(high - rest + u)) for u in range(rest)]
-            stmts.extend(_lanes(builder, copies, store_lane, lane))
+            stmts.extend(
+                _lanes(builder, copies, store_lane, lane, 1 if len(copies) > 1 else _CHAINS)
+            )
     return tuple(stmts)
 
 
@@ -176,26 +185,26 @@ def _moved(outputs: Sequence[Output], axis: Expr, position: Expr) -> tuple[Outpu
 
 
 def _lanes(
-    builder: NestBuilder, copies: Copies, store_lane: Expr | None, lane: Expr | None
+    builder: NestBuilder, copies: Copies, store_lane: Expr | None, lane: Expr | None, chains: int
 ) -> tuple[Stmt, ...]:
     """The loop over lanes of the result, if there is one, cut where conditions on the lane axis
-    change.
+    change. chains: vectors of each copy at a time, if they are sums of rows.
     """
     if store_lane is None:
         return _stores(builder, copies, lane, 0)
     extent = extent_of(store_lane)
     if isinstance(extent, Dim):
-        return _lane_loops(builder, copies, store_lane)
+        return _lane_loops(builder, copies, store_lane, chains)
     points = sorted({p for c in copies for o in c for p in split_points(o.value, store_lane)})
     stmts: list[Stmt] = []
     for low, high in zip([0, *points], [*points, extent]):
         inner = store_lane if not points else new_axis(f"{store_lane.value[0]}_{low}", high - low)
         moved = copies if not points else [_moved(c, store_lane, inner + low) for c in copies]
-        stmts.extend(_lane_loops(builder, moved, inner))
+        stmts.extend(_lane_loops(builder, moved, inner, chains))
     return tuple(stmts)
 
 
-def _lane_loops(builder: NestBuilder, copies: Copies, lane: Expr) -> tuple[Stmt, ...]:
+def _lane_loops(builder: NestBuilder, copies: Copies, lane: Expr, chains: int) -> tuple[Stmt, ...]:
     condition = _shared_condition(copies, lane)
     if condition is not None:  # unswitch: one test outside the loop instead of one per vector
         yes, no = (
@@ -205,18 +214,18 @@ def _lane_loops(builder: NestBuilder, copies: Copies, lane: Expr) -> tuple[Stmt,
         return (
             If(
                 builder.final(condition),
-                _lane_loops(builder, yes, lane),
-                _lane_loops(builder, no, lane),
+                _lane_loops(builder, yes, lane, chains),
+                _lane_loops(builder, no, lane, chains),
             ),
         )
     values = [o.value for c in copies for o in c]
     possible = lane_cost(values, lane, builder.access) is not None
-    together = _CHAINS if len(copies) == 1 and possible and _sums_rows(values, lane) else 1
+    together = chains if possible and _sums_rows(values, lane) else 1
     stmts: list[Stmt] = []
     for begin, end, width in lane_pieces(extent_of(lane), builder.widths if possible else (1,)):
         if together > 1 and isinstance(end.value, int) and width == builder.widths[0]:
             for first, last, count in _chain_pieces(begin.value, end.value, width, together):
-                moved = [_moved(copies[0], lane, lane + u * width) for u in range(count)]
+                moved = [_moved(c, lane, lane + u * width) for u in range(count) for c in copies]
                 body = _stores(builder, moved, lane, width)
                 stmts.append(For(lane, const(first), const(last), body, width, count))
             continue

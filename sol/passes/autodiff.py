@@ -14,7 +14,7 @@ from functools import partial
 from sol.core.errors import SolError, UnsupportedError
 from sol.ir.graph import Builder, Graph, Node, types_of
 from sol.ops.registry import OPS, builder
-from sol.passes.duplicates import dead
+from sol.passes.duplicates import dead, duplicates
 from sol.passes.expand import expand_composites
 
 # the gradients of values, by name, and of a node with several results by its name and their numbers
@@ -57,9 +57,12 @@ def differentiate(graph: Graph, wanted: Sequence[str]) -> Joint:
         if dy is not None and node.name not in wanted and node.inputs:
             _pull(b, graph, node, dy, changes, needs)
     found = [changes.get(name) for name in wanted]
-    gradients = tuple("" if g is None else g.name for g in found)
     results = (*(graph[o] for o in graph.outputs), *(g for g in found if g is not None))
-    return Joint(dead(b.finish(results)), graph.outputs, seeds, tuple(wanted), gradients)
+    # a reduction that a gradient needs as the network has it is small, and kept
+    joint = dead(duplicates(b.finish(results), kinds=("reduce",)))
+    names = iter(joint.outputs[len(graph.outputs) :])
+    gradients = tuple("" if g is None else next(names) for g in found)
+    return Joint(joint, graph.outputs, seeds, tuple(wanted), gradients)
 
 
 def _may_stay(needs: frozenset[str], graph: Graph, node: Node) -> bool:

@@ -5,16 +5,20 @@ Both look at the whole graph and not at a pattern: they are loops over the topol
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import replace
 
 from sol.ir.graph import Attr, Graph, Node
 from sol.ir.pattern import COMMUTATIVE
 from sol.ir.rewrite import Fuel
+from sol.ops.registry import OPS
 
 
-def duplicates(graph: Graph, fuel: Fuel | None = None) -> Graph:
-    """`a = f(x); b = f(x)` -> `a = f(x)`, and `a` wherever `b` was; the first one stays."""
+def duplicates(
+    graph: Graph, fuel: Fuel | None = None, kinds: Collection[str] | None = None
+) -> Graph:
+    """`a = f(x); b = f(x)` -> `a = f(x)`, and `a` wherever `b` was; the first one stays. kinds: of
+    operators, if not all may be merged."""
     fuel = fuel or Fuel()
     first: dict[Hashable, str] = {}
     names: dict[str, str] = {}
@@ -23,7 +27,8 @@ def duplicates(graph: Graph, fuel: Fuel | None = None) -> Graph:
         inputs = tuple(names.get(i, i) for i in node.inputs)
         new = replace(node, inputs=inputs) if inputs != node.inputs else node
         key = _key(new)
-        same = first.get(key)
+        merges = kinds is None or OPS[node.op].kind in kinds
+        same = first.get(key) if merges else None
         if same is not None and fuel.take(f"merge {node.name} with {same}"):
             names[node.name] = same
         else:

@@ -2,10 +2,10 @@
 run, where values lie.
 
     expand composites -> sums over the batch image by image (sums.py) -> choose what is stored
-    (fuse.py) -> memory order of axes (layout.py) -> depth-first groups (group.py) and stages
-    (stages.py) -> order clusters -> places and buffers (layout.py) -> may the batch be cut
-    (batch.py) -> what runs image by image (segments.py) -> results in the place of operands
-    (inplace.py) -> memory (memory.py)
+    (fuse.py) -> memory order of axes (layout.py) -> depth-first groups (group.py), sums over one
+    map (twins.py) and stages (stages.py) -> order clusters -> places and buffers (layout.py) -> may
+    the batch be cut (batch.py) -> what runs image by image (segments.py) -> results in the place of
+    operands (inplace.py) -> memory (memory.py)
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from sol.plan.recurrent import split_recurrent
 from sol.plan.segments import Use, find_segments
 from sol.plan.stages import Stage, find_stages
 from sol.plan.sums import image_by_image
+from sol.plan.twins import joined
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _groups(
         group = grow(graph, facts, choice, orders[name], name, taken)
         taken.update(group.members)
         found[name] = group
-    return found
+    return joined(graph, facts, choice.stored, found)
 
 
 def _clusters(

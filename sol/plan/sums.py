@@ -35,6 +35,17 @@ def image_by_image(graph: Graph) -> Graph:
     return b.finish([b[o] for o in graph.outputs])
 
 
+def is_of_images(graph: Graph, node: Node) -> bool:
+    """Whether a value is the first of these steps."""
+    users = graph.users[node.name]
+    return (
+        node.op in _OPS
+        and 0 not in node["axes"]
+        and bool(users)
+        and all(u.op == node.op and u["axes"] == (0,) for u in users)
+    )
+
+
 def _worth(graph: Graph, node: Node) -> bool:
     if node.op not in _OPS:
         return False

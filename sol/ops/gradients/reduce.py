@@ -65,7 +65,8 @@ def var(graph: Builder, node: Node, dy: Node, x: Node) -> Gradients:
     """2 dy (x - mean) / (count - correction)."""
     axes = node["axes"]
     count = product(x.shape[a] for a in axes)
-    centred = graph.add("sub", x, graph.add("mean", x, axes=axes, keepdims=True))
+    mean = graph.add("mean", x, axes=axes, keepdims=False)  # as batch normalisation has it
+    centred = graph.add("sub", x, restored(graph, mean, mean, x))
     share = scaled(graph, restored(graph, node, dy, x), 2.0)
     if isinstance(count, Dim):
         share = divided(graph, share, count - int(node["correction"]))
