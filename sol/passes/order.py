@@ -21,9 +21,9 @@ def late(graph: Graph, seeds: Collection[str]) -> Graph:
     placed: dict[str, Node] = {n.name: n for n in graph if n.op == "input"}
     for node in graph:
         if node.name in behind:
-            _place(graph, node, placed)
+            place(graph, node, placed)
     for name in graph.outputs:
-        _place(graph, graph[name], placed)
+        place(graph, graph[name], placed)
     return Graph(tuple(placed.values()), graph.outputs)
 
 
@@ -40,7 +40,7 @@ def early(graph: Graph, results: Collection[str]) -> Graph:
     return Graph(tuple(sorted(graph, key=lambda n: turn[n.name])), graph.outputs)
 
 
-def _place(graph: Graph, node: Node, placed: dict[str, Node]) -> None:
+def place(graph: Graph, node: Node, placed: dict[str, Node]) -> None:
     """Put a node behind those that it reads."""
     stack = [(node, False)]
     while stack:

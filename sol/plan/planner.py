@@ -24,6 +24,7 @@ from sol.plan.inline import Inliner
 from sol.plan.inplace import in_place
 from sol.plan.layout import choose_orders, part_places, place_values
 from sol.plan.memory import Arena, Lifetime, plan_arena
+from sol.plan.prefixes import share_prefixes
 from sol.plan.prepare import prepare_graph
 from sol.plan.records import Buffer, Cluster, Place, Plan, Segment
 from sol.plan.recurrent import split_recurrent
@@ -59,7 +60,7 @@ def make_plan(graph: Graph, keep: bool = False, lanes: int = 16) -> Planned:
     vector of the device.
     """
     graph = image_by_image(expand_composites(split_recurrent(graph, lanes), whole))
-    graph = prepare_graph(graph, lanes)
+    graph = prepare_graph(share_prefixes(graph), lanes)
     facts = Facts(graph)
     choice = choose(graph, facts)
     orders = choose_orders(graph, facts, choice)
