@@ -69,6 +69,7 @@ class Layer:
     channels: int
     results: int
     depthwise: bool = False  # result k belongs to channel k
+    by_image: bool = False  # a gradient for each image
 
     @property
     def taps(self) -> int:
@@ -114,6 +115,7 @@ def describe(plan: Plan, cluster: Cluster) -> Layer:
         channels,
         results,
         depthwise,
+        node.op == "conv_weight_gradients",
     )
 
 

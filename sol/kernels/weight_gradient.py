@@ -9,6 +9,7 @@ of), and adds the products of these lines to its block of dw, which stays in the
 is copied once for all taps. Lanes run over channels, as dw lies in memory, and the register tile's
 rows over results; the other way round where there are few channels. Where each group has one
 channel (a depthwise convolution) the sums of a tap are a vector of channels, and no tile is needed.
+Where weights are few and maps large (plan/sums.py), a unit has one image and all its channels.
 
 The order of additions does not depend on threads. In: the plan and a cluster of
 `conv_weight_gradient` or `linear_weight_gradient`. Out: its kernel.
@@ -111,7 +112,7 @@ def lower_weight_gradient(
     """The kernel of a cluster with the gradient of a weight; `strict`: a plain sum."""
     layer = describe(plan, cluster)
     blocking = choose_blocking(layer, device)
-    fast = None if strict else _fewer_products(layer, blocking, device)
+    fast = None if strict or layer.by_image else _fewer_products(layer, blocking, device)
     if fast is not None:
         memory = Memory(plan)
         lowered = lower_winograd_gradient(layer, fast, memory, NestBuilder(memory.access(), widths))
@@ -141,10 +142,7 @@ def choose_blocking(layer: Layer, device: CpuDevice) -> Blocking:
     lanes = device.vector_lanes(4)
     lines, line = _places_at_hand(layer)
     if layer.depthwise:
-        vectors = -(-layer.channels // lanes)
-        most = max(1, _SUMS // layer.spans[-1].taps)
-        share = min(most, -(-vectors // min(vectors, device.cores)))
-        return Blocking(False, 1, share, 1, share, lanes, lines, line, True)
+        return _of_channels(layer, device, lines, line)
     found: list[tuple[float, int, Blocking]] = []
     for turned in (False, True):
         sizes = (layer.results, layer.channels)
@@ -155,6 +153,26 @@ def choose_blocking(layer: Layer, device: CpuDevice) -> Blocking:
                 blocking = Blocking(turned, down, vectors, *tile, lanes, lines, line)
                 found.append((_cycles(layer, blocking, device), len(found), blocking))
     return min(found)[-1]
+
+
+def _of_channels(layer: Layer, device: CpuDevice, lines: int, line: int) -> Blocking:
+    """Of a depthwise layer: all channels of an image, as many lines as fit into the L2 cache, or
+    blocks of channels."""
+    lanes = device.vector_lanes(4)
+    vectors = -(-layer.channels // lanes)
+    most = max(1, _SUMS // layer.spans[-1].taps)
+    if not layer.by_image:
+        share = min(most, -(-vectors // min(vectors, device.cores)))
+        return Blocking(False, 1, share, 1, share, lanes, lines, line, True)
+    share = max(n for n in range(1, most + 1) if vectors % n == 0)
+    ways = [n for n in range(lines, 0, -1) if lines % n == 0]
+    found = [Blocking(False, 1, vectors, 1, share, lanes, n, line, True) for n in ways]
+    return next((b for b in found if _floats(layer, b) * 4 <= _L2 * device.l2), found[-1])
+
+
+def _floats(layer: Layer, blocking: Blocking) -> int:
+    """Of scratch memory."""
+    return sum(size for _, size in _arrays(layer, blocking))
 
 
 def _parts(size: int) -> list[int]:
@@ -179,15 +197,15 @@ def _cycles(layer: Layer, blocking: Blocking, device: CpuDevice) -> float:
     """Cycles for one place of dy, of the core that has most to do."""
     b = blocking
     units = layer.groups * -(-layer.channels // b.channels) * -(-layer.results // b.results)
+    rounds = units / device.cores if layer.by_image else -(-units // device.cores)
     products = layer.taps * tile_cycles(b.down, b.vectors, (b.rows, b.columns))
     places = b.lines * b.line
     added = layer.taps * b.down * b.vectors * _ADDED / places
     around = math.prod(_copied(layer, b)) / places  # elements of x for each place
     copied = (around * -(-b.channels // b.lanes) + -(-b.results // b.lanes)) * _PACKED
     moved = 4 * (around * b.channels + b.results) / _FAR * _EXPOSED
-    size = 4 * sum(s for _, s in _arrays(layer, b))
-    too_large = max(0.0, size / (_L2 * device.l2) - 1)
-    return -(-units // device.cores) * (products + added + copied + moved) * (1 + 4 * too_large)
+    too_large = max(0.0, 4 * _floats(layer, b) / (_L2 * device.l2) - 1)
+    return rounds * (products + added + copied + moved) * (1 + 4 * too_large)
 
 
 # ---- the kernel ----------------------------------------------------------------------------------
@@ -256,11 +274,12 @@ class _Kernel:
             if isinstance(count, Dim):
                 end = (end + (size - 1)) // size
             code = (For(turn, const(0), end, code),)
-        for image in reversed(self.images):
+        for image in () if layer.by_image else reversed(self.images):
             code = (For(image, const(0), size_expr(image.value[1]), code),)
         body = (*self._zeros(), *code, *self._results())
         arrays = [(name, F32, size) for name, size in _arrays(self.layer, self.blocking)]
         outer = [self.block] if layer.depthwise else [self.group, self.part, self.block]
+        outer = [*self.images, *outer] if layer.by_image else outer
         return lowered_units(self.memory, outer, arrays, body, "")
 
     def _zeros(self) -> tuple[Stmt, ...]:
@@ -398,6 +417,11 @@ class _Kernel:
             return (If(block < whole, full, part),)
         return part if rest else full
 
+    def _index(self, result: Expr, channel: Expr, taps: Sequence[Expr]) -> tuple[Expr, ...]:
+        """Where an element of dw is."""
+        images = self.images if self.layer.by_image else ()
+        return (*images, *self.layer.index(result, channel, taps))
+
     def _stored(self, width: int) -> tuple[Stmt, ...]:
         layer, b, taps = self.layer, self.blocking, self._taps()
         row, lane = axis("row", b.down), axis("along", max(1, width))
@@ -405,7 +429,7 @@ class _Kernel:
         result, channel = self.part * b.results + o, self.block * b.channels + c
         size, number = (layer.channels, channel) if b.turned else (layer.results, result)
         at = (self._number(taps) * b.down + row) * b.width + lane
-        index = layer.index(self.group * layer.results + result, channel, taps)
+        index = self._index(self.group * layer.results + result, channel, taps)
         target = self.memory.target(layer.name, index, load("@sums", F32, at))
         loops = [t for t in (*taps, lane) if t.op == "axis"]
         code = nest(self.builder, loops, (target,))
@@ -421,29 +445,34 @@ class _Depthwise(_Kernel):
         *outer, last = taps
         along = range(self.layer.spans[-1].taps)
         lane, line = axis("lane", b.lanes), axis("line", b.lines)
+        blocks = b.vectors // b.columns
+        block = axis("vectors", blocks) if blocks > 1 else const(0)
+        begin = block * (b.columns * b.lanes) + lane
         depth = self._depth()
         count = size_expr(depth // b.lines) if isinstance(depth, int) else depth
         at = axis("at", b.line)
         place = line * b.line + at
-        names = {(t, j): f"sum_{t}_{j}" for t in along for j in range(b.vectors)}
+        names = {(t, j): f"sum_{t}_{j}" for t in along for j in range(b.columns)}
         step: list[Stmt] = []
-        for j in range(b.vectors):
-            column = lane + j * b.lanes
+        for j in range(b.columns):
+            column = begin + j * b.lanes
             step.append(Let(f"dy_{j}", load("@gradient", F32, self._reader_of_dy()(place, column))))
         for t, j in names:
             tap = [*outer, const(t)] if last.op == "axis" else [*outer, last]
-            x = load("@lines", F32, self._reader_of_x(tap)(place, lane + j * b.lanes))
+            x = load("@lines", F32, self._reader_of_x(tap)(place, begin + j * b.lanes))
             name = names[t, j]
             step.append(Set(name, local(name, F32, True) + local(f"dy_{j}", F32, True) * x))
-        begin = [Var(name, const(0.0), b.lanes) for name in names.values()]
+        zeros = [Var(name, const(0.0), b.lanes) for name in names.values()]
         end: list[Stmt] = []
         for (t, j), name in names.items():
             number = self._number([*outer, const(t)] if last.op == "axis" else taps)
-            target = number * b.width + lane + j * b.lanes
+            target = number * b.width + begin + j * b.lanes
             end.append(Store("sums", target, local(name, F32, True) + load("@sums", F32, target)))
-        body = (*begin, For(at, const(0), count, tuple(step)), *end)
+        body = (*zeros, For(at, const(0), count, tuple(step)), *end)
         body = (For(line, const(0), const(b.lines), body),)
         code: tuple[Stmt, ...] = (For(lane, const(0), const(b.lanes), body, b.lanes),)
+        if blocks > 1:
+            code = (For(block, const(0), const(blocks), code),)
         return self._over(outer, code)
 
     def _stored(self, width: int) -> tuple[Stmt, ...]:
@@ -451,6 +480,6 @@ class _Depthwise(_Kernel):
         lane = axis("along", max(1, width))
         channel = self.block * b.width + lane
         at = self._number(taps) * b.width + lane
-        index = self.layer.index(channel, channel, taps)
+        index = self._index(channel, channel, taps)
         target = self.memory.target(self.layer.name, index, load("@sums", F32, at))
         return nest(self.builder, [t for t in (*taps, lane) if t.op == "axis"], (target,))

@@ -49,7 +49,7 @@ JOINS = ("concat", "interleave", "kept")
 SCANS = ("scan", "scan_gradient")
 # operators that a kernel of their own executes
 WHOLE_OPS = ("attention", "masked_attention", *SCANS)
-WEIGHT_GRADIENTS = ("conv_weight_gradient", "linear_weight_gradient")
+WEIGHT_GRADIENTS = ("conv_weight_gradient", "conv_weight_gradients", "linear_weight_gradient")
 FEWEST_ROWS = 8  # a linear layer with fewer rows per image reads its weights as they are
 
 
@@ -238,9 +238,9 @@ def is_depthwise(graph: Graph, node: Node) -> bool:
 def is_depthwise_gradient(node: Node) -> bool:
     """Whether a gradient of a weight is that of a convolution with one channel and one result for
     each group."""
-    if node.op != "conv_weight_gradient" or node["groups"] == 1:
+    if not node.op.startswith("conv_weight_gradient") or node["groups"] == 1:
         return False
-    return node.shape[:2] == (node["groups"], 1)
+    return node.shape[-2 - len(node["kernel"]) :][:2] == (node["groups"], 1)
 
 
 def is_scalar(graph: Graph, name: str) -> bool:

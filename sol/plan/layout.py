@@ -21,6 +21,9 @@ from sol.plan.inline import Inliner, axes_for
 from sol.plan.records import Buffer, BufferKind, Place
 
 Order = tuple[int, ...]
+_ROW_MAJOR = (
+    "item", "packed_columns", "packed_gates", "keys_first", "scatter_add", "conv_weight_gradients",
+)  # fmt: skip
 _SETS = 4096  # bytes after which the sets of an L1 cache repeat
 _LINE = 64  # bytes of a cache line
 _WIDE_PLACE = 64  # channels of a place whose neighbour is several cache lines away
@@ -77,7 +80,7 @@ def _order_of(
     graph: Graph, facts: Facts, choice: Choice, node: Node, orders: Mapping[str, Order]
 ) -> Order:
     rank = len(node.shape)
-    if node.op in ("item", "packed_columns", "packed_gates", "keys_first", "scatter_add"):
+    if node.op in _ROW_MAJOR:
         return tuple(range(rank))
     if _only_flattened(facts, node) or _only_shifted(facts, node):
         return tuple(range(rank))

@@ -1,6 +1,8 @@
 """Sums and means over the batch, image by image first.
 
     sum(x over the batch and other axes) -> sum over the batch(sum over the other axes)
+    conv_weight_gradient(x, dy)          -> sum over the batch(conv_weight_gradients(x, dy))
+                                            of few weights and large maps: depthwise, and 1x1
 
 So images are shared out among threads and read in one piece, with all their channels; what is added
 up over the batch is as small as one image's result. Statistics of a batch that are wanted in two
@@ -12,13 +14,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from sol.core.dims import Dim
-from sol.ir.graph import Builder, Graph, Node
-from sol.ops.registry import builder
+from sol.core.dtypes import F32
+from sol.ir.expr import Expr
+from sol.ir.graph import Builder, Graph, Node, TensorType
+from sol.ops.registry import OPS, Index, OpDef, Read, Sample, builder, infer, register
+from sol.ops.rules import numbers, of
+from sol.ops.sampling import f32
+from sol.plan.facts import is_depthwise_gradient
 
+OF_IMAGES = "conv_weight_gradients"
+_OVER_BATCH = (("axes", (0,)), ("keepdims", False))
 _OPS = ("sum", "mean")  # a mean of means of equally many elements is the mean
 _FEWEST = 64  # elements of an image that are added up
+_MOST_WEIGHTS = 1 << 15  # that an image's gradient may have: a part of a core's L2 cache
+_LARGER = 8  # how many times as large an image's maps have to be
 
 
 def image_by_image(graph: Graph) -> Graph:
@@ -30,6 +42,11 @@ def image_by_image(graph: Graph) -> Graph:
     for node in graph:
         if _worth(graph, node):
             _in_two_steps(b, node, known)
+        elif _few_weights(graph, node):
+            x, dy = (b[i] for i in node.inputs)
+            name = f"{node.name}_of_images"
+            own = b.add(OF_IMAGES, x, dy, name=name, origin=node.origin, **dict(node.attrs))
+            b.append(replace(node, op="sum", inputs=(own.name,), attrs=_OVER_BATCH))
         else:
             b.append(node)
     return b.finish([b[o] for o in graph.outputs])
@@ -60,6 +77,21 @@ def _worth(graph: Graph, node: Node) -> bool:
     )
 
 
+def _few_weights(graph: Graph, node: Node) -> bool:
+    """Whether the gradient of a weight is small, and read from large maps: to share out images
+    among threads reads these in one piece, to share out channels in many small ones."""
+    if node.op != "conv_weight_gradient" or node.dtype != F32:
+        return False
+    maps = [graph[i].shape for i in node.inputs]
+    if not all(isinstance(s[0], Dim) and all(isinstance(n, int) for n in s[1:]) for s in maps):
+        return False
+    weights = math.prod(numbers(node.op, "a size", node.shape))
+    elements = sum(math.prod(numbers(node.op, "a size", s[1:])) for s in maps)
+    plain = node["groups"] == 1 and set(node["kernel"]) == {1}
+    small = weights <= _MOST_WEIGHTS and weights * _LARGER <= elements
+    return small and (plain or is_depthwise_gradient(node))
+
+
 def _in_two_steps(b: Builder, node: Node, known: dict[tuple[object, ...], str]) -> None:
     """Neither step leaves axes of size 1, so that both are the same for whoever wants them."""
     others = tuple(a for a in node["axes"] if a)
@@ -75,7 +107,53 @@ def _in_two_steps(b: Builder, node: Node, known: dict[tuple[object, ...], str]) 
     by_image = step(node.inputs[0], others, f"{node.name}_of_images")
     if (node.op, by_image, (0,)) not in known and not node["keepdims"]:
         known[node.op, by_image, (0,)] = node.name
-        b.append(replace(node, inputs=(by_image,), attrs=(("axes", (0,)), ("keepdims", False))))
+        b.append(replace(node, inputs=(by_image,), attrs=_OVER_BATCH))
         return
     total = step(by_image, (0,), f"{node.name}_total")
     b.append(replace(node, op="reshape", inputs=(total,), attrs=(("shape", node.shape),)))
+
+
+# ---- the operator that only plans contain ----------------------------------------------------
+
+
+def _infer(x: TensorType, dy: TensorType, **attrs: Any) -> TensorType:
+    weight = infer("conv_weight_gradient", (x, dy), attrs)
+    assert isinstance(weight, TensorType)
+    return of(x, (x.shape[0], *weight.shape))
+
+
+def _compute(node: Node, index: Index, x: Read, dy: Read) -> Expr:
+    image, *rest = index
+    whole = OPS["conv_weight_gradient"].compute
+    assert whole is not None
+
+    def of_image(read: Read) -> Read:
+        shape = (1, *read.shape[1:])
+        return Read(TensorType(shape, read.type.dtype), lambda _, *at: read(image, *at))
+
+    one = replace(node, op="conv_weight_gradient", type=of(node.tensor, node.shape[1:]))
+    return whole(one, rest, of_image(x), of_image(dy))
+
+
+_WINDOW = {"stride": (1, 1), "dilation": (1, 1)}
+register(
+    OpDef(
+        OF_IMAGES,
+        "contract",
+        _infer,
+        "The gradient of a convolution's weight by each image alone: "
+        "`dw[n, o, c, k] = Σ_i dy[n, o, i] * x[n, c, i * stride + k * dilation - padding]`.",
+        samples=(
+            Sample(
+                (f32(2, 3, 5, 7), f32(2, 4, 5, 7)),
+                {"kernel": (1, 1), "padding": ((0, 0), (0, 0)), "groups": 1, **_WINDOW},
+            ),
+            Sample(
+                (f32(2, 4, 5, 7), f32(2, 4, 5, 7)),
+                {"kernel": (3, 3), "padding": ((1, 1), (1, 1)), "groups": 4, **_WINDOW},
+            ),
+        ),
+        compute=_compute,
+        why="it is part of a gradient; a gradient's own runs in the framework",
+    )
+)

@@ -126,6 +126,50 @@ def test_which_layers_take_fewer_multiplications() -> None:
     assert not any("Winograd" in m.why for m in strict.steps)
 
 
+def layer(
+    channels: int, results: int, kernel: int, stride: int = 1, groups: int = 1, size: int = 12
+) -> Case:
+    """Of a normalised map, cut off at 0, with channels innermost."""
+    b = builder()
+    places = (size - 1) // stride + 1
+    last = TensorType((B, size, size, channels), F32)
+    x = b.add("permute", b.input("x", last), axes=(0, 3, 1, 2))
+    scale, shift = (b.input(n, TensorType((channels, 1, 1), F32)) for n in ("scale", "shift"))
+    x = b.add("relu", b.add("add", b.add("mul", x, scale), shift))
+    dy = b.input("dy", TensorType((B, places, places, results), F32))
+    dy = b.add("permute", dy, axes=(0, 3, 1, 2))
+    two = {"kernel": kernel, "stride": stride, "dilation": 1}
+    attrs = {k: (v, v) for k, v in two.items()} | {"padding": ((kernel // 2,) * 2,) * 2}
+    node = b.add("conv_weight_gradient", x, dy, groups=groups, **attrs)
+    return Case(f"{channels} {results} {kernel} {stride}", b.finish([node]), -1, 1)
+
+
+@functools.cache
+def layers() -> Joined:
+    """Layers of networks: the first four image by image, the last one by Winograd's algorithm."""
+    cases = [layer(144, 144, 3, 1, 144), layer(70, 70, 3, 2, 70), layer(24, 70, 1), layer(70, 9, 1)]
+    return build_joined([*cases, layer(130, 130, 1), layer(32, 32, 3)], flags=("-O1",))
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_layers_of_networks(batch: int) -> None:
+    compare(layers(), batch)
+    assert same_bits(layers().run(batch, threads=1), layers().run(batch, threads=2))
+
+
+def test_a_gradient_of_few_weights_is_summed_image_by_image() -> None:
+    graph = layers().compiled.planned.plan.graph
+    found = [n.op for n in graph if "weight_gradient" in n.op]
+    assert found == ["conv_weight_gradients"] * 4 + ["conv_weight_gradient"] * 2
+
+
+def test_a_normalised_map_takes_no_memory() -> None:
+    compiled = layers().compiled
+    plan = compiled.planned.plan
+    assert not any(plan.graph[name].op == "relu" for name in plan.stored)
+    assert any("Winograd" in m.why for m in compiled.steps)
+
+
 def test_long_sums() -> None:
     """More rows than are at hand at a time."""
     compare(build_joined([linear(0), linear(4)], flags=("-O1",)), batch=300, threads=2)
