@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sol.kernels.update import adamw
-from sol.pytorch.optim.native import Group, Native, States
+from sol.pytorch.optim.native import Group, Kept, Native
 from sol.updates import Updates, update_program
 
 
@@ -27,9 +27,9 @@ class AdamW(Native, torch.optim.AdamW):
         """By the number of states."""
         return update_program(adamw, bool(group["amsgrad"]))
 
-    def numbers(self, group: Group, states: States) -> Sequence[Mapping[str, float]]:
+    def numbers(self, group: Group, kept: Kept) -> Sequence[Mapping[str, float]]:
         """Corrections of both means depend on the steps that a parameter has had."""
-        steps = [self.state[p]["step"] for p in states]
+        steps = [self.state[p]["step"] for p, _ in kept]
         torch._foreach_add_(steps, 1)
         counts = [s.item() for s in steps]
         known = {t: _numbers(group, t) for t in set(counts)}

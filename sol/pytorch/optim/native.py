@@ -22,9 +22,10 @@ from sol.runtime.threads import count
 from sol.updates import Updates
 
 _PLAIN = (Tensor, torch.nn.Parameter)  # other classes may mean something else by their memory
+_F32, _STRIDED = torch.float32, torch.strided
 _ASKED = ("differentiable", "capturable", "fused")  # options that ask for PyTorch's own kernels
 Group = dict[str, Any]
-States = Mapping[Tensor, tuple[Tensor, ...]]  # of parameters
+Kept = Sequence[tuple[Tensor, tuple[Tensor, ...]]]  # parameters with their states
 
 
 class Native(Optimizer):
@@ -45,7 +46,7 @@ class Native(Optimizer):
         """The program for a group."""
         raise NotImplementedError
 
-    def numbers(self, group: Group, states: States) -> Sequence[Mapping[str, float]]:
+    def numbers(self, group: Group, kept: Kept) -> Sequence[Mapping[str, float]]:
         """The numbers of the rule for this step, for each of these parameters, which has begun."""
         raise NotImplementedError
 
@@ -58,10 +59,7 @@ class Native(Optimizer):
         with torch.set_grad_enabled(bool(self.defaults["differentiable"])):
             reasons = [self._updated(group) for group in self.param_groups]
             self._by_pytorch(reasons)
-        numbers = {
-            id(p): k for k, p in enumerate(q for g in self.param_groups for q in g["params"])
-        }
-        self.fallback = {numbers[id(p)]: why for left in reasons for p, why in left.items()}
+        self.fallback = self._numbered(reasons) if any(reasons) else {}
         return loss
 
     def _updated(self, group: Group) -> dict[Tensor, str]:
@@ -71,17 +69,26 @@ class Native(Optimizer):
         if asked or torch.compiler.is_compiling():
             why = f"{asked[0]}=True asks for PyTorch's" if asked else "torch.compile takes the step"
             return dict.fromkeys(parameters, why)
-        left = {p: why for p in parameters if (why := _unlike(p, (p, p.grad)))}
-        mine = [p for p in parameters if p not in left]
-        states = dict(zip(mine, self.states(group, mine)))
-        left |= {p: why for p in mine if (why := _unlike(p, states[p]))}
-        states = {p: found for p, found in states.items() if p not in left}
-        sets = [(p.grad, p, *found) for p, found in states.items()]
-        if _overlap(sets):
-            return left | dict.fromkeys(states, "its memory is another tensor's, too")
+        left = {p: why for p in parameters if (why := _unlike(p, (p, p.grad)) or _gaps(p))}
+        mine = [p for p in parameters if p not in left] if left else parameters
+        found = self.states(group, mine)
+        left |= {p: why for p, own in zip(mine, found) if (why := _unlike(p, own))}
+        kept = [(p, own) for p, own in zip(mine, found) if not left or p not in left]
+        sets = [(p.grad, p, *own) for p, own in kept]
+        places = [[t.data_ptr() for t in tensors] for tensors in sets]
+        sizes = [p.numel() for p, _ in kept]
+        if _overlap(places, sizes):
+            return left | dict.fromkeys((p for p, _ in kept), "its memory is another tensor's, too")
         if sets:
-            _run(self.program(group), sets, self.numbers(group, states))
+            _run(self.program(group), places, sizes, self.numbers(group, kept))
+            increment_version([t for tensors in sets for t in tensors[1:]])
         return left
+
+    def _numbered(self, reasons: Sequence[Mapping[Tensor, str]]) -> dict[int, str]:
+        """Reasons by the numbers of parameters in `state_dict`."""
+        every = (p for group in self.param_groups for p in group["params"])
+        numbers = {id(p): k for k, p in enumerate(every)}
+        return {numbers[id(p)]: why for left in reasons for p, why in left.items()}
 
     def _by_pytorch(self, reasons: Sequence[Mapping[Tensor, str]]) -> None:
         """torch.optim's step for what is left of each group."""
@@ -96,43 +103,50 @@ class Native(Optimizer):
 
 
 def _run(
-    updates: Updates, sets: Sequence[Sequence[Tensor]], numbers: Sequence[Mapping[str, float]]
-) -> None:
-    """Update parameters: the gradient, the parameter and the states of each, and its numbers."""
+    updates: Updates, places: Sequence[Sequence[int]], sizes: Sequence[int],
+    numbers: Sequence[Mapping[str, float]],
+) -> None:  # fmt: skip
+    """Update parameters: the addresses of the gradient, the parameter and the states of each, its
+    size, and its numbers."""
     names = updates.rule.numbers
-    arrays = {id(n): np.array([n[name] for name in names], np.float32) for n in numbers}
-    places = {key: array.ctypes.data for key, array in arrays.items()}
-    addresses = [(places[id(n)], *(t.data_ptr() for t in s)) for n, s in zip(numbers, sets)]
-    sizes = [s[0].numel() for s in sets]
+    distinct = {id(n): n for n in numbers}
+    arrays = {k: np.array([n[name] for name in names], np.float32) for k, n in distinct.items()}
+    begins = {key: array.ctypes.data for key, array in arrays.items()}
+    addresses = [(begins[id(n)], *own) for n, own in zip(numbers, places)]
     updates.run(addresses, sizes, count(None, torch.get_num_threads))
-    increment_version([t for s in sets for t in s[1:]])
 
 
-def _unlike(parameter: Tensor, tensors: Sequence[Tensor]) -> str:
+def _unlike(parameter: Tensor, tensors: Sequence[Tensor | None]) -> str:
     """Why tensors of a parameter are not as Sol needs them; "" if they are."""
+    shape, stride = parameter.shape, parameter.stride()
     for t in tensors:
-        what = "it" if t is parameter else "its gradient or a state"
-        if type(t) not in _PLAIN:
-            return f"{what} is a {type(t).__name__}"
-        if t.layout is not torch.strided or t.device.type != "cpu" or t.dtype != torch.float32:
-            kind = "sparse" if t.layout is not torch.strided else f"{t.dtype} on {t.device}"
-            return f"{what} is {kind.removeprefix('torch.')}"
-        if t.shape != parameter.shape or t.stride() != parameter.stride() or t.is_neg():
-            return f"{what} has another order in memory"
-    whole = parameter.is_contiguous() or (
-        parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last)
+        assert t is not None
+        plain = type(t) in _PLAIN and t.is_cpu and t.dtype is _F32 and t.layout is _STRIDED
+        if not (plain and t.shape == shape and t.stride() == stride) or t.is_neg():
+            return _difference(t, "it" if t is parameter else "its gradient or a state")
+    return ""
+
+
+def _difference(t: Tensor, what: str) -> str:
+    if type(t) not in _PLAIN:
+        return f"{what} is a {type(t).__name__}"
+    if t.layout is not _STRIDED or not t.is_cpu or t.dtype is not _F32:
+        kind = "sparse" if t.layout is not _STRIDED else f"{t.dtype} on {t.device}"
+        return f"{what} is {kind.removeprefix('torch.')}"
+    return f"{what} has another order in memory"
+
+
+def _gaps(t: Tensor) -> str:
+    """Whether a tensor's memory has elements of others in between."""
+    whole = t.is_contiguous() or (
+        t.ndim == 4 and t.is_contiguous(memory_format=torch.channels_last)
     )
     return "" if whole else "its memory has gaps"
 
 
-def _overlap(sets: Sequence[Sequence[Tensor]]) -> bool:
+def _overlap(places: Sequence[Sequence[int]], sizes: Sequence[int]) -> bool:
     """Whether something that is written shares memory with another tensor."""
-    read = {_span(s[0]) for s in sets}
-    spans = sorted([*read, *(_span(t) for s in sets for t in s[1:])])
-    spans = [(begin, end) for begin, end in spans if begin < end]
+    ends = [(own, 4 * size) for own, size in zip(places, sizes) if size]
+    read = {(own[0], own[0] + size) for own, size in ends}
+    spans = sorted([*read, *((at, at + size) for own, size in ends for at in own[1:])])
     return any(end > begin for (_, end), (begin, _) in pairwise(spans))
-
-
-def _span(tensor: Tensor) -> tuple[int, int]:
-    begin = tensor.data_ptr()
-    return begin, begin + tensor.numel() * tensor.element_size()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sol.kernels.update import sgd
-from sol.pytorch.optim.native import Group, Native, States
+from sol.pytorch.optim.native import Group, Kept, Native
 from sol.updates import Updates, update_program
 
 
@@ -27,7 +27,7 @@ class SGD(Native, torch.optim.SGD):
         choices = (group["weight_decay"] != 0, group["momentum"] != 0, group["nesterov"])
         return update_program(sgd, *map(bool, choices))
 
-    def numbers(self, group: Group, states: States) -> Sequence[Mapping[str, float]]:
+    def numbers(self, group: Group, kept: Kept) -> Sequence[Mapping[str, float]]:
         """The first momentum is the gradient itself, without dampening."""
         momentum = float(group["momentum"])
         first = {
@@ -40,7 +40,7 @@ class SGD(Native, torch.optim.SGD):
         }
         later = {**first, "kept": momentum, "fresh": 1.0 - float(group["dampening"])}
         found = []
-        for parameter, own in states.items():
+        for parameter, own in kept:
             state = self.state[parameter] if momentum else {}
             known = state.get("momentum_buffer") is not None
             found.append(later if known else first)
