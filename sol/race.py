@@ -1,9 +1,9 @@
 """Which of two ways is faster: Sol's program or the framework's own path.
 
-`race` runs both in turn (A B A B …) within some time; a `Trial` takes the times of a user's own
-calls, each of which runs one of the two. Both give a `Verdict`. The framework wins only by a clear
-margin in the minimum *and* the median, so noise changes nothing. Nothing here knows what is
-measured.
+`race` runs both in turn (A B A B …) within some time, with pauses in between; a `Trial` takes the
+times of a user's own calls, each of which runs one of the two. Both give a `Verdict`. The framework
+wins only by a clear margin in the minimum *and* the median, so noise changes nothing. Nothing here
+knows what is measured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _MARGIN = 1.05  # how much longer Sol must take to lose
 _CLEAR = 1.25  # how much faster Sol must be to need no more rounds, nor another race
 _CLEAR_SECONDS = 0.3  # that a victory must last to be clear
 _ROUNDS = 3  # that a defeat takes
-_MOST_ROUNDS = 40
+_MOST_ROUNDS = 25
+_PAUSE = 0.004  # seconds before a sample: threads of the other way spin for about so long
 _SAMPLE = 0.002  # seconds of one sample: shorter calls are repeated
 _MOST_REPEATS = 1000
 _TRIAL_SECONDS = 0.02  # of a user's calls by each way, or _TRIAL_CALLS of them
@@ -76,9 +77,12 @@ def race(
     framework: Callable[[], object],
     *,
     clock: Clock = time.perf_counter,
+    pause: Callable[[float], object] = time.sleep,
     seconds: float = SECONDS,
 ) -> Verdict:
     """Time both in turn. They have run before.
+
+    pause: waits for some seconds, until the threads of the other way no longer take the cores.
 
     It ends when the time is over, but a defeat of Sol takes three rounds; or earlier if Sol is
     faster beyond doubt.
@@ -88,6 +92,7 @@ def race(
     times: tuple[list[float], list[float]] = ([], [])
     while len(times[0]) < _MOST_ROUNDS:
         for way, count, found in zip((sol, framework), repeats, times):
+            pause(_PAUSE)
             found.append(_timed(way, count, clock))
         if _decided(verdict_of(*times), clock() - start, seconds):
             break

@@ -233,7 +233,7 @@ class _Lowering:
         products = slabs.products(self._u, self.chunk > 0 if chunks != 1 else None)
         chunk = (*self._inputs(), *products)
         body = (For(self.chunk, const(0), _size(self.chunk), chunk), *self._outputs())
-        outer = [*self.layer.product.outer, self.share, self.block]
+        outer = [self.share, *self.layer.product.outer, self.block]  # one share of U for all images
         return lowered_units(self.memory, outer, arrays, body, weights)
 
     def _rows(self, pair: Expr) -> tuple[Expr, Expr]:

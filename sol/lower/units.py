@@ -12,27 +12,22 @@ from sol.core.dims import Size
 from sol.core.dtypes import DType
 from sol.ir.expr import Expr, axis
 from sol.ir.loop import BufferArg, For, Stmt
-from sol.lower.ranges import extent_of
+from sol.lower.ranges import extent_of, size_expr
 
 UNIT = axis("unit", 1 << 62)
 
 
 def decode(counter: Expr, axes: Sequence[Expr]) -> dict[Expr, Expr]:
-    """Each axis (outer to inner) as a function of their common counter;
-
-    the outermost may have a symbolic extent.
-    """
+    """Each axis (outer to inner) as a function of their common counter; one may have a symbolic
+    extent."""
     found: dict[Expr, Expr] = {}
-    below = 1
+    below: Size = 1
     for position, a in reversed(list(enumerate(axes))):
-        value = counter // below if below != 1 else counter
+        value = counter // size_expr(below) if below != 1 else counter
         extent = extent_of(a)
         if position > 0:
-            assert isinstance(extent, int), (
-                f"only the outermost of several axes may depend on the batch, not {a}"
-            )
-            value = value % extent
-            below *= extent
+            value = value % size_expr(extent)
+            below = below * extent
         found[a] = value
     return found
 

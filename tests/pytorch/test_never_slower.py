@@ -433,7 +433,7 @@ def test_noise_changes_nothing() -> None:
         (2.0, 1.0, 3, 4),  # a defeat takes three
         (0.1, 0.2, 2, 3),  # beyond doubt after two
         (0.1, 0.1, 5, 6),  # as long as there is time
-        (1e-6, 1.02e-6, 40, 40_001),  # short calls are repeated
+        (1e-6, 1.02e-6, 25, 25_001),  # short calls are repeated
     ],
 )
 def test_rounds(sol: float, pytorch: float, rounds: int, calls: int) -> None:
@@ -445,9 +445,11 @@ def test_rounds(sol: float, pytorch: float, rounds: int, calls: int) -> None:
         world.now += cost
 
     one, other = functools.partial(way, "sol", sol), functools.partial(way, "framework", pytorch)
-    verdict = race(one, other, clock=world.clock, seconds=1.1)
+    pauses: list[float] = []
+    verdict = race(one, other, clock=world.clock, pause=pauses.append, seconds=1.1)
     assert verdict.rounds == rounds
     assert counts["sol"] == calls
+    assert len(pauses) == 2 * rounds
     assert verdict.sol == pytest.approx(sol)
     assert verdict.framework == pytest.approx(pytorch)
 
