@@ -13,6 +13,7 @@ import pytest
 from sol.core.device import CpuDevice, detect
 from sol.core.dtypes import F64
 from sol.ir.graph import Graph
+from sol.kernels.packings import Looped
 from sol.ops.reference import evaluate
 from sol.passes.autodiff import differentiate
 from sol.passes.pipeline import run as run_passes
@@ -28,6 +29,9 @@ def check(graph: Graph, device: CpuDevice, batches: Sequence[int], results: Sequ
     assert all(joint.gradients)
     parameters = by_key(joint.graph)
     compiled = native(joint.graph, parameters, device)
+    scans = [m for m in compiled.steps if m.cluster.kind == "recurrent"]
+    assert scans
+    assert all(m.packed and isinstance(m.packed[2], Looped) for m in scans)  # in native code
     for batch in batches:
         given = random_values(joint.graph.inputs, batch, batch)
         expected = evaluate(joint.graph, given, parameters, batch, F64)
