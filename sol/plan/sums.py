@@ -2,7 +2,8 @@
 
     sum(x over the batch and other axes) -> sum over the batch(sum over the other axes)
     conv_weight_gradient(x, dy)          -> sum over the batch(conv_weight_gradients(x, dy))
-                                            of few weights and large maps: depthwise, and 1x1
+                                            of few weights and large maps: depthwise, 1x1, and
+                                            of few channels
 
 So images are shared out among threads and read in one piece, with all their channels; what is added
 up over the batch is as small as one image's result. Statistics of a batch that are wanted in two
@@ -30,6 +31,7 @@ _OVER_BATCH = (("axes", (0,)), ("keepdims", False))
 _OPS = ("sum", "mean")  # a mean of means of equally many elements is the mean
 _FEWEST = 64  # elements of an image that are added up
 _MOST_WEIGHTS = 1 << 15  # that an image's gradient may have: a part of a core's L2 cache
+_FEW_CHANNELS = 16  # too few for Winograd's algorithm
 _LARGER = 8  # how many times as large an image's maps have to be
 
 
@@ -87,7 +89,8 @@ def _few_weights(graph: Graph, node: Node) -> bool:
         return False
     weights = math.prod(numbers(node.op, "a size", node.shape))
     elements = sum(math.prod(numbers(node.op, "a size", s[1:])) for s in maps)
-    plain = node["groups"] == 1 and set(node["kernel"]) == {1}
+    few = maps[0][1] in range(_FEW_CHANNELS)
+    plain = node["groups"] == 1 and (few or set(node["kernel"]) == {1})
     small = weights <= _MOST_WEIGHTS and weights * _LARGER <= elements
     return small and (plain or is_depthwise_gradient(node))
 
