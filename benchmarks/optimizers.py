@@ -2,8 +2,9 @@
 
     python benchmarks/optimizers.py [network [rounds]]
 
-All have the same parameters and gradients, and take turns; the least time of each counts. One
-call of `step` in each turn comes before, so that memory and caches are as in a loop.
+All have the same parameters and gradients, and take turns; the least time of each counts. Before
+a turn threads of the one before come to rest, which would take a core from the next one; one call
+of `step` in each turn comes first, so that memory and caches are as in a loop.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "SGD with momentum and decay": {"lr": 1e-3, "momentum": 0.9, "weight_decay": 1e-4},
     "AdamW": {"lr": 1e-3},
 }
+_REST = 0.25  # seconds
 WAYS = ("Sol", "fused", "foreach", "one by one")
 
 
@@ -50,6 +52,7 @@ def measured(network: str, name: str, rounds: int) -> dict[str, float]:
     least = dict.fromkeys(WAYS, float("inf"))
     for _ in range(rounds):
         for way, step in steps.items():
+            time.sleep(_REST)
             step()
             begin = time.perf_counter()
             step()
