@@ -24,6 +24,7 @@ from sol.pytorch.steps import Captured
 from sol.pytorch.trace import Signature, describe, trace
 
 _DEPENDS_ON_VALUES = "GuardOnDataDependentSymNode"  # fixed sizes would not help
+_ONE_BATCH = "Constraints violated"  # torch.export's message about code that asks for the batch
 _BATCH = "batch size B"  # what reasons say where fixed sizes would help
 
 
@@ -94,6 +95,8 @@ def _takes_one(
 
 
 def _first_line(error: Exception) -> str:
+    if _ONE_BATCH in str(error):
+        return "to PyTorch, the code does not hold for every batch size"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0] if lines else ''}"
 

@@ -146,6 +146,15 @@ def test_what_is_not_linear_in_the_batch(compiler: Compiler) -> None:
     assert "for this batch size only" in str(fast.sol.report)
 
 
+def test_code_that_asks_for_the_batch_size(compiler: Compiler) -> None:
+    net = Apply(lambda m, x: x + 1 if x.shape[0] == 4 else x * 2).eval()
+    fast = optimize(net, (4, 3))
+    for batch in (4, 2, 2):
+        x = torch.randn(batch, 3)
+        close(fast(x), net(x))
+    assert "the code does not hold for every batch size" in " ".join(str(fast.sol.report).split())
+
+
 def test_scalars_are_part_of_the_signature(compiler: Compiler) -> None:
     net = Apply(lambda m, x, factor, flag=None: x * factor if flag is None else x + factor).eval()
     fast = optimize(net, (2, 3), 2)
