@@ -25,7 +25,7 @@ from sol.pytorch.trace import Signature, describe, trace
 
 _DEPENDS_ON_VALUES = "GuardOnDataDependentSymNode"  # fixed sizes would not help
 _ONE_BATCH = "Constraints violated"  # torch.export's message about code that asks for the batch
-_BATCH = "batch size B"  # what reasons say where fixed sizes would help
+BATCH = "batch size B"  # what reasons say where fixed sizes would help
 
 
 class NotCaptured(UnsupportedError):
@@ -62,7 +62,7 @@ def capture(
     if fixed is None or (captured is not None and len(captured.left) <= len(fixed.left)):
         assert captured is not None
         return captured
-    by_batch = (e.reason for e in (captured.left if captured else ()) if _BATCH in e.reason)
+    by_batch = (e.reason for e in (captured.left if captured else ()) if BATCH in e.reason)
     return replace(fixed, why_fixed=reason or next(by_batch, ""))
 
 
@@ -102,7 +102,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _hindered_by_batch(captured: Captured) -> bool:
-    return captured.signature.symbolic and any(_BATCH in e.reason for e in captured.left)
+    return captured.signature.symbolic and any(BATCH in e.reason for e in captured.left)
 
 
 def check_types(model: nn.Module, signature: Signature) -> None:

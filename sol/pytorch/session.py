@@ -14,7 +14,7 @@ import threading
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from torch.func import functional_call
 from sol.accuracy import Accuracy
 from sol.core import config
 from sol.core.errors import MemoryBudgetError, SolError, UnsupportedError
-from sol.pytorch.capture import NotCaptured, capture
+from sol.pytorch.capture import BATCH, NotCaptured, capture
 from sol.pytorch.guard import Guard, dense, foreign_mode, shares_memory, unfit
 from sol.pytorch.halves import Budget
 from sol.pytorch.handle import Handle
@@ -399,7 +399,13 @@ class Session:
         if not captured.graphs:
             left = "; ".join(f"{e.op}: {e.reason}" for e in captured.left[:3])
             raise UnsupportedError("the network", left or "it computes nothing")
-        return self._add(captured)
+        try:
+            return self._add(captured)
+        except UnsupportedError as error:  # a table of each sample with each other, for example
+            if not captured.signature.symbolic or BATCH not in str(error):
+                raise
+            fixed = self._read(self.model, self.call, signature.fixed())
+            return self._add(replace(fixed, why_fixed=str(error)))
 
     def _add(self, captured: Captured) -> Entry:
         program = Program(captured, self.compile, self._threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from sol.core.errors import InputError
+from sol.ir.graph import Graph
 from sol.pytorch import optimize
 from sol.pytorch.progress import shown
 from tests.pytorch.conftest import Compiler, Reference
@@ -193,3 +195,24 @@ def test_ten_thousand_calls_without_growth() -> None:
         fast(x)
     gc.collect()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
+
+
+def test_a_table_of_each_sample_with_each_other(
+    compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many numbers as the square of the batch: a program for each batch size."""
+
+    def as_compiled(graph: Graph, *rest: Any) -> Any:
+        for name in graph.outputs:
+            math.prod(graph[name].shape)  # as the compiler does; B * B is refused
+        return compiler(graph, *rest)
+
+    monkeypatch.setattr("sol.pytorch.connect.compile_with", as_compiled)
+    net = Apply(lambda m, x: (m.fc(x) @ m.fc(x).T, x + 1), fc=nn.Linear(5, 4)).eval()
+    fast: Any = optimize(net, (3, 5), never_slower=False)
+    for batch in (3, 2, 2):
+        x = torch.randn(batch, 5)
+        torch.testing.assert_close(fast(x), net(x), rtol=1e-4, atol=1e-5)
+    assert compiler.runs == 2
+    assert not fast.sol.report.refused
+    assert "not linear in the batch size" in " ".join(str(fast.sol.report).split())
