@@ -24,6 +24,7 @@ from sol.kernels.scan import (
     describe,
     from_step,
     image_blocks,
+    is_constant,
     of_images,
     of_units,
     over_units,
@@ -154,9 +155,11 @@ def _stores(
     stmts: list[Stmt] = []
     known: dict[Expr, Expr] = {}
     for number, value in reversed(list(enumerate(values))):
+        if is_constant(value):
+            continue
         name = f"state_{number}"
         stmts.append(Let(name, work.builder.final(substitute(value, known))))
         known[value] = local_value(name, F32, True)
     for value, (name, place) in zip(values, places):
-        stmts.append(work.store(name, place, known[value]))
+        stmts.append(work.store(name, place, known.get(value, value)))
     return tuple(stmts)

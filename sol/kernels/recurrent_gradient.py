@@ -23,6 +23,7 @@ from sol.kernels.scan import (
     Work,
     from_step,
     image_blocks,
+    is_constant,
     of_images,
     of_units,
     over_units,
@@ -153,12 +154,18 @@ def _cell(back: _Back, row: Expr, unit: Expr) -> tuple[Stmt, ...]:
         value = where(work.first, const(0.0), carried)
         changes.append(work.element(given, *own) + value if given else value)
     names = [f"change_{k}" for k in range(cell.states)]
-    stmts: list[Stmt] = [Let(n, work.builder.final(c)) for n, c in zip(names, changes)]
-    dy = [local_value(n, F32, True) for n in names]
+    constant = [is_constant(c) for c in changes]
+    stmts: list[Stmt] = [
+        Let(n, work.builder.final(c)) for n, c, same in zip(names, changes, constant) if not same
+    ]
+    dy = [c if same else local_value(n, F32, True) for n, c, same in zip(names, changes, constant)]
     change = cell.back(apply, kept, before, after, dy)
     stores: list[Stmt] = []
 
     def put(name: str, result: str, index: tuple[Expr, ...], value: Expr) -> None:
+        if is_constant(value):
+            stores.append(work.store(result, index, value))
+            return
         stmts.append(Let(name, work.builder.final(value)))
         stores.append(work.store(result, index, local_value(name, F32, True)))
 

@@ -20,7 +20,7 @@ from sol.core.device import CpuDevice
 from sol.core.dims import Dim, Size
 from sol.core.dtypes import F32
 from sol.core.errors import UnsupportedError
-from sol.ir.expr import Expr, apply, axis, const, load
+from sol.ir.expr import Expr, apply, axis, const, load, walk
 from sol.ir.graph import Graph, Node, types_of
 from sol.ir.loop import For, If, Kernel, Stmt, Store, scratch_layout
 from sol.kernels.micro import Micro, micro_kernel
@@ -285,6 +285,11 @@ def from_step(plan: Plan, scan: Scan, lowered: Lowered, step: int) -> Lowered:
         names.append(place.buffer if place else name)
         shifts.append(place.strides[scan.axis_of_time] * (step * F32.bytes) if place else 0)
     return Lowered(lowered.kernel, tuple(names), tuple(shifts))
+
+
+def is_constant(x: Expr) -> bool:
+    """Whether an expression reads nothing, so that it is one number for all images and units."""
+    return not any(e.op in ("load", "axis", "local") for e in walk(x))
 
 
 # ---- one step of time ----------------------------------------------------------------------------

@@ -95,6 +95,46 @@ def _gru_back(f: Function, kept: Values, before: Values, after: Values, dy: Valu
     return Change((dr, dz, dn), (dr, dz, dn * reset), (dh * update,))
 
 
+def _reset_first_keep(f: Function, x: Values, r: Values, states: Values) -> Any:
+    """A GRU whose reset gate comes before the product: `h' = (1 - z) n + z h` with
+    `n = tanh(x_n + W (σ(r) h))` (K. Cho et al., 2014, as first published).
+
+    That are two products, one after the other, so a step of time is two steps of the cell. The
+    first makes s = σ(r) h and z of h, the second h' of s. States: what the next product is taken
+    of, h, z, and which of both steps comes: 0 or 1.
+    """
+    _, h, z, second = states
+    reset, update = f("sigmoid", x[0] + r[0]), f("sigmoid", x[1] + r[1])
+    n = f("tanh", x[2] + r[2])
+    new = n + z * (h - n)
+    after = (reset * h, h, update), (new, new, z)
+    states = tuple(_chosen(second, a, b) for a, b in zip(*after))
+    return (*states, 1.0 - second), (_chosen(second, reset, n), states[2])
+
+
+def _reset_first_back(
+    f: Function, kept: Values, before: Values, after: Values, dy: Values
+) -> Change:
+    (gate, z), (_, h, _, second), (ds, dh, dz, dstep) = kept, before, dy
+    dnew = ds + dh
+    nothing = 0.0 * gate
+    gates = (
+        _chosen(second, ds * h * (gate * (1.0 - gate)), nothing),
+        _chosen(second, dz * (z * (1.0 - z)), nothing),
+        _chosen(second, nothing, dnew * (1.0 - z) * (1.0 - gate * gate)),
+    )
+    dh = _chosen(second, dh + ds * gate, dnew * z)
+    dz = _chosen(second, nothing, dz + dnew * (h - gate))
+    return Change(gates, gates, (None, dh, dz, -1.0 * dstep))
+
+
+def _chosen(second: Any, a: Any, b: Any) -> Any:
+    """a in the first step, b in the second."""
+    if isinstance(second, Expr):
+        return where(second <= 0.5, a, b)
+    return np.where(second <= 0.5, a, b).astype(a.dtype)
+
+
 def _elman(name: str, slope: Callable[[Any], Any]) -> Cell:
     """`h' = name(x + r)` (J. Elman, 1990); slope: its derivative, by its result."""
 
@@ -122,6 +162,9 @@ def _positive(y: Any) -> Any:
 CELLS: dict[str, Cell] = {
     "lstm": Cell(4, 2, _states_of(_lstm_keep), 4, _lstm_keep, _lstm_back),
     "gru": Cell(3, 1, _states_of(_gru_keep), 4, _gru_keep, _gru_back, apart=True, direct=True),
+    "reset_first": Cell(
+        3, 4, _states_of(_reset_first_keep), 2, _reset_first_keep, _reset_first_back
+    ),
     "tanh": _elman("tanh", lambda y: 1.0 - y * y),
     "relu": _elman("relu", _positive),
 }

@@ -137,3 +137,23 @@ def _kept(layers: Layers, one: One) -> tuple[Node, tuple[Node, ...]]:
     )  # fmt: skip
     states = layers.items(node, CELLS[name].states)
     return states[0], tuple(layers.last(s, one.reverse) for s in states[1:])
+
+
+def reset_first(
+    add: Callable[..., Node], gates: Node, w_hh: Node, start: Node, bias: Sequence[Node],
+    reverse: bool,
+) -> Node:  # fmt: skip
+    """[T, N, H]: h of all steps of a GRU whose reset gate comes before the product, its gates in
+    the order r, z, n. gates: the input's share, [T, N, 3 H]; start: [1, N, H]; add: what appends an
+    operator. A step of time is two of the cell `reset_first` (cells.py)."""
+    time, images, width = gates.shape
+    wide = add("reshape", gates, shape=(time, 1, images, width))
+    wide = add("expand", wide, shape=(time, 2, images, width))
+    twice = add("reshape", wide, shape=(2 * time, images, width))
+    zero = add("full", shape=start.shape, value=0.0, dtype=start.dtype)
+    scan = add(
+        "recurrence", twice, w_hh, start, start, zero, zero, *bias,
+        cell="reset_first", batch_first=False, reverse=reverse,
+    )  # fmt: skip
+    h = add("item", scan, index=1)
+    return add("slice", h, axis=0, start=int(not reverse), stop=2 * time, step=2)

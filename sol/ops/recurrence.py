@@ -231,6 +231,7 @@ register(
         samples=(
             forward_sample("lstm", (5, 2, 17), True, False, False),
             forward_sample("gru", (3, 3, 5), True, True, True),
+            forward_sample("reset_first", (4, 2, 18), True, False, True),
             forward_sample("tanh", (4, 1, 33), False, True, False),
             forward_sample("relu", (1, 2, 1), True, False, True),
         ),
@@ -250,6 +251,7 @@ register(
             back_sample("lstm", (5, 2, 17), (True, True), False, False),
             back_sample("lstm", (3, 2, 20), (True, False), True, True),
             back_sample("gru", (3, 3, 5), (True,), True, False),
+            back_sample("reset_first", (4, 2, 18), (True, False, True, False), False, True),
             back_sample("tanh", (4, 1, 33), (True,), True, False),
             back_sample("relu", (1, 2, 1), (True,), False, True),
         ),

@@ -60,8 +60,7 @@ def choose(graph: Graph, facts: Facts) -> Choice:
             or node.name in outputs
             or node.op in (*JOINS, "item", "packed_columns", "packed_gates", "keys_first")
             or facts.whole(node)
-            # its sequences are passed from the current step of time on
-            or any(u.op == "scan_gradient" for u in facts.users(node.name))
+            or any(_by_step(node.name, u) for u in facts.users(node.name))
         )
         if ends or (
             node.name not in absorbed
@@ -76,6 +75,11 @@ def choose(graph: Graph, facts: Facts) -> Choice:
         ):
             stored.add(node.name)
     return Choice(frozenset(stored), roots)
+
+
+def _by_step(name: str, user: Node) -> bool:
+    """Whether a scan is passed a value from its current step of time on."""
+    return user.op == "scan_gradient" or (user.op == "scan" and user.inputs[0] == name)
 
 
 def _worth_storing(facts: Facts, node: Node, cost: int, heavy: bool, absorbed: set[str]) -> bool:

@@ -14,7 +14,10 @@ from sol.core.device import CpuDevice, detect
 from sol.core.dtypes import F64
 from sol.ir.graph import Graph
 from sol.kernels.packings import Looped
+from sol.ops.layers import reset_first
 from sol.ops.reference import evaluate
+from sol.ops.registry import builder
+from sol.ops.sampling import f32
 from sol.passes.autodiff import differentiate
 from sol.passes.pipeline import run as run_passes
 from tests.kernels.test_recurrent import FORMS, SHARING, B, by_key, calls, native, recurrence, run
@@ -68,6 +71,17 @@ def test_relu_cells_and_one_result() -> None:
 def test_only_the_last_state() -> None:
     graph = recurrence("lstm", (7, 3, 2), 18)
     check(graph, detect(), (1,), [2])
+
+
+@FORMS
+def test_a_reset_gate_before_the_product(device: CpuDevice) -> None:
+    b = builder()
+    x, start = b.input("x", f32(3, B, 4)), b.input("start", f32(1, B, 18))
+    w_ih, w_hh = b.parameter("w_ih", f32(54, 4)), b.parameter("w_hh", f32(54, 18))
+    biases = [b.parameter(f"bias{k}", f32(54)) for k in range(2)]
+    gates = b.add("linear", x, w_ih, biases[0])
+    y = reset_first(b.add, gates, w_hh, start, biases[1:], reverse=device is SHARING)
+    check(b.finish([y]), device, (2,), [0])
 
 
 def test_other_vector_widths() -> None:

@@ -124,13 +124,16 @@ def test_what_numbers_make_impossible_is_named() -> None:
         networks(proto)({"x": _numbers(4), "i": np.array([[1], [9]]), "u": _numbers(2)})
 
 
-def test_sequences_of_different_lengths_with_time_in_front() -> None:
-    """Sol's own program: its batch is the second size, because steps cannot be open."""
-    width = 4 * _HIDDEN
+@pytest.mark.parametrize("op", ["LSTM", "GRU"])
+def test_sequences_of_different_lengths_with_time_in_front(op: str) -> None:
+    """Sol's own program: its batch is the second size, because steps cannot be open. The GRU's
+    reset gate comes before the product."""
+    width, outputs = _GATES[op] * _HIDDEN, ["y", "yh"] + ["yc"] * (op == "LSTM")
+    attributes = {"hidden_size": _HIDDEN, "direction": "bidirectional"}
     proto = model(
-        [node("LSTM", "x w r b n", "y yh yc", hidden_size=_HIDDEN, direction="bidirectional")],
+        [node(op, "x w r b n", " ".join(outputs), **attributes)],
         {"x": (np.float32, ("time", "batch", _INPUTS)), "n": (np.int32, ("batch",))},
-        ["y", "yh", "yc"],
+        outputs,
         {
             "w": _numbers(2, width, _INPUTS),
             "r": 0.5 * _numbers(2, width, _HIDDEN),

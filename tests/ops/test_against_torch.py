@@ -170,12 +170,20 @@ def _cell(name: str, x: list[Tensor], r: list[Tensor], s: list[Tensor]) -> tuple
         reset, z = torch.sigmoid(x[0] + r[0]), torch.sigmoid(x[1] + r[1])
         n = torch.tanh(x[2] + reset * r[2])
         return [(1 - z) * n + z * s[0]], [reset, z, n, r[2]]
+    if name == "reset_first":
+        reset, z, n = (f(a + b) for f, a, b in zip((*[torch.sigmoid] * 2, torch.tanh), x, r))
+        _, h, before, second = s
+        new = (1 - before) * n + before * h
+        first = second <= 0.5
+        pairs = ((reset * h, new), (h, new), (z, before), (reset, n))
+        s, h, z, gate = (torch.where(first, a, b) for a, b in pairs)
+        return [s, h, z, 1 - second], [gate, z]
     return [getattr(torch, name)(x[0] + r[0])], []
 
 
 def recurrence(a: Attrs, gates: Tensor, weight: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
     """Step by step."""
-    count, hidden = (2 if a["cell"] == "lstm" else 1), weight.shape[1]
+    count, hidden = {"lstm": 2, "reset_first": 4}.get(a["cell"], 1), weight.shape[1]
     states, bias = [s[0] for s in rest[:count]], sum(rest[count:])
     axis = 1 if a["batch_first"] else 0
     found = []

@@ -11,10 +11,10 @@ from sol.ir.graph import Node
 from sol.onnx.rows.select import turned
 from sol.onnx.rows.table import row
 from sol.onnx.values import Call, Results
+from sol.ops.layers import reset_first
 
 # where Sol's gates stand among ONNX's: LSTM has i, o, f, c, GRU has z, r, h
 _ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
-_MOST_STEPS = 64  # of a layer that is written out step by step
 _USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 
 
@@ -34,12 +34,10 @@ def recurrent(c: Call) -> Results:
     hidden = c.shape(2)[2]
     assert isinstance(hidden, int)
     lengths = _lengths(c, time)
-    if c.op == "GRU" and not c.attr("linear_before_reset", 0):
-        if lengths is not None:
-            c.refuse("the reset gate before the product, and sequences of different lengths")
-        return _reset_first(c, x, runs, hidden)
-    if lengths is not None:
-        return _of_lengths(c, x, lengths, runs, hidden, kind)
+    reset_first = c.op == "GRU" and not c.attr("linear_before_reset", 0)
+    if reset_first or lengths is not None:
+        cell = "reset_first" if reset_first else kind if c.op == "RNN" else c.op.lower()
+        return _by_run(c, x, lengths, (runs, hidden), cell)
     weights = [w for run in range(runs) for w in _weights(c, run, hidden)]
     states = [_state(c, n, (runs, batch, hidden)) for n in ((5, 6) if c.op == "LSTM" else (5,))]
     x = c.add("flip", x, axes=(0,)) if direction == "reverse" else x
@@ -57,37 +55,29 @@ def recurrent(c: Call) -> Results:
     return (y, *last)
 
 
-def _of_lengths(c: Call, x: Node, lengths: Node, runs: int, hidden: int, kind: str) -> Results:
-    """A layer whose sequences end at different steps: outputs behind them are zero, and the last
-    state is that of the last step of each. Backwards a sequence begins at its own last step."""
-    time, batch, _ = x.shape
-    cell = kind if c.op == "RNN" else c.op.lower()
-    places = c.add("iota", shape=(time, batch, 1), axis=0, dtype=I64)
-    live = c.add("lt", places, c.reshape(lengths, (1, batch, 1)))
-    last = c.add("max", c.add("sub", lengths, c.constant(1, I64)), c.constant(0, I64))
-    images = c.add("iota", shape=(batch,), axis=0, dtype=I64)
-    started = c.reshape(c.add("gt", lengths, c.constant(0, I64)), (batch, 1))
-    zero = c.constant(0.0, F32)
+def _by_run(c: Call, x: Node, lengths: Node | None, sizes: tuple[int, int], cell: str) -> Results:
+    """A layer direction by direction. lengths: how many steps each sequence has, None: all. Outputs
+    behind them are zero, the last state is that of the last step of each, and backwards a sequence
+    begins at its own last step."""
+    (runs, hidden), (time, batch, _) = sizes, x.shape
     states = [_state(c, n, (runs, batch, hidden)) for n in ((5, 6) if c.op == "LSTM" else (5,))]
     sequences: list[Node] = []
     ends: list[list[Node]] = [[] for _ in states]
     for run in range(runs):
         backwards = run == 1 or c.attr("direction", "forward") == "reverse"
-        w_ih, w_hh, *biases = _weights(c, run, hidden)
-        gates = c.add("linear", turned(c, x, lengths, 0) if backwards else x, w_ih, *biases[:1])
+        turn = backwards and lengths is not None
+        given = turned(c, x, lengths, 0) if turn and lengths is not None else x
         starts = [c.slice(s, 0, run, run + 1) for s in states]
-        scan = c.add(
-            "recurrence", gates, w_hh, *starts, *biases[1:],
-            cell=cell, batch_first=False, reverse=False,
-        )  # fmt: skip
-        of_all = [c.add("item", scan, index=n) for n in range(len(states))]
-        y = c.add("where", live, of_all[0], zero)
-        y = turned(c, y, lengths, 0) if backwards else y
+        found = _scanned(c, given, _weights(c, run, hidden), starts, cell, backwards and not turn)
+        for of_all, start, end in zip(found, starts, ends):
+            end.append(_last(c, of_all, start, lengths, backwards))
+        y = found[0]
+        if lengths is not None:
+            places = c.add("iota", shape=(time, batch, 1), axis=0, dtype=I64)
+            live = c.add("lt", places, c.reshape(lengths, (1, batch, 1)))
+            y = c.add("where", live, y, c.constant(0.0, F32))
+            y = turned(c, y, lengths, 0) if turn else y
         sequences.append(c.reshape(y, (time, 1, batch, hidden)))
-        for found, start, end in zip(of_all, starts, ends):
-            reached = c.add("index", found, last, images, axes=(0, 1))
-            start = c.reshape(start, (batch, hidden))
-            end.append(c.reshape(c.add("where", started, reached, start), (1, batch, hidden)))
     y, *lasts = (
         parts[0] if runs == 1 else c.add("concat", *parts, axis=axis)
         for parts, axis in ((sequences, 1), *((end, 0) for end in ends))
@@ -97,45 +87,34 @@ def _of_lengths(c: Call, x: Node, lengths: Node, runs: int, hidden: int, kind: s
     return (y, *lasts)
 
 
-def _reset_first(c: Call, x: Node, runs: int, hidden: int) -> Results:
-    """A GRU whose reset gate comes before the product, step by step:
-    n = tanh(W_n x + R_n (r h) + b), h = (1 - z) n + z h."""
-    time, batch, _ = x.shape
-    assert isinstance(time, int)
-    if time * runs > _MOST_STEPS:
-        c.refuse(f"the reset gate before the product, in more than {_MOST_STEPS} steps")
-    start, sequences, last = _state(c, 5, (runs, batch, hidden)), [], []
-    for run in range(runs):
-        w, r = (_row_of(c, c.x(n), run) for n in (1, 2))
-        bias = []
-        if c.has(3):
-            both, width = _row_of(c, c.x(3), run), 3 * hidden
-            bias = [c.add("add", *(c.slice(both, 0, k, k + width) for k in (0, width)))]
-        gates = c.add("linear", x, w, *bias)
-        h = _row_of(c, start, run)
-        found: list[Node] = [h] * time
-        backwards = run == 1 or c.attr("direction", "forward") == "reverse"
-        for t in reversed(range(time)) if backwards else range(time):
-            h = found[t] = _step(c, _row_of(c, gates, t), r, h, hidden)
-        rows = [c.reshape(s, (1, 1, batch, hidden)) for s in found]
-        sequences.append(rows[0] if time == 1 else c.add("concat", *rows, axis=0))
-        last.append(c.reshape(h, (1, batch, hidden)))
-    y, end = sequences[0], last[0]
-    if runs > 1:
-        y, end = c.add("concat", *sequences, axis=1), c.add("concat", *last, axis=0)
-    if c.attr("layout", 0):
-        y, end = c.permute(y, (2, 0, 1, 3)), c.permute(end, (1, 0, 2))
-    return y, end
+def _scanned(
+    c: Call, x: Node, weights: list[Node], starts: list[Node], cell: str, reverse: bool
+) -> list[Node]:
+    """The states of all steps, [T, N, H]."""
+    w_ih, w_hh, *biases = weights
+    gates = c.add("linear", x, w_ih, *biases[:1])
+    if cell == "reset_first":
+        (start,) = starts
+        return [reset_first(c.add, gates, w_hh, start, biases[1:], reverse)]
+    scan = c.add(
+        "recurrence", gates, w_hh, *starts, *biases[1:],
+        cell=cell, batch_first=False, reverse=reverse,
+    )  # fmt: skip
+    return [c.add("item", scan, index=n) for n in range(len(starts))]
 
 
-def _step(c: Call, gates: Node, r: Node, h: Node, hidden: int) -> Node:
-    """The next state, from the input's share of the gates z, r, n."""
-    both = c.add("linear", h, c.slice(r, 0, 0, 2 * hidden))
-    both = c.add("sigmoid", c.add("add", c.slice(gates, 1, 0, 2 * hidden), both))
-    update, reset = (c.slice(both, 1, k * hidden, (k + 1) * hidden) for k in (0, 1))
-    kept = c.add("linear", c.add("mul", reset, h), c.slice(r, 0, 2 * hidden, 3 * hidden))
-    n = c.add("tanh", c.add("add", c.slice(gates, 1, 2 * hidden, 3 * hidden), kept))
-    return c.add("add", n, c.add("mul", update, c.add("sub", h, n)))
+def _last(c: Call, states: Node, start: Node, lengths: Node | None, backwards: bool) -> Node:
+    """[1, N, H]: the state after the last step of each sequence."""
+    time, batch, hidden = states.shape
+    if lengths is None:
+        first = 0 if backwards else time - 1
+        return c.slice(states, 0, first, first + 1)
+    zero = c.constant(0, I64)
+    place = c.add("max", c.add("sub", lengths, c.constant(1, I64)), zero)
+    images = c.add("iota", shape=(batch,), axis=0, dtype=I64)
+    reached = c.add("index", states, place, images, axes=(0, 1))
+    started = c.reshape(c.add("gt", lengths, zero), (1, batch, 1))
+    return c.add("where", started, c.reshape(reached, (1, batch, hidden)), start)
 
 
 def _check(c: Call, runs: int) -> str:

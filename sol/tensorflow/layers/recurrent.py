@@ -14,6 +14,7 @@ from keras import layers as k
 
 from sol.core.dtypes import F32
 from sol.ir.graph import Node
+from sol.ops.layers import reset_first
 from sol.tensorflow.activations import scalar
 from sol.tensorflow.context import Context
 from sol.tensorflow.layers.table import layer, weight
@@ -37,6 +38,10 @@ def recurrent(
     count = 2 if op == "lstm" else 1
     given = _states(c, initial_state, count, batch, units)
     states = [c.reshape(s, (1, batch, units)) for s in given]
+    if not getattr(cell, "reset_after", True):
+        y, *last = _reset_before(c, sequence, weights, states[0])
+        result = y if of.return_sequences else last[0]
+        return (result, *last) if of.return_state else result
     node = c.op(
         op, sequence, *states, *weights, layers=1, bidirectional=False, bias=len(weights) == 4,
         batch_first=True, **attrs,
@@ -47,6 +52,15 @@ def recurrent(
     return (result, *last) if of.return_state else result
 
 
+def _reset_before(c: Context, x: Node, weights: list[Node], start: Node) -> tuple[Node, Node]:
+    """A GRU whose reset gate comes before the product: its sequence, and its last state."""
+    w_ih, w_hh, *bias = weights
+    gates = permute(c, c.op("linear", x, w_ih, *bias), (1, 0, 2))
+    y = reset_first(c.op, gates, w_hh, start, [], False)
+    last = c.slice(y, 0, y.shape[0] - 1, y.shape[0])
+    return permute(c, y, (1, 0, 2)), c.reshape(last, last.shape[1:])
+
+
 def _check(c: Context, of: Any, mask: Any) -> None:
     if mask is not None:
         c.refuse("a mask")
@@ -54,8 +68,6 @@ def _check(c: Context, of: Any, mask: Any) -> None:
         c.refuse("dropout of a recurrent layer")
     if of.stateful:
         c.refuse("a state that is kept between calls")
-    if getattr(of.cell, "reset_after", True) is not True:
-        c.refuse("reset_after=False")
 
 
 def _states(c: Context, given: Any, count: int, batch: Any, units: int) -> list[Node]:
@@ -91,6 +103,8 @@ def _gru(c: Context, cell: Any) -> _Parts:
     ]
     if cell.use_bias:
         both, total = weight(c, cell.bias), 3 * cell.units
+        if not cell.reset_after:
+            return "gru", [*weights, _reset_first(c, both, cell.units)], {}
         rows = (c.reshape(c.slice(both, 0, n, n + 1), (total,)) for n in range(2))
         weights += [_reset_first(c, row, cell.units) for row in rows]
     return "gru", weights, {}
