@@ -1,4 +1,4 @@
-"""Loops that are an LSTM or an Elman network, as Sol's recurrent operators.
+"""Loops that are an LSTM, a GRU (gru.py) or an Elman network, as Sol's recurrent operators.
 
 Recognised is what operations compute, not what blocks are called:
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from sol.cntk.codes import CODES
 from sol.cntk.dictionary import Axis
+from sol.cntk.gru import gru
 from sol.cntk.model import Operation, split
 from sol.cntk.rows.sequence import images_of, initial_value
 from sol.cntk.value import Context, Value
@@ -80,7 +81,7 @@ class Matcher:
 
     def gates(self, reference: str, state: str) -> Gates | None:
         """A sum with one product of a matrix and the state."""
-        terms = list(self._terms(reference, self.inside))
+        terms = list(self.terms(reference))
         own = [t for t in terms if not self.is_outside(t)]
         if len(own) != 1:
             return None
@@ -118,6 +119,23 @@ class Matcher:
             else:
                 yield term
 
+    def terms(self, reference: str) -> Iterator[str]:
+        """What a value of the loop is the sum of."""
+        return self._terms(reference, self.inside)
+
+    def part(self, reference: str) -> tuple[str, int, int] | None:
+        """What a slice of a vector is a slice of, from where and up to where."""
+        found = self.operation(reference, _SLICE)
+        if found is None:
+            return None
+        a = found.attributes
+        axis, begin, end = a.get("axis"), a.get("beginIndex"), a.get("endIndex")
+        if not isinstance(axis, Axis) or axis.index != 0 or a.get("sliceStrides", 1) != 1:
+            return None
+        if type(begin) is not int or type(end) is not int or not 0 <= begin < end:
+            return None
+        return found.inputs[0], begin, end
+
     def terms_outside(self, references: Sequence[str]) -> list[str]:
         """What values from outside are sums of."""
         operations = dict(self.reader.model.operations)
@@ -131,7 +149,10 @@ def recognised(reader: Reader, loop: Loop) -> bool:
     matcher = Matcher(reader, loop)
     if len(loop.delays) == 2:
         return any(_lstm(reader, loop, matcher, h, c) for h, c in (loop.delays, loop.delays[::-1]))
-    return len(loop.delays) == 1 and _elman(reader, loop, matcher, loop.delays[0])
+    if len(loop.delays) != 1:
+        return False
+    (h,) = loop.delays
+    return _elman(reader, loop, matcher, h) or gru(reader, loop, matcher, h)
 
 
 # ---- LSTM ----------------------------------------------------------------------------------------
@@ -182,25 +203,11 @@ def _lstm_gates(
                     i, g = m.under(let_in, *_SIGMOID), m.under(fresh, _TANH)
                     if i is None or g is None:
                         continue
-                    slices = [_slice(m, reference) for reference in (i, f, g, o)]
+                    slices = [m.part(reference) for reference in (i, f, g, o)]
                     found = [s for s in slices if s is not None]
                     if len(found) == 4 and len({s[0] for s in found}) == 1:
                         return found[0][0], [(s[1], s[2]) for s in found]
     return None
-
-
-def _slice(m: Matcher, reference: str) -> tuple[str, int, int] | None:
-    """What a slice of a vector is a slice of, from where and up to where."""
-    found = m.operation(reference, _SLICE)
-    if found is None:
-        return None
-    a = found.attributes
-    axis, begin, end = a.get("axis"), a.get("beginIndex"), a.get("endIndex")
-    if not isinstance(axis, Axis) or axis.index != 0 or a.get("sliceStrides", 1) != 1:
-        return None
-    if type(begin) is not int or type(end) is not int or not 0 <= begin < end:
-        return None
-    return found.inputs[0], begin, end
 
 
 # ---- Elman ---------------------------------------------------------------------------------------
