@@ -18,7 +18,7 @@ from sol.core.dims import Dim, Size
 from sol.core.dtypes import BOOL, F32, F64, U8, U16, U32, U64, DType
 from sol.core.errors import VerifyError
 from sol.ir.expr import SCALAR_OPS, Expr, bounds, const, linear, substitute, walk
-from sol.ir.loop import Array, Call, For, If, Kernel, Let, Note, Set, Stmt, Store, Var
+from sol.ir.loop import Array, Call, Fetch, For, If, Kernel, Let, Note, Set, Stmt, Store, Var
 
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
@@ -126,6 +126,9 @@ class Printer:
                 self.dtypes[name] = dtype
                 kind = memory_type(dtype)
                 self.line(f"{kind} *restrict {name} = ({kind} *)(scratch + {offset});")
+            case Fetch(buffer, index):
+                place = f"(uintptr_t){buffer} + {Value(self, None).of(index)} * sizeof *{buffer}"
+                self.line(f"__builtin_prefetch((const void *)({place}), 0, 2);")
             case Call(function, number, pointers):
                 places = [f"(void *)({b} + {Value(self, None).of(i)})" for b, i in pointers]
                 band = Value(self, None).of(number)

@@ -3,7 +3,7 @@ grammar stands on this page.
 
     Kernel  = name, buffers it is called with, statements for one unit of work, number of units,
     scratch bytes
-    Stmt    = For | Let | Var | Set | Store | If | Array | Call | Note
+    Stmt    = For | Let | Var | Set | Store | If | Array | Call | Fetch | Note
     value   = Expr (ir/expr.py), with loads of one linear index, and locals
 
 Every statement means what it says for one element. A `For` of width w > 1 runs w consecutive values
@@ -113,13 +113,21 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """A hint that `buffer[index]` will be read soon; it need not exist."""
+
+    buffer: str
+    index: Expr
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A comment in the generated text."""
 
     text: str
 
 
-Stmt = For | Let | Var | Set | Store | If | Array | Call | Note
+Stmt = For | Let | Var | Set | Store | If | Array | Call | Fetch | Note
 
 
 @dataclass(frozen=True, slots=True)

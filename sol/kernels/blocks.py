@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sol.ir.expr import Expr, apply, axis, const
 from sol.ir.loop import For, If, Stmt
-from sol.kernels.micro import Micro, micro_kernel
+from sol.kernels.micro import AHEAD, Micro, micro_kernel
 
 LONGEST_SUM = 64  # products added up in one go: the transform of results multiplies their errors
 
@@ -130,7 +130,7 @@ class Slabs:
         def target(p: int, j: int, lane: Expr) -> Expr:
             return x * self.m_slab + (row + p) * self.m_pitch + column + j * lanes + lane
 
-        tile = Micro(rows, vectors, lanes, "v", self.source, a, w, longest=LONGEST_SUM)
+        tile = Micro(rows, vectors, lanes, "v", self.source, a, w, longest=LONGEST_SUM, ahead=AHEAD)
         return micro_kernel(tile, self.depth, target, "m", resume)
 
 

@@ -21,7 +21,7 @@ from sol.ir.expr import Expr, apply, axis, const, linear, load, substitute, walk
 from sol.ir.expr import local_value as accumulator
 from sol.ir.loop import For, If, Stmt, Store
 from sol.kernels.lines import Lines, choose_lines, find_lines
-from sol.kernels.micro import Micro, in_one_go, micro_kernel
+from sol.kernels.micro import AHEAD, Micro, in_one_go, micro_kernel
 from sol.kernels.operands import ACCUMULATED, Product, describe
 from sol.kernels.pack import Packing
 from sol.kernels.regions import Region, find_regions
@@ -411,7 +411,7 @@ def _tile(
     weights = _weight_index(memory, shape, block, vector, vectors)
     loops = shape.lines.loops(tile.panel) if shape.lines is not None else ()
     extents = tuple(extent for extent, _ in loops)
-    micro = Micro(rows, vectors, tile.lanes, a_name, source, a, weights, extents)
+    micro = Micro(rows, vectors, tile.lanes, a_name, source, a, weights, extents, ahead=AHEAD)
     if shape.blocks == 1 and in_one_go(shape.depth):
         return _finished(memory, builder, shape, micro, row, vector, end, target)
     resume = block > 0 if shape.blocks > 1 else None

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from sol.core.dtypes import F32
 from sol.ir.expr import Expr, apply, axis, const, load
 from sol.ir.expr import local_value as local
-from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var
+from sol.ir.loop import Fetch, For, If, Let, Set, Stmt, Store, Var
 from sol.kernels.tiles import pieces
 from sol.lower.ranges import extent_of, size_expr
 
+# floats that weights are fetched ahead: two pages, at whose ends the processor's own hints end
+AHEAD = 2048
 _LONGEST_SUM = 128  # products added up in one go: rounding errors grow with the length
 
 
@@ -30,7 +32,8 @@ class Micro:
 
     a(p, k) and w(k, j, lane) give the linear indices of A in buffer `a_name` and W in `w_name`.
     loops: extents that k is nested loops of, outer to inner (none: one loop). longest: products
-    that are added up in one go, about.
+    that are added up in one go, about. ahead: floats that W is fetched from memory before it is
+    read (0: the processor sees to it).
     """
 
     rows: int
@@ -42,6 +45,7 @@ class Micro:
     w: Callable[[Expr, int, Expr], Expr]
     loops: tuple[int, ...] = ()
     longest: int = _LONGEST_SUM
+    ahead: int = 0
 
 
 Finish = Callable[[int, int, Expr, Expr], Stmt]  # of row, vector, lane and the accumulator
@@ -129,6 +133,9 @@ def _part(
     step: list[Stmt] = [
         Let(f"w_{j}", load("@" + tile.w_name, F32, tile.w(k, j, lane))) for j in range(tile.vectors)
     ]
+    if tile.ahead:
+        ahead = (tile.w(k, j, const(0)) + tile.ahead for j in range(tile.vectors))
+        step.extend(Fetch(tile.w_name, place) for place in ahead)
     for p in range(tile.rows):
         step.append(Let(f"a_{p}", load("@" + tile.a_name, F32, tile.a(p, k))))
         for j in range(tile.vectors):

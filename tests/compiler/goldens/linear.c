@@ -29,6 +29,7 @@ void kernel_0(char *const *buffers, int64_t batch, int64_t begin, int64_t end, c
                                     vf16 acc_7_0 = set_16(0.0f);
                                     for (int64_t i8 = 0; i8 < 32; i8 += 1) {
                                         const vf16 w_0 = load_16(&b1[(512 * i5 + 16 * i8 + 512 * i4 + i7)]);
+                                        __builtin_prefetch((const void *)((uintptr_t)b1 + (512 * i5 + 16 * i8 + 512 * i4 + 2048) * sizeof *b1), 0, 2);
                                         const float a_0 = b0[(256 * i1 + i8 + 256 * i3 + 256 * i6)];
                                         acc_0_0 = (acc_0_0 + (a_0 * w_0));
                                         const float a_1 = b0[(256 * i1 + i8 + 256 * i3 + 256 * i6 + 32)];

@@ -36,6 +36,7 @@ void kernel_0(char *const *buffers, int64_t batch, int64_t begin, int64_t end, c
                                     vf16 acc_15_0 = set_16(0.0f);
                                     for (int64_t i8 = 0; i8 < 24; i8 += 1) {
                                         const vf16 w_0 = load_16(&b1[(384 * i5 + 16 * i8 + 384 * i4 + i7)]);
+                                        __builtin_prefetch((const void *)((uintptr_t)b1 + (384 * i5 + 16 * i8 + 384 * i4 + 2048) * sizeof *b1), 0, 2);
                                         const float a_0 = b0[(384 * i1 + i8 + 384 * i3 + 384 * i6)];
                                         acc_0_0 = (acc_0_0 + (a_0 * w_0));
                                         const float a_1 = b0[(384 * i1 + i8 + 384 * i3 + 384 * i6 + 24)];
