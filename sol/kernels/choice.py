@@ -8,6 +8,7 @@ constants were fitted to measured layers (docs/performance.md). Measuring may ov
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from sol.core.device import CpuDevice
 from sol.kernels.blocks import Blocking, scratch_of
 from sol.kernels.gemm import reads_in_place
 from sol.kernels.operands import describe
-from sol.kernels.strassen import Halves, halves_of
+from sol.kernels.strassen import PRODUCTS, Halves, Sizes, halves_of
 from sol.kernels.tiles import candidates, choose_tile, tile_cycles
 from sol.kernels.winograd_layer import Layer, layer_of
 from sol.lower.cluster import Memory
@@ -112,14 +113,11 @@ def strassen_ways(
 ) -> list[Strassen]:
     """All ways to use Strassen's algorithm, the best by estimate first."""
     layer = halves_of(plan, cluster, device.vector_lanes(4)) if precision == "float32" else None
-    if layer is None or layer.tiles < _PAIRS:
+    if layer is None or layer.sizes.pairs < _PAIRS:
         return []
     direct = _in_place(layer, plan, device, cached)
-    ways = [
-        Strassen(layer, blocking, _halves_cycles(layer, blocking, device, cached), direct)
-        for blocking in _pairings(layer, device)
-    ]
-    return sorted(ways, key=lambda w: w.cycles)
+    found = _pairings(layer.sizes, device, cached)
+    return [Strassen(layer, blocking, cycles, direct) for cycles, blocking in found]
 
 
 def winograd_ways(
@@ -153,7 +151,7 @@ def _layers(found: Layer, careful: bool) -> Iterator[Layer]:
             yield layer
 
 
-def _blockings(layer: Layer | Halves, device: CpuDevice) -> Iterator[Blocking]:
+def _blockings(layer: Layer, device: CpuDevice) -> Iterator[Blocking]:
     lanes = device.vector_lanes(4)
     vectors = -(-layer.columns // lanes)
     room = _SCRATCH * device.l2
@@ -164,7 +162,7 @@ def _blockings(layer: Layer | Halves, device: CpuDevice) -> Iterator[Blocking]:
             share = -(-vectors // parts // v) * v
             if parts > 1 and (parts - 1) * share >= vectors:
                 continue
-            per_tile = scratch_of(layer.products, layer.chunk, share * lanes)
+            per_tile = scratch_of(layer.products, layer.depth, share * lanes)
             most = max(rows, int(min(_MOST_TILES, room // per_tile)) // rows * rows)
             most = min(most, -(-layer.tiles // rows) * rows)
             for tiles in {most, max(rows, -(-layer.tiles // 2 // rows) * rows)}:
@@ -172,7 +170,7 @@ def _blockings(layer: Layer | Halves, device: CpuDevice) -> Iterator[Blocking]:
                     yield Blocking(rows, v, lanes, tiles, share)
 
 
-def _cycles(layer: Layer | Halves, b: Blocking, device: CpuDevice, cached: bool) -> float:
+def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float:
     """Estimated cycles of one image."""
     vectors = -(-layer.columns // b.lanes)
     shares = -(-vectors // b.share)
@@ -187,13 +185,13 @@ def _cycles(layer: Layer | Halves, b: Blocking, device: CpuDevice, cached: bool)
 
 
 def _unit(
-    layer: Layer | Halves, b: Blocking, tiles: int, share: float, device: CpuDevice, cached: bool
+    layer: Layer, b: Blocking, tiles: int, share: float, device: CpuDevice, cached: bool
 ) -> float:
     steps = tile_cycles(tiles, int(-(-share // 1)), (b.rows, b.vectors)) * layer.depth
     weights = 4 * layer.depth * share * b.lanes / (_CACHED if cached else _DRAM)
     inside = -(-layer.depth // b.lanes) * tiles * layer.products * _TRANSFORM
     outside = share * tiles * layer.products * _TRANSFORM
-    scratch = 4 * layer.products * tiles * (layer.chunk + share * b.lanes)
+    scratch = 4 * layer.products * tiles * (layer.depth + share * b.lanes)
     streamed = 4 * layer.products * layer.depth * layer.columns > _STREAMED * device.l2
     spill = max(0.0, scratch - _ROOMY * device.l2) * _SPILL if streamed else 0.0
     return layer.products * max(steps, weights) + inside + outside + spill
@@ -221,48 +219,53 @@ def _direct(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> fl
 # ---- Strassen's algorithm ------------------------------------------------------------------------
 
 
-def _pairings(layer: Halves, device: CpuDevice) -> Iterator[Blocking]:
-    """Blocks of about equally many pairs, and shares of about equally many columns."""
+@functools.lru_cache(maxsize=256)
+def _pairings(sizes: Sizes, device: CpuDevice, cached: bool) -> list[tuple[float, Blocking]]:
+    """Blocks of about equally many pairs, and shares of about equally many columns, with estimated
+    cycles of one image, the best first."""
     lanes = device.vector_lanes(4)
-    vectors = -(-layer.columns // lanes)
+    vectors = -(-sizes.columns // lanes)
+    found = []
     for rows, v in candidates(device.vector_registers):
-        if rows > layer.tiles or v > vectors or v == 1 < vectors or rows * v < _BUSY:
+        if rows > sizes.pairs or v > vectors or v == 1 < vectors or rows * v < _BUSY:
             continue
         for blocks in (1, 2, 3, 4, 6, 8, 12, 16):
-            tiles = -(-layer.tiles // blocks // rows) * rows
+            pairs = -(-sizes.pairs // blocks // rows) * rows
             for parts in (1, 2, 3, 4, 6, 8, 12, 16):
                 share = -(-vectors // parts // v) * v
-                scratch = tiles * scratch_of(layer.products, layer.chunk, share * lanes)
+                scratch = pairs * scratch_of(PRODUCTS, sizes.chunk, share * lanes)
                 fits = scratch <= _SLABS * device.l2
-                if fits and (blocks - 1) * tiles < layer.tiles and (parts - 1) * share < vectors:
-                    yield Blocking(rows, v, lanes, tiles, share)
+                if fits and (blocks - 1) * pairs < sizes.pairs and (parts - 1) * share < vectors:
+                    blocking = Blocking(rows, v, lanes, pairs, share)
+                    found.append((_halves_cycles(sizes, blocking, device, cached), blocking))
+    return sorted(found, key=lambda f: f[0])
 
 
-def _halves_cycles(layer: Halves, b: Blocking, device: CpuDevice, cached: bool) -> float:
+def _halves_cycles(sizes: Sizes, b: Blocking, device: CpuDevice, cached: bool) -> float:
     """Estimated cycles of one image."""
-    vectors = -(-layer.columns // b.lanes)
+    vectors = -(-sizes.columns // b.lanes)
     size, lanes = (b.rows, b.vectors), b.lanes
-    scratch = b.tiles * scratch_of(layer.products, layer.chunk, b.share * lanes)
+    scratch = b.tiles * scratch_of(PRODUCTS, sizes.chunk, b.share * lanes)
     spill = max(0.0, scratch - _NEAR * device.l2) * _SPILLED
     units: list[float] = []
     for first_column in range(0, vectors, b.share):
         wide = min(b.share, vectors - first_column)
-        for first in range(0, layer.tiles, b.tiles):
-            tiles = min(b.tiles, layer.tiles - first)
-            steps = tile_cycles(tiles, wide, size) * layer.depth
-            sums = tiles * (-(-layer.depth // lanes) + wide) * _SUMS
-            units.append(layer.products * (steps + sums) + spill + _UNIT)
-    weights = 4 * layer.products * layer.depth * vectors * lanes
-    again = weights * (-(-layer.tiles // b.tiles) - 1)
+        for first in range(0, sizes.pairs, b.tiles):
+            pairs = min(b.tiles, sizes.pairs - first)
+            steps = tile_cycles(pairs, wide, size) * sizes.depth
+            sums = pairs * (-(-sizes.depth // lanes) + wide) * _SUMS
+            units.append(PRODUCTS * (steps + sums) + spill + _UNIT)
+    weights = 4 * PRODUCTS * sizes.depth * vectors * lanes
+    again = weights * (-(-sizes.pairs // b.tiles) - 1)
     stays = weights < _CACHED_SHARE * device.l3
-    rows = min(b.tiles, layer.tiles)
+    rows = min(b.tiles, sizes.pairs)
     moved = _moved(weights, cached, rows) + _moved(again, stays, rows)
     return _makespan(units, device.cores) + moved / device.cores + _BARRIER
 
 
 def _in_place(layer: Halves, plan: Plan, device: CpuDevice, cached: bool) -> float:
     """Estimated cycles of one image by the direct kernel, on the same terms."""
-    product, depth = layer.product, 2 * layer.depth
+    product, depth = layer.product, 2 * layer.sizes.depth
     packed = not reads_in_place(Memory(plan), product)
     tile = choose_tile(layer.rows, product.columns, depth, device, packed=packed)
     vectors = -(-product.columns // tile.lanes)

@@ -1,7 +1,7 @@
 """Matrix products with fewer multiplications: one step of Strassen's algorithm, in one thread's
 scratch memory.
 
-A image's rows of C[m, n] = Σ A[m, k] W[k, n] are cut in halves, and so are k and n. Seven products
+An image's rows of C[m, n] = Σ A[m, k] W[k, n] are cut in halves, and so are k and n. Seven products
 of sums of quadrants of A and W give the four quadrants of C, where the plain sum has eight:
 
     V[x][pair][k]   = sums of A at rows pair and pair + P, at k and k + K/2;   x = 0 … 6
@@ -67,7 +67,8 @@ _RESULT = (
     (0, 1, 0, 1, 0, 0, 0),
     (1, -1, 1, 0, 0, 1, 0),
 )
-_PRODUCTS = len(_LEFT)
+PRODUCTS = len(_LEFT)
+"""Of quadrants."""
 # the quadrants of W from those of U that hold one, or a difference to one
 _PLAIN = ((1,), (2, 4), (3, 1), (4,))
 
@@ -117,7 +118,7 @@ class StrassenPacking:
     def size(self, shape: tuple[int, ...]) -> int:
         """Elements of the packed weight for a weight of this shape."""
         columns = -(-shape[0] // 2 // self.lanes) * self.lanes
-        return _PRODUCTS * (shape[1] // 2) * columns
+        return PRODUCTS * (shape[1] // 2) * columns
 
     @property
     def signature(self) -> str:
@@ -126,29 +127,28 @@ class StrassenPacking:
 
 
 @dataclass(frozen=True, slots=True)
-class Halves:
-    """A product that can be cut in halves, in the words of kernels/choice.py.
+class Sizes:
+    """Of the halves of a product: pairs of rows, depth, columns."""
 
-    tiles: pairs of rows; depth, columns: half of those of the product; k: the axis of the sum.
-    """
-
-    product: Product
-    k: Expr
-    rows: int
+    pairs: int
     depth: int
     columns: int
-    products: int = _PRODUCTS
-    groups: int = 1
-
-    @property
-    def tiles(self) -> int:
-        return -(-self.rows // 2)
 
     @property
     def chunk(self) -> int:
         """Of the depth, what V holds at a time."""
         parts = -(-self.depth // _LONGEST)
         return self.depth // parts if self.depth % parts == 0 else self.depth
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """A product that can be cut in halves. rows: those of an image; k: the axis of the sum."""
+
+    product: Product
+    k: Expr
+    rows: int
+    sizes: Sizes
 
 
 def halves_of(plan: Plan, cluster: Cluster, lanes: int) -> Halves | None:
@@ -166,7 +166,8 @@ def halves_of(plan: Plan, cluster: Cluster, lanes: int) -> Halves | None:
     assert isinstance(depth, int)
     if depth != shape[1] or depth % 2 or product.columns % 2:
         return None
-    found = Halves(product, long[0], rows, depth // 2, product.columns // 2)
+    sizes = Sizes(-(-rows // 2), depth // 2, product.columns // 2)
+    found = Halves(product, long[0], rows, sizes)
     return found if _in_vectors(plan, found) else None
 
 
@@ -212,24 +213,25 @@ class _Lowering:
         self, plan: Plan, layer: Halves, blocking: Blocking, widths: tuple[int, ...]
     ) -> None:
         self.layer, self.blocking, self.widths = layer, blocking, widths
+        self.sizes = sizes = layer.sizes
         self.memory = Memory(plan)
         self.builder = NestBuilder(self.memory.access(), widths)
-        vectors = -(-layer.columns // blocking.lanes)
+        vectors = -(-sizes.columns // blocking.lanes)
         self.share = axis("share", -(-vectors // blocking.share))
-        self.block = axis("block", -(-layer.tiles // blocking.tiles))
-        self.chunk = axis("chunk", layer.depth // layer.chunk)
+        self.block = axis("block", -(-sizes.pairs // blocking.tiles))
+        self.chunk = axis("chunk", sizes.depth // sizes.chunk)
         self.first = self.block * blocking.tiles
-        self.present = apply("min", const(blocking.tiles), const(layer.tiles) - self.first)
+        self.present = apply("min", const(blocking.tiles), const(sizes.pairs) - self.first)
         self.source = self.memory.buffers.read("@weights", F32)
         self.slabs = Slabs(
-            blocking, _PRODUCTS, layer.tiles, layer.columns, layer.chunk, self.source, self.share,
+            blocking, PRODUCTS, sizes.pairs, sizes.columns, sizes.chunk, self.source, self.share,
             self.present,
         )  # fmt: skip
 
     def lowered(self, weights: str) -> Lowered:
         """The whole kernel."""
         slabs, chunks = self.slabs, extent_of(self.chunk)
-        arrays = [("v", F32, _PRODUCTS * slabs.v_slab), ("m", F32, _PRODUCTS * slabs.m_slab)]
+        arrays = [("v", F32, PRODUCTS * slabs.v_slab), ("m", F32, PRODUCTS * slabs.m_slab)]
         products = slabs.products(self._u, self.chunk > 0 if chunks != 1 else None)
         chunk = (*self._inputs(), *products)
         body = (For(self.chunk, const(0), _size(self.chunk), chunk), *self._outputs())
@@ -239,7 +241,7 @@ class _Lowering:
     def _rows(self, pair: Expr) -> tuple[Expr, Expr]:
         """Both rows of a pair of the block; where the last has one row only, this one twice."""
         first = self.first + pair
-        second = first + self.layer.tiles
+        second = first + self.sizes.pairs
         if self.layer.rows % 2:
             second = apply("min", second, const(self.layer.rows - 1))
         return first, second
@@ -249,7 +251,7 @@ class _Lowering:
     def _inputs(self) -> tuple[Stmt, ...]:
         """V for all pairs of the block, for one chunk of k."""
         pair = axis("pair", self.blocking.tiles)
-        k = axis("k", self.layer.chunk)
+        k = axis("k", self.sizes.chunk)
         sums = [[(q, c) for q, c in enumerate(row) if c] for row in _LEFT]
 
         def body(emit: Emitter, quadrants: list[Expr]) -> None:
@@ -264,11 +266,11 @@ class _Lowering:
     ) -> tuple[Stmt, ...]:
         """Loops over a chunk of k in vectors; body gets the four elements of A."""
         code: list[Stmt] = []
-        for begin, end, width in lane_pieces(self.layer.chunk, self.widths):
+        for begin, end, width in lane_pieces(self.sizes.chunk, self.widths):
             emit = Emitter("a")
-            place = self.chunk * self.layer.chunk + k
+            place = self.chunk * self.sizes.chunk + k
             loaded = [
-                emit.let(self.builder.final(self._a(row, place + half * self.layer.depth)))
+                emit.let(self.builder.final(self._a(row, place + half * self.sizes.depth)))
                 for row in self._rows(pair)
                 for half in (0, 1)
             ]
@@ -287,10 +289,10 @@ class _Lowering:
 
     def _u(self, x: Expr | int, vector: Expr, vectors: int) -> Expr:
         """Where U[x] has a block of columns, for the chunk's first k."""
-        lanes, depth = self.blocking.lanes, self.layer.depth
-        every = -(-self.layer.columns // lanes) * lanes
+        lanes, depth = self.blocking.lanes, self.sizes.depth
+        every = -(-self.sizes.columns // lanes) * lanes
         base = const(0) + x * (depth * every) + vector * (lanes * depth)
-        return base + self.chunk * (self.layer.chunk * vectors * lanes)
+        return base + self.chunk * (self.sizes.chunk * vectors * lanes)
 
     # ---- outputs
 
@@ -303,7 +305,7 @@ class _Lowering:
     def _combined(self, pair: Expr) -> tuple[Stmt, ...]:
         """C in the place of M[0] to M[3]."""
         checked = const(0.0)
-        for x in range(_PRODUCTS):
+        for x in range(PRODUCTS):
             checked = (
                 checked + load("@m", F32, pair * self.slabs.m_pitch + x * self.slabs.m_slab) * 0.0
             )
@@ -314,7 +316,7 @@ class _Lowering:
 
     def _sums(self, pair: Expr) -> tuple[Stmt, ...]:
         column, body = self._inside(), Emitter("m")
-        at = [pair * self.slabs.m_pitch + column + x * self.slabs.m_slab for x in range(_PRODUCTS)]
+        at = [pair * self.slabs.m_pitch + column + x * self.slabs.m_slab for x in range(PRODUCTS)]
         loaded = [body.let(load("@m", F32, a)) for a in at]
         for q, row in enumerate(_RESULT):
             total = _sum([(x, c) for x, c in enumerate(row) if c], loaded)
@@ -327,7 +329,7 @@ class _Lowering:
 
     def _plain(self, pair: Expr) -> tuple[Stmt, ...]:
         """C as plain sums, the quadrants of A in the place of V[0] to V[3]."""
-        k, lanes = axis("k", self.layer.chunk), self.blocking.lanes
+        k, lanes = axis("k", self.sizes.chunk), self.blocking.lanes
 
         def copied(emit: Emitter, quadrants: list[Expr]) -> None:
             for q, value in enumerate(quadrants):
@@ -337,7 +339,7 @@ class _Lowering:
 
         vector = axis("vector", self.blocking.share)
         lane = axis("lane", lanes)
-        columns = -(-self.layer.columns // lanes)
+        columns = -(-self.sizes.columns // lanes)
         ahead = apply(
             "min", const(self.blocking.share), const(columns) - self.share * self.blocking.share
         )
@@ -356,7 +358,7 @@ class _Lowering:
                     f"w_{2 * middle + half}", F32, True
                 )
                 step.append(Set(f"c_{q}", local(f"c_{q}", F32, True) + product))
-        body.append(For(k, const(0), const(self.layer.chunk), tuple(step)))
+        body.append(For(k, const(0), const(self.sizes.chunk), tuple(step)))
         more = self.chunk > 0
         for q in range(4):
             at = pair * self.slabs.m_pitch + vector * lanes + lane + q * self.slabs.m_slab
@@ -370,16 +372,16 @@ class _Lowering:
 
     def _u_at(self, x: int, vector: Expr, k: Expr, lane: Expr) -> Expr:
         """Where U[x] has an element; the last block of columns may be narrower."""
-        b, vectors = self.blocking, -(-self.layer.columns // self.blocking.lanes)
+        b, vectors = self.blocking, -(-self.sizes.columns // self.blocking.lanes)
         place = self.share * b.share + vector
         block = place // b.vectors * b.vectors
         width = apply("min", const(b.vectors), const(vectors) - block) * b.lanes
-        base = self._u(x, block, 0) + (self.chunk * self.layer.chunk + k) * width
+        base = self._u(x, block, 0) + (self.chunk * self.sizes.chunk + k) * width
         return base + (place - block) * b.lanes + lane
 
     def _stored(self, pair: Expr) -> tuple[Stmt, ...]:
         """The epilogue of the four results."""
-        b, columns = self.blocking, self.layer.columns
+        b, columns = self.blocking, self.sizes.columns
         column = axis("column", columns)
         begin = self.share * (b.share * b.lanes)
         end = begin + b.share * b.lanes
@@ -398,7 +400,7 @@ class _Lowering:
                 low, high = apply("max", begin, first), apply("min", end, last)
                 pieces.append(For(column, low, high, tuple(body), width))
             odd = second and self.layer.rows % 2
-            there = self.first + pair + self.layer.tiles < self.layer.rows if odd else const(True)
+            there = self.first + pair + self.sizes.pairs < self.layer.rows if odd else const(True)
             code.extend(when(there, tuple(pieces)))
         return tuple(code)
 

@@ -100,11 +100,6 @@ class Layer:
         """Products that are added up: input channels and taps of plain axes."""
         return self.inputs * math.prod(s.taps for s in self.spatial)
 
-    @property
-    def chunk(self) -> int:
-        """Of the depth, what is in scratch memory at a time."""
-        return self.depth
-
     def with_results(self, m: Sequence[int]) -> Layer | None:
         """The same layer with other tiles along its transformed axes; None if there is no such
         transform."""

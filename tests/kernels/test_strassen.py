@@ -101,8 +101,8 @@ def _forced(rows: int, tiles: int, vectors: int, share: int) -> Callable[..., St
         layer = halves_of(plan, cluster, lanes)
         if layer is None:
             return None
-        wide = -(-layer.columns // lanes)
-        v, r = min(vectors, wide), min(rows, layer.tiles)
+        wide = -(-layer.sizes.columns // lanes)
+        v, r = min(vectors, wide), min(rows, layer.sizes.pairs)
         cut = Blocking(r, v, lanes, -(-tiles // r) * r, min(share * v, -(-wide // v) * v))
         return Strassen(layer, cut, 1.0, 2.0)
 
