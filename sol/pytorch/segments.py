@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from sol.core.errors import SolError
+from sol.core.dims import evaluate
+from sol.core.errors import SolError, UnsupportedError
 from sol.ir.graph import Node
+from sol.plan.facts import NOMINAL_BATCH
 from sol.pytorch.aliases import SHARED, Alias, aliases
 from sol.pytorch.steps import (
     Captured,
@@ -33,6 +35,7 @@ from sol.pytorch.translate import Translator, is_note, symbolic
 
 _COPY = "aten.clone.default"
 _NO_COMPUTATION = "nothing to compute"
+_STRIDED = ("aten.as_strided.default",)  # reads memory by strides, whatever those of a tensor are
 
 
 def cut(traced: Traced, signature: Signature) -> Captured:
@@ -172,7 +175,9 @@ class _Cutter:
         for source in node.all_input_nodes:
             if source not in self.sources and source not in self.made and not self._size(source)[0]:
                 self._torch_step(source, _NO_COMPUTATION, view=True)
-        args = fx.node.map_arg(node.args, self._argument)
+        args: Any = fx.node.map_arg(node.args, self._argument)
+        if target_name(node) in _STRIDED and node.args[0] not in self.sources:
+            args = (self._laid_out(node.all_input_nodes[0]), *args[1:])
         kwargs = tuple((k, fx.node.map_arg(v, self._argument)) for k, v in node.kwargs.items())
         self.steps.append(
             TorchStep(
@@ -187,6 +192,39 @@ class _Cutter:
             )
         )
         self.made.add(node)
+
+    def _laid_out(self, node: fx.Node) -> Value:
+        """A value with the strides that it had when the network was traced: Sol's results are
+        row-major."""
+        tensor = node.meta["val"]
+        sizes, strides = (
+            [evaluate(symbolic(s), NOMINAL_BATCH) for s in of]
+            for of in (tensor.shape, tensor.stride())
+        )
+        order = sorted(range(len(sizes)), key=lambda k: (-strides[k], -sizes[k], k))
+        distance = 1
+        for k in reversed(order):
+            if sizes[k] != 1 and strides[k] != distance:
+                raise UnsupportedError(
+                    "aten.as_strided.default",
+                    f"it reads the memory of {node.name}, which is a part of something else",
+                    expected="the memory of a whole tensor",
+                )
+            distance *= sizes[k]
+        if order == sorted(order):
+            return Value(node.name)
+        back = [order.index(k) for k in range(len(order))]
+        moves: tuple[tuple[str, tuple[Any, ...]], ...]
+        moves = (("permute", (order,)), ("contiguous", ()), ("permute", (back,)))
+        name = node.name
+        for number, (move, more) in enumerate(moves):
+            result = f"{node.name}_laid_out_{number}"
+            step = TorchStep(
+                f"aten.{move}.default", (Value(name), *more), (), result, _NO_COMPUTATION, view=True
+            )
+            self.steps.append(step)
+            name = result
+        return Value(name)
 
     def _size(self, node: fx.Node) -> tuple[bool, Any]:
         """Whether a node is a number that is known from the batch, and the number."""

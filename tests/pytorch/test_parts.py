@@ -42,6 +42,23 @@ def test_an_operator_in_the_middle(compiler: Compiler) -> None:
     assert "Sol has no row for it" in text
 
 
+def test_memory_read_by_strides_is_laid_out_as_pytorch_does(compiler: Compiler) -> None:
+    """Sol's results are row-major, a transposed one of PyTorch's is not."""
+
+    def function(m: Any, x: torch.Tensor) -> torch.Tensor:
+        turned = torch.tanh(x).transpose(1, 2)
+        return turned.as_strided((x.shape[0], 3, 8), (48, 16, 1)) + 1
+
+    net = Apply(function).eval()
+    fast: Any = optimize(net, (2, 6, 8))
+    for batch in (1, 2, 3):
+        x = torch.randn(batch, 6, 8)
+        close(fast(x), net(x))
+    part = Apply(lambda m, x: torch.tanh(x)[:, 1:].as_strided((2, 3), (48, 1)) * 2).eval()
+    x = torch.randn(2, 6, 8)
+    close(optimize(part, x)(x), part(x))
+
+
 def test_where_an_operator_was_is_named() -> None:
     net = nn.Sequential(nn.Linear(4, 4), Apply(lambda m, x: x.sort(1).values)).eval()
     (left,) = capture(net, (torch.ones(2, 4),)).left
