@@ -147,7 +147,7 @@ def test_winograd_is_effective() -> None:
     """Its operations are those of the direct convolution, and the table says so."""
     text = str(wide())
     assert "400*" in text
-    assert "* effective: operations of the direct convolution" in text
+    assert "* effective: operations of the direct kernel" in text
     net = Net()
     y = net.conv(net.input(B, 32, 28, 28), 32, 3, bias=False)
     compiled = compile_graph(net.graph(net("relu", net.conv(y, 32, 3, bias=False))))
