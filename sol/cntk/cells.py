@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sol.cntk.codes import CODES
+from sol.cntk.codes import CODES, SIGMOID, TIMES
 from sol.cntk.dictionary import Axis
 from sol.cntk.gru import gru
 from sol.cntk.model import Operation, split
@@ -29,10 +29,9 @@ if TYPE_CHECKING:
     from sol.cntk.loops import Loop
     from sol.cntk.reader import Reader
 
-_SIGMOID = (CODES["StableSigmoid"], CODES["Sigmoid"])
 _MOST_TERMS = 32
 _TANH, _RELU = CODES["Tanh"], CODES["ReLU"]
-_PLUS, _MUL, _SLICE, _TIMES = (CODES[n] for n in ("Plus", "ElementTimes", "Slice", "Times"))
+_PLUS, _MUL, _SLICE = (CODES[n] for n in ("Plus", "ElementTimes", "Slice"))
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Matcher:
         own = [t for t in terms if not self.is_outside(t)]
         if len(own) != 1:
             return None
-        product = self.operation(own[0], _TIMES)
+        product = self.operation(own[0], TIMES)
         if product is None or not self.is_outside(product.inputs[0]):
             return None
         weight = self.reader.value(product.inputs[0])
@@ -191,16 +190,16 @@ def _lstm_gates(
 ) -> tuple[str, list[tuple[int, int]]] | None:
     """The sum that gates are slices of, and the slices of i, f, g, o."""
     for out, rest in m.pairs(result, _MUL):
-        o = m.under(out, *_SIGMOID)
+        o = m.under(out, *SIGMOID)
         if o is None or m.under(rest, _TANH) != cell:
             continue
         for kept, added in m.pairs(cell, _PLUS):
             for forget, state in m.pairs(kept, _MUL):
-                f = m.under(forget, *_SIGMOID)
+                f = m.under(forget, *SIGMOID)
                 if f is None or state != before:
                     continue
                 for let_in, fresh in m.pairs(added, _MUL):
-                    i, g = m.under(let_in, *_SIGMOID), m.under(fresh, _TANH)
+                    i, g = m.under(let_in, *SIGMOID), m.under(fresh, _TANH)
                     if i is None or g is None:
                         continue
                     slices = [m.part(reference) for reference in (i, f, g, o)]
@@ -215,7 +214,7 @@ def _lstm_gates(
 
 def _elman(reader: Reader, loop: Loop, m: Matcher, h: Operation) -> bool:
     result = h.inputs[0]
-    function = m.operation(result, _TANH, _RELU, *_SIGMOID)
+    function = m.operation(result, _TANH, _RELU, *SIGMOID)
     if function is None or set(loop.wanted) - {result}:
         return False
     gates = m.gates(function.inputs[0], h.result())
@@ -231,7 +230,7 @@ def _elman(reader: Reader, loop: Loop, m: Matcher, h: Operation) -> bool:
     w_hh = layer.recurrent(gates)
     start = layer.initial(x, reader.value(h.inputs[1]))
     kind = "relu" if function.code == _RELU else "tanh"
-    if function.code not in _SIGMOID:
+    if function.code not in SIGMOID:
         reader.values[result] = layer.run("rnn", x, [start], [w_ih, w_hh, bias], kind)
         return True
     half, one = c.constant(0.5), c.constant(1.0)
@@ -277,7 +276,7 @@ class _Layer:
         constants: list[Value] = []
         for term in self.matcher.terms_outside(gates.outside):
             product = self.reader.model.producer(term)
-            if product is not None and product.code == _TIMES and self._is_layer(product, width):
+            if product is not None and product.code == TIMES and self._is_layer(product, width):
                 products.append(product)
                 continue
             value = self.reader.values.get(term)

@@ -29,6 +29,7 @@ NAMES = dict(enumerate(_IN_ORDER.split()))
 CODES = {name: code for code, name in NAMES.items()}
 BLOCK, COMBINE = CODES["Block"], CODES["Combine"]
 TIMES, TRANSPOSE_TIMES = CODES["Times"], CODES["TransposeTimes"]
+SIGMOID = (CODES["StableSigmoid"], CODES["Sigmoid"])  # two ways to write one function
 
 
 def name_of(code: int) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sol.cntk.codes import CODES
+from sol.cntk.codes import CODES, SIGMOID, TIMES
 from sol.cntk.model import Operation
 from sol.cntk.rows.sequence import images_of, initial_value
 from sol.cntk.value import Context, Value
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from sol.cntk.loops import Loop
     from sol.cntk.reader import Reader
 
-_SIGMOID = (CODES["StableSigmoid"], CODES["Sigmoid"])
 _TANH, _PLUS, _MINUS, _MUL = (CODES[n] for n in ("Tanh", "Plus", "Minus", "ElementTimes"))
-_TIMES = CODES["Times"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,10 @@ def gru(reader: Reader, loop: Loop, m: Matcher, h: Operation) -> bool:
     found = next(_parts(reader, m, result, before), None)
     if found is None:
         return False
-    weights = _weights(reader, reader.context(h), found)
-    gates = _from_outside(reader, reader.context(h), found)
+    c = reader.context(h)
+    weights, gates = _weights(reader, c, found), _from_outside(reader, c, found)
     if weights is None or gates is None:
         return False
-    c = reader.context(h)
     hidden, first = weights.shape[1], reader.value(h.inputs[1])
     assert isinstance(hidden, int)
     images = images_of(gates, first)
@@ -70,7 +67,7 @@ def _parts(
     """The gates r, z, n of a sum that is the next state."""
     for kept, fresh in m.pairs(result, _PLUS):
         for update, state in m.pairs(kept, _MUL):
-            z = m.under(update, *_SIGMOID)
+            z = m.under(update, *SIGMOID)
             if z is None or state != before:
                 continue
             for rest, new in m.pairs(fresh, _MUL):
@@ -81,7 +78,7 @@ def _parts(
                 if last is None:
                     continue
                 for reset, again in m.pairs(last.product.inputs[1], _MUL):
-                    r = m.under(reset, *_SIGMOID)
+                    r = m.under(reset, *SIGMOID)
                     if r is None or again != before:
                         continue
                     first, second = _gate(m, r), _gate(m, z)
@@ -109,7 +106,7 @@ def _gate(m: Matcher, reference: str) -> _Gate | None:
     if len(own) != 1:
         return None
     part = m.part(own[0])
-    product = m.operation(part[0] if part else own[0], _TIMES)
+    product = m.operation(part[0] if part else own[0], TIMES)
     if product is None or not m.is_outside(product.inputs[0]):
         return None
     outside = tuple(t for t in terms if t != own[0])

@@ -170,3 +170,10 @@ def scratch_layout(sizes: list[tuple[str, DType, int]]) -> tuple[tuple[Array, ..
         arrays.append(Array(name, dtype, count, offset))
         offset += (count * dtype.bytes + 63) // 64 * 64
     return tuple(arrays), offset
+
+
+def when(condition: Expr, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+    """The body, under a condition that is not known to hold."""
+    if condition.op == "const":
+        return body if condition.value else ()
+    return (If(condition, body),)

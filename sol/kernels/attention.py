@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from sol.core.device import CpuDevice
 from sol.core.dtypes import F32, DType
 from sol.ir.expr import Expr, apply, axis, const, load, substitute, where
-from sol.ir.loop import For, If, Kernel, Stmt, scratch_layout
+from sol.ir.loop import For, Kernel, Stmt, scratch_layout, when
 from sol.kernels.cut import Cut, cut_attention
 from sol.kernels.heads import Block, Context, Head, Keys, describe
 from sol.kernels.micro import Micro, micro_kernel
@@ -131,14 +131,8 @@ def _unit(kernel: Context, share: Expr, per_share: int) -> tuple[Stmt, ...]:
         vectors = -(-rest // cut.lanes)
         block = Block(const(whole * cut.width), rest, vectors, vectors * cut.lanes)
         here = (first <= const(whole)) & (const(whole) < first + per_share)
-        stmts.extend(_when(here, _block(kernel, block)))
+        stmts.extend(when(here, _block(kernel, block)))
     return tuple(stmts)
-
-
-def _when(condition: Expr, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
-    if condition.op == "const":
-        return body if condition.value else ()
-    return (If(condition, body),)
 
 
 def _block(kernel: Context, block: Block) -> tuple[Stmt, ...]:
@@ -223,7 +217,7 @@ def _scores(kernel: Context, block: Block, keys: Keys) -> tuple[Stmt, ...]:
     if not rest:
         return (tiles,)
     remainder = _score_tile(kernel, block, keys, rest, full * rows)
-    return (tiles, *_when(keys.present % rows > 0, remainder))
+    return (tiles, *when(keys.present % rows > 0, remainder))
 
 
 def _score_tile(

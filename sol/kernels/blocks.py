@@ -13,11 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sol.ir.expr import Expr, apply, axis, const
-from sol.ir.loop import For, If, Stmt
+from sol.ir.loop import For, Stmt, when
 from sol.kernels.micro import AHEAD, Micro, micro_kernel
 
 LONGEST_SUM = 64  # products added up in one go: the transform of results multiplies their errors
-
 
 Weights = Callable[[Expr, Expr, int], Expr]
 
@@ -137,13 +136,6 @@ class Slabs:
 def scratch_of(count: int, depth: int, columns: int) -> int:
     """Bytes of V and M for a tile."""
     return 4 * count * (_pitch(depth) + columns)
-
-
-def when(condition: Expr, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
-    """The body, under a condition that is not known to hold."""
-    if condition.op == "const":
-        return body if condition.value else ()
-    return (If(condition, body),)
 
 
 def _pitch(length: int) -> int:

@@ -220,7 +220,7 @@ def _direct(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> fl
 
 
 @functools.lru_cache(maxsize=256)
-def _pairings(sizes: Sizes, device: CpuDevice, cached: bool) -> list[tuple[float, Blocking]]:
+def _pairings(sizes: Sizes, device: CpuDevice, cached: bool) -> tuple[tuple[float, Blocking], ...]:
     """Blocks of about equally many pairs, and shares of about equally many columns, with estimated
     cycles of one image, the best first."""
     lanes = device.vector_lanes(4)
@@ -238,7 +238,7 @@ def _pairings(sizes: Sizes, device: CpuDevice, cached: bool) -> list[tuple[float
                 if fits and (blocks - 1) * pairs < sizes.pairs and (parts - 1) * share < vectors:
                     blocking = Blocking(rows, v, lanes, pairs, share)
                     found.append((_halves_cycles(sizes, blocking, device, cached), blocking))
-    return sorted(found, key=lambda f: f[0])
+    return tuple(sorted(found, key=lambda f: f[0]))
 
 
 def _halves_cycles(sizes: Sizes, b: Blocking, device: CpuDevice, cached: bool) -> float:

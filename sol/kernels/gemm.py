@@ -19,7 +19,7 @@ from sol.core.device import CpuDevice
 from sol.core.dtypes import F32, DType
 from sol.ir.expr import Expr, apply, axis, const, linear, load, substitute, walk
 from sol.ir.expr import local_value as accumulator
-from sol.ir.loop import For, If, Stmt, Store
+from sol.ir.loop import For, Stmt, Store, when
 from sol.kernels.lines import Lines, choose_lines, find_lines
 from sol.kernels.micro import AHEAD, Micro, in_one_go, micro_kernel
 from sol.kernels.operands import ACCUMULATED, Product, describe
@@ -122,7 +122,7 @@ def lower_contraction(
         number = const(0) if regions and part.panels == 1 else panel - begin
         shape = part.shape(number, share * tile.columns, in_place, lines)
         code = _unit(memory, builder, shape, in_place)
-        body += _when((panel >= begin) & (panel < end), code)
+        body += when((panel >= begin) & (panel < end), code)
         shapes.append(shape)
     group = [product.group] if product.group is not None else []
     packing = replace(product.packing, vectors=tile.vectors) if product.packing else None
@@ -337,14 +337,8 @@ def column_blocks(
             const(whole * tile.vectors),
             columns,
         )
-        stmts.extend(_when(here, body))
+        stmts.extend(when(here, body))
     return tuple(stmts)
-
-
-def _when(condition: Expr, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
-    if condition.op == "const":
-        return body if condition.value else ()
-    return (If(condition, body),)
 
 
 def _rows(
@@ -377,7 +371,7 @@ def _rows(
         if shape.total_rows >= tile.rows:
             stmts.append(For(turn, const(0), full, one(tile.rows, turn * tile.rows)))
         if rest:
-            stmts.extend(_when(present % tile.rows > 0, one(rest, full * tile.rows)))
+            stmts.extend(when(present % tile.rows > 0, one(rest, full * tile.rows)))
         return tuple(stmts)
     length = shape.lines.length
     whole, rest = divmod(length, tile.rows)
@@ -416,7 +410,7 @@ def _tile(
         return _finished(memory, builder, shape, micro, row, vector, end, target)
     resume = block > 0 if shape.blocks > 1 else None
     code = micro_kernel(micro, shape.depth, target, "tile", resume)
-    last = _when(
+    last = when(
         apply("eq", block, const(shape.blocks - 1)),
         _epilogue(memory, builder, shape, size, row, vector, end, target),
     )
@@ -576,8 +570,13 @@ def _epilogue(
 
 def _element(memory: Memory, shape: Shape, row: Expr, column: Expr, finished: Expr) -> Output:
     """The cluster's result where the product's element is `finished`; row: within the panel."""
-    product = shape.product
-    mapping = decode(shape.row0 + row, product.rows)
+    return element(memory, shape.product, shape.row0 + row, column, finished)
+
+
+def element(memory: Memory, product: Product, row: Expr, column: Expr, finished: Expr) -> Output:
+    """The result of a contraction's cluster where the product's element at (row, column) is
+    `finished`."""
+    mapping = decode(row, product.rows)
     mapping[product.column] = column
     value = substitute(substitute(product.value, mapping), {ACCUMULATED: finished})
     return memory.target(product.end, tuple(substitute(i, mapping) for i in product.index), value)

@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from sol.core.dtypes import F32
 from sol.ir.expr import Expr, apply, axis, const, load, substitute, walk, where
 from sol.ir.expr import local_value as local
-from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var
-from sol.kernels.blocks import Blocking, Slabs, when
+from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var, when
+from sol.kernels.blocks import Blocking, Slabs
+from sol.kernels.gemm import element, volume
 from sol.kernels.operands import ACCUMULATED, Product, describe
 from sol.kernels.pack import Recipe, columns_in_blocks, positions
 from sol.kernels.transform import Emitter
@@ -158,9 +159,9 @@ def halves_of(plan: Plan, cluster: Cluster, lanes: int) -> Halves | None:
         return None
     if any(p.op == "reduce" for p in walk(product.value)):
         return None
-    rows = _count(product.rows)
+    rows = volume(product.rows)
     long = [k for k in product.k if extent_of(k) != 1]
-    if rows is None or rows < 2 or len(long) != 1:
+    if rows < 2 or len(long) != 1:
         return None
     depth, shape = extent_of(long[0]), plan.graph[product.weight].shape
     assert isinstance(depth, int)
@@ -169,16 +170,6 @@ def halves_of(plan: Plan, cluster: Cluster, lanes: int) -> Halves | None:
     sizes = Sizes(-(-rows // 2), depth // 2, product.columns // 2)
     found = Halves(product, long[0], rows, sizes)
     return found if _in_vectors(plan, found) else None
-
-
-def _count(axes: tuple[Expr, ...]) -> int | None:
-    total = 1
-    for a in axes:
-        extent = extent_of(a)
-        if not isinstance(extent, int):
-            return None
-        total *= extent
-    return total
 
 
 def _in_vectors(plan: Plan, layer: Halves) -> bool:
@@ -219,7 +210,8 @@ class _Lowering:
         vectors = -(-sizes.columns // blocking.lanes)
         self.share = axis("share", -(-vectors // blocking.share))
         self.block = axis("block", -(-sizes.pairs // blocking.tiles))
-        self.chunk = axis("chunk", sizes.depth // sizes.chunk)
+        chunks = sizes.depth // sizes.chunk
+        self.chunk, self.chunks = axis("chunk", chunks), const(chunks)
         self.first = self.block * blocking.tiles
         self.present = apply("min", const(blocking.tiles), const(sizes.pairs) - self.first)
         self.source = self.memory.buffers.read("@weights", F32)
@@ -230,11 +222,11 @@ class _Lowering:
 
     def lowered(self, weights: str) -> Lowered:
         """The whole kernel."""
-        slabs, chunks = self.slabs, extent_of(self.chunk)
+        slabs = self.slabs
         arrays = [("v", F32, PRODUCTS * slabs.v_slab), ("m", F32, PRODUCTS * slabs.m_slab)]
-        products = slabs.products(self._u, self.chunk > 0 if chunks != 1 else None)
+        products = slabs.products(self._u, self.chunk > 0 if self.chunks is not const(1) else None)
         chunk = (*self._inputs(), *products)
-        body = (For(self.chunk, const(0), _size(self.chunk), chunk), *self._outputs())
+        body = (For(self.chunk, const(0), self.chunks, chunk), *self._outputs())
         outer = [self.share, *self.layer.product.outer, self.block]  # one share of U for all images
         return lowered_units(self.memory, outer, arrays, body, weights)
 
@@ -368,7 +360,7 @@ class _Lowering:
             vector, const(0), ahead, (For(lane, const(0), const(lanes), tuple(body), lanes),)
         )
         chunk = (*self._quadrants(pair, k, copied), every)
-        return (For(self.chunk, const(0), _size(self.chunk), chunk),)
+        return (For(self.chunk, const(0), self.chunks, chunk),)
 
     def _u_at(self, x: int, vector: Expr, k: Expr, lane: Expr) -> Expr:
         """Where U[x] has an element; the last block of columns may be narrower."""
@@ -405,12 +397,7 @@ class _Lowering:
         return tuple(code)
 
     def _store(self, row: Expr, column: Expr, finished: Expr) -> Stmt:
-        product = self.layer.product
-        mapping = decode(row, product.rows)
-        mapping[product.column] = column
-        value = substitute(substitute(product.value, mapping), {ACCUMULATED: finished})
-        index = tuple(substitute(i, mapping) for i in product.index)
-        output = self.memory.target(product.end, index, value)
+        output = element(self.memory, self.layer.product, row, column, finished)
         assert output.index is not None
         return Store(output.buffer, output.index, self.builder.final(output.value))
 
@@ -422,9 +409,3 @@ def _sum(terms: list[tuple[int, int]], values: list[Expr]) -> Expr:
     for number, sign in rest:
         total = total + values[number] if sign > 0 else total - values[number]
     return total
-
-
-def _size(a: Expr) -> Expr:
-    extent = extent_of(a)
-    assert isinstance(extent, int)
-    return const(extent)
