@@ -140,6 +140,15 @@ def _computed(node: Any, version: int, feeds: Mapping[str, Array]) -> tuple[Arra
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         copy.op_type, node, version = "ScatterElements", copy, 11
+    if (
+        node.op_type == "RoiAlign" and version < 16
+    ):  # before the attribute, whose default is another
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.attribute.append(
+            onnx.helper.make_attribute("coordinate_transformation_mode", "output_half_pixel")
+        )
+        node, version = copy, 16
     if node.op_type in HOSTED and node.domain in ("", "ai.onnx"):
         return _hosted(node, [feeds.get(n) if n else None for n in node.input])
     outputs = [o for o in node.output if o]

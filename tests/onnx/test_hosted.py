@@ -94,6 +94,31 @@ def test_maxima_of_regions() -> None:
     _agree(proto, {"x": _numbers(2, 3, 8, 9), "regions": regions})
 
 
+@pytest.mark.parametrize("opset", [10, 15])
+def test_regions_before_half_a_pixel_was_an_attribute(opset: int) -> None:
+    proto = model(
+        [node("RoiAlign", "x regions image", "y", output_height=2, output_width=3)],
+        {"x": (np.float32, (2, 3, 8, 9)), "regions": (np.float32, (2, 4)),
+         "image": (np.int64, (2,))},
+        ["y"], opset=opset,
+    )  # fmt: skip
+    regions = np.array([[0, 0, 6, 7], [1.5, 2, 5, 6]], np.float32)
+    _agree(proto, {"x": _numbers(2, 3, 8, 9), "regions": regions, "image": np.array([0, 1])})
+
+
+@pytest.mark.parametrize("attributes", [{}, {"axis": 1}])
+@pytest.mark.parametrize("in_order", [0, 1])
+def test_different_elements(in_order: int, attributes: dict[str, int]) -> None:
+    proto = model(
+        [node("Unique", "x", "y first inverse counts", sorted=in_order, **attributes)],
+        {"x": (np.float32, (3, 6))},
+        ["y", "first", "inverse", "counts"],
+    )
+    for output in proto.graph.output[1:]:
+        output.type.tensor_type.elem_type = 7
+    _agree(proto, {"x": np.array([[3, 1, 3, 2, 1, 0], [2, 1, 2, 2, 1, 3], [0] * 6], np.float32)})
+
+
 def test_constants_that_only_a_row_computes() -> None:
     proto = model(
         [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.onnx.models import by_onnxruntime, model, networks, node, numbers
+from tests.onnx.models import by_onnxruntime, elem, model, networks, node, numbers
 from tests.onnx.nodes import interpreted
 
 SETTINGS = settings(
@@ -64,6 +64,32 @@ def test_pooling(window: dict[str, Any], ceil: bool, count: int, op: str) -> Non
     proto = model([node(op, "x", "y", ceil_mode=ceil_mode, **window, **extra)],
                   {"x": (np.float32, ["n", 2, 9, 8])}, ["y"])  # fmt: skip
     check(proto, {"x": numbers(2, 2, 9, 8)})
+
+
+@SETTINGS
+@given(windows(), st.booleans(), st.integers(0, 1), st.sampled_from(["f", "b"]))
+def test_maxima_and_their_places(window: dict[str, Any], ceil: bool, order: int, kind: str) -> None:
+    ceil_mode = int(ceil and "auto_pad" not in window)
+    if any(s > k for s, k in zip(window["strides"], window["kernel_shape"])):
+        return  # ONNX Runtime has negative pads for some
+    proto = model([node("MaxPool", "x", "y i", ceil_mode=ceil_mode, storage_order=order, **window)],
+                  {"x": (np.dtype(kind), ["n", 2, 9, 8])}, ["y", "i"], opset=13)  # fmt: skip
+    proto.graph.output[0].type.tensor_type.elem_type = elem(kind)
+    proto.graph.output[1].type.tensor_type.elem_type = elem(np.int64)
+    check(proto, {"x": (9 * numbers(2, 2, 9, 8)).astype(kind)})
+
+
+@SETTINGS
+@given(st.integers(1, 2), st.integers(1, 4), st.sampled_from(["SAME_UPPER", "SAME_LOWER", None]))
+def test_transposed_convolutions_to_a_size(kernel: int, stride: int, auto: str | None) -> None:
+    """What no window reaches, at the end, holds the bias."""
+    full = 4 * stride + kernel
+    wanted = [full - kernel + 1, full + stride - 1]
+    proto = model([node("ConvTranspose", "x w b", "y", strides=[stride] * 2, output_shape=wanted,
+                        auto_pad=auto or "NOTSET")],
+                  {"x": (np.float32, ["n", 4, 5, 5])}, ["y"],
+                  {"w": numbers(4, 3, kernel, kernel), "b": numbers(3)})  # fmt: skip
+    check(proto, {"x": numbers(2, 4, 5, 5)})
 
 
 @SETTINGS
@@ -131,3 +157,12 @@ def test_resizing(data: Any) -> None:
     found = networks(proto)({"x": numbers(1, 1, 5, 7)})["y"]
     (expected,) = by_onnxruntime(proto, {"x": numbers(1, 1, 5, 7)})
     assert (found == expected).mean() > 0.6  # see above: 5/3 and the like
+
+
+@pytest.mark.parametrize("scales", [(0.6, 0.6), (2, 0.7), (1, 1.5)])
+def test_the_nearest_element_of_operator_set_10(scales: tuple[float, float]) -> None:
+    proto = model(
+        [node("Resize", "x s", "y", mode="nearest")], {"x": (np.float32, (1, 2, 3, 4))}, ["y"],
+        {"s": np.array([1, 1, *scales], np.float32)}, opset=10,
+    )  # fmt: skip
+    check(proto, {"x": numbers(1, 2, 3, 4)})

@@ -11,6 +11,7 @@ from typing import Any
 
 from sol.onnx.hosted.detection import max_roi_pool, non_max_suppression
 from sol.onnx.hosted.recurrent import gru, lstm, rnn
+from sol.onnx.hosted.unique import unique
 from sol.onnx.values import Array
 
 Hosted = Callable[[Mapping[str, Any], Sequence[Array | None]], tuple[Array, ...]]
@@ -21,4 +22,5 @@ HOSTED: dict[str, Hosted] = {
     "MaxRoiPool": max_roi_pool,
     "NonMaxSuppression": non_max_suppression,
     "RNN": rnn,
+    "Unique": unique,
 }

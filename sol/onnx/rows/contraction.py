@@ -82,17 +82,19 @@ def conv_transpose(c: Call) -> Results:
     ]
     pads = _cut(c, sizes, strides, full)
     even = all(low == high >= 0 for low, high in pads)
-    tensors = [x, weight] + ([c.x(2)] if c.has(2) else [])
+    longer = any(p < 0 for pair in pads for p in pair)  # what is beyond holds the bias alone
+    bias = [c.x(2)] if c.has(2) else []
     y = c.add(
-        "conv_transpose", *tensors, stride=strides, dilation=dilations, output_padding=more,
-        padding=tuple(low for low, _ in pads) if even else (0,) * rank, groups=c.attr("group", 1),
+        "conv_transpose", x, weight, *([] if longer else bias), stride=strides,
+        dilation=dilations, output_padding=more, groups=c.attr("group", 1),
+        padding=tuple(low for low, _ in pads) if even else (0,) * rank,
     )  # fmt: skip
-    if even:
-        return y
-    low, high = ((0, 0, *(-p[side] for p in pads)) for side in (0, 1))
-    if any(n > 0 for n in (*low, *high)) and c.has(2):
-        c.refuse("a result that is larger than what its window reaches")
-    return c.add("pad", y, low=low, high=high, mode="constant", value=0.0)
+    if not even:
+        low, high = ((0, 0, *(-p[side] for p in pads)) for side in (0, 1))
+        y = c.add("pad", y, low=low, high=high, mode="constant", value=0.0)
+    if longer and bias:
+        y = c.add("add", y, c.reshape(bias[0], (y.shape[1], *(1,) * rank)))
+    return y
 
 
 def _cut(c: Call, sizes: Ints, strides: Ints, full: Sequence[int]) -> Pads:
@@ -106,8 +108,9 @@ def _cut(c: Call, sizes: Ints, strides: Ints, full: Sequence[int]) -> Pads:
     pairs = []
     for have, want in zip(full, targets):
         total = have - want
-        less, more = total // 2, total - total // 2
-        pairs.append((less, more) if auto == "SAME_UPPER" else (more, less))
+        less, more = max(total, 0) // 2, total - max(total, 0) // 2
+        # what is missing stands at the end, as it does where strides are larger than windows
+        pairs.append((less, more) if auto == "SAME_UPPER" or total < 0 else (more, less))
     return tuple(pairs)
 
 

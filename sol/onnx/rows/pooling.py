@@ -70,10 +70,15 @@ def _with_places(
 ) -> Results:
     """The number of a maximum in its window, and from it the place in the whole tensor."""
     sizes = numbers("MaxPool", "a spatial size", x.shape[2:])
-    if not _even(pads, kernel, dilations) or c.attr("ceil_mode", 0) or x.dtype != F32:
-        c.refuse("places of maxima with uneven pads, or of integers")
-    padding = tuple(low for low, _ in pads)
-    attrs = {"kernel": kernel, "stride": strides, "dilation": dilations, "padding": padding}
+    _, exact = _places(c, sizes, kernel, strides, dilations, pads)
+    dtype, padding = x.dtype, tuple(low for low, _ in pads)
+    x = x if dtype.kind == "float" else c.cast(x, F32)  # 8 bits: exact
+    even = exact == pads and _even(pads, kernel, dilations)
+    x = x if even else _padded(c, x, exact, lowest(x.dtype))
+    attrs = {
+        "kernel": kernel, "stride": strides, "dilation": dilations,
+        "padding": padding if even else (0,) * len(kernel),
+    }  # fmt: skip
     y = c.add("max_pool", x, **attrs, ceil=False)
     tap = c.cast(c.add("max_pool_index", x, y, **attrs), I64)
     flat = _place(c, y, 0)
@@ -92,7 +97,7 @@ def _with_places(
     for k in turned:
         inside = spatial[k] if inside is None else _plus(c, _times(c, inside, sizes[k]), spatial[k])
     assert inside is not None
-    return y, _plus(c, flat, inside)
+    return c.cast(y, dtype), _plus(c, flat, inside)
 
 
 def _place(c: Call, y: Node, axis: int) -> Node:

@@ -44,7 +44,7 @@ def resize(c: Call) -> Results:
     x = c.x(0)
     old = c.version < 11
     place = "asymmetric" if old else c.attr("coordinate_transformation_mode", "half_pixel")
-    nearest = "floor" if old else c.attr("nearest_mode", "round_prefer_floor")
+    nearest = c.attr("nearest_mode", "round_prefer_floor")
     axes, sizes, scales = _target(c, x, old)
     roi = _roi(c, len(axes)) if place == "tf_crop_and_resize" else [(0.0, 1.0)] * len(axes)
     ways = {}
@@ -54,6 +54,8 @@ def resize(c: Call) -> Results:
             if scale != 1 or size is not None:
                 raise UnsupportedError("Resize", "the size of the batch axis changes")
             continue
+        if old:  # as the standard's tests of version 10 and ONNX Runtime have it
+            nearest = "ceil" if scale < 1 else "floor"
         ways[axis] = Way(
             c.attr("mode", "nearest"), place, nearest, extent, int(size), scale, region,
             float(c.attr("cubic_coeff_a", -0.75)), bool(c.attr("exclude_outside", 0)),
@@ -170,7 +172,7 @@ def _own_way(x: Node, ways: dict[int, Way]) -> tuple[str, bool] | None:
     (first, *_) = ways.values()
     places = {w.place for w in ways.values()}
     if first.mode == "nearest":
-        if places == {"asymmetric"} and first.nearest == "floor":
+        if places == {"asymmetric"} and {w.nearest for w in ways.values()} == {"floor"}:
             return "nearest", False
         whole = all(w.m % w.n == 0 and w.scale == w.m / w.n for w in ways.values())
         half = places == {"half_pixel"} and first.nearest.startswith("round")
