@@ -13,10 +13,13 @@ import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2, tensor_shape_pb2
 from tensorflow.python.eager import context, execute
 
-from sol.core.dims import Dim, Shape
+from sol.core.dims import Size, concrete, dim
 from sol.core.errors import UnsupportedError
 from sol.ir.graph import Node, TensorType
 from sol.tensorflow.context import Array, Hosted, Known, Reading, Value, computable, dtype_of
+
+_BATCHES = (5, 7)  # two batches tell a linear size
+_UNKNOWN = "a size of its result is not known before it runs"
 
 
 def add(
@@ -44,8 +47,8 @@ def operation(
         raise UnsupportedError(op.type, reason)
     if any(isinstance(x, Known) and x.symbolic for x in inputs):
         raise UnsupportedError(op.type, f"{reason}; it reads sizes that follow the batch")
-    types = [_type(op.type, t, inputs) for t in op.outputs]
     nodes = [x for x in inputs if isinstance(x, Node)]
+    types = _types(op.type, nodes, op.outputs, lambda *tensors: _again(op, inputs, tensors))
 
     def run(*arrays: Array) -> Sequence[Array]:
         given = iter(arrays)
@@ -54,22 +57,71 @@ def operation(
     return add(reading, run, nodes, types, op.type, origin, reason)
 
 
-def _type(operator: str, tensor: Any, inputs: Sequence[Value]) -> TensorType:
-    """The type of a result; one open size is the batch, if the inputs agree what that is."""
-    if tensor.shape.rank is None:
-        raise UnsupportedError(operator, "TensorFlow does not know the shape of its result")
-    return TensorType(
-        _shape(operator, tensor.shape.as_list(), [x.shape for x in inputs if isinstance(x, Node)]),
-        dtype_of(tensor.dtype.name, operator),
+def _again(op: Any, inputs: Sequence[Value], tensors: Sequence[Any]) -> list[Any]:
+    """An operation once more, in the graph that is being made."""
+    given = iter(tensors)
+    own = [tf.constant(x.array) if isinstance(x, Known) else next(given) for x in inputs]
+    attributes = {a.name: op.node_def.attr[a.name] for a in op.op_def.attr}
+    made = tf.compat.v1.get_default_graph().create_op(
+        op.type, own, [t.dtype for t in op.outputs], attrs=attributes
     )
+    return list(made.outputs)
 
 
-def _shape(operator: str, sizes: Sequence[int | None], known: Sequence[Shape]) -> Shape:
-    open_sizes = {s for shape in known for s in shape if isinstance(s, Dim)}
-    if None in sizes and len(open_sizes) != 1:
-        raise UnsupportedError(operator, "a size of its result is not known before it runs")
-    batch = next(iter(open_sizes), 0)
-    return tuple(batch if s is None else s for s in sizes)
+def _types(
+    operator: str, inputs: Sequence[Node], results: Sequence[Any], function: Callable[..., Any]
+) -> list[TensorType]:
+    """The types of results. Sizes that their symbolic tensors do not have are those that
+    TensorFlow infers for two batches: a size that grows with the batch, or none that does."""
+    if any(r.shape is None or getattr(r.shape, "rank", 0) is None for r in results):
+        raise UnsupportedError(operator, "TensorFlow does not know the shape of its result")
+    shapes = [list(r.shape) for r in results]
+    if any(None in shape for shape in shapes):
+        try:
+            first, second = (_inferred(operator, inputs, function, batch) for batch in _BATCHES)
+        except UnsupportedError:
+            shapes = [_by_convention(operator, shape, inputs) for shape in shapes]
+        else:
+            shapes = [_between(operator, a, b) for a, b in zip(first, second, strict=True)]
+    kinds = (tf.as_dtype(r.dtype).name for r in results)
+    return [TensorType(tuple(s), dtype_of(k, operator)) for s, k in zip(shapes, kinds)]
+
+
+def _by_convention(operator: str, shape: list[Any], inputs: Sequence[Node]) -> list[Any]:
+    """Sizes of a result whose first one is that of all inputs, if that is all that is open."""
+    batches = {x.shape[0] for x in inputs if x.shape}
+    if None in shape[1:] or len(batches) != 1:
+        raise UnsupportedError(operator, _UNKNOWN)
+    return [next(iter(batches)), *shape[1:]] if shape[0] is None else shape
+
+
+def _inferred(
+    operator: str, inputs: Sequence[Node], function: Callable[..., Any], batch: int
+) -> list[list[int | None]]:
+    """Sizes of the results for a batch, None for those that data decides."""
+    specs = [tf.TensorSpec(concrete(x.shape, batch), x.dtype.numpy) for x in inputs]
+    try:
+        made = tf.function(function, autograph=False).get_concrete_function(*specs)
+    except Exception as error:
+        raise UnsupportedError(operator, _UNKNOWN) from error
+    shapes = [t.shape for t in made.outputs]
+    if any(s.rank is None for s in shapes):
+        raise UnsupportedError(operator, _UNKNOWN)
+    return [s.as_list() for s in shapes]
+
+
+def _between(operator: str, a: Sequence[int | None], b: Sequence[int | None]) -> list[Size]:
+    """Sizes for any batch from those for two."""
+    first, second = _BATCHES
+    found: list[Size] = []
+    for at_first, at_second in zip(a, b, strict=True):
+        if at_first is None or at_second is None:
+            raise UnsupportedError(operator, _UNKNOWN)
+        coef, rest = divmod(at_second - at_first, second - first)
+        if rest:
+            raise UnsupportedError(operator, "a size of its result is not linear in the batch")
+        found.append(dim(coef, at_first - coef * first))
+    return found
 
 
 def run_operation(op: Any, arrays: Sequence[Array]) -> list[Array]:
@@ -113,11 +165,7 @@ def layer(
     results: Sequence[Any], operator: str, origin: str, reason: str,
 ) -> list[Node]:  # fmt: skip
     """A layer that runs in TensorFlow; results: the symbolic tensors that Keras has for it."""
-    known = [x.shape for x in inputs]
-    types = [
-        TensorType(_shape(operator, list(r.shape), known), dtype_of(str(r.dtype), operator))
-        for r in results
-    ]
+    types = _types(operator, inputs, results, function)
 
     def run(*arrays: Array) -> Sequence[Array]:
         found = function(*(tf.convert_to_tensor(a) for a in arrays))

@@ -53,6 +53,9 @@ class Optimized(keras.Model, Wrapper):  # type: ignore[misc]
         self.supports_jit = False  # XLA cannot call Sol
         self.built = True  # by its first call, if the original is not
         self._session = _session(original, Settings(chosen, progress))
+        self._loaded_as_original = False
+        if getattr(original, "compiled", False):
+            self._compile_as_original()
 
     @property
     def sol(self) -> Handle:
@@ -131,7 +134,20 @@ class Optimized(keras.Model, Wrapper):  # type: ignore[misc]
         """The layers of the original, so that `get_layer` finds them."""
         return list(self.original.layers)
 
-    # ---- saving
+    # ---- compiling and saving
+
+    def _compile_as_original(self) -> None:
+        """With the original's optimizer itself: it goes on from where it is."""
+        self.compile(**{**self.original._compile_config.config, "jit_compile": False})
+
+    def _is_as_original(self) -> bool:
+        own = getattr(self, "optimizer", None)
+        return own is not None and own is getattr(self.original, "optimizer", None)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """As it was saved; an optimizer that was the original's is so again."""
+        if not self._loaded_as_original:
+            super().compile_from_config(config)
 
     @property
     def _default_save_signature(self) -> Any:
@@ -141,7 +157,10 @@ class Optimized(keras.Model, Wrapper):  # type: ignore[misc]
     def get_config(self) -> dict[str, Any]:
         """The original and the options."""
         original = keras.saving.serialize_keras_object(self.original)
-        return {"original": original, "options": self._options, "name": self.name}
+        return {
+            "original": original, "options": self._options, "name": self.name,
+            "compiled as original": self._is_as_original(),
+        }  # fmt: skip
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
@@ -149,7 +168,9 @@ class Optimized(keras.Model, Wrapper):  # type: ignore[misc]
         original = keras.saving.deserialize_keras_object(
             config["original"], custom_objects=custom_objects
         )
-        return cls(original, config.get("options"), name=config.get("name", original.name))
+        made = cls(original, config.get("options"), name=config.get("name", original.name))
+        made._loaded_as_original = config.get("compiled as original", False) and made.compiled
+        return made
 
     def save_weights(self, *args: Any, **kwargs: Any) -> Any:
         """Write the weights as the original does: either can read what the other has written."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -127,6 +128,8 @@ def _read_layer(reading: Reading, node: Any, args: Any, kwargs: Any, path: str) 
     if graph_of(layer) is not None:
         (given,) = args
         return read_model(reading, layer, _in_order(layer, given), path)
+    if type(layer) is keras.layers.TimeDistributed and not reading.training:
+        return _over_time(reading, layer, args[0], path)
     reasons: list[str] = []
     mark, seeds, updates = len(reading.hosted), len(reading.seeds), len(reading.updates)
     for way in (_by_row, _by_trace):
@@ -147,6 +150,28 @@ def _read_layer(reading: Reading, node: Any, args: Any, kwargs: Any, path: str) 
     nodes, call = _as_function(layer, args, kwargs, False)
     outputs = node.outputs
     return host.layer(reading, call, nodes, outputs, type(layer).__name__, path, reason)
+
+
+@dataclass(frozen=True)
+class _Inner:
+    """What is asked of a node of Keras: a layer, and the symbolic tensors of its results."""
+
+    operation: Any
+    outputs: Sequence[Any]
+
+
+def _over_time(reading: Reading, layer: Any, x: Node, path: str) -> Sequence[Value]:
+    """A layer for each step of a sequence: for all steps at once, as one batch."""
+    batch, steps, *sizes = x.shape
+    c = Context(reading, type(layer).__name__, path)
+    if not isinstance(steps, int):
+        c.refuse("an open number of steps")
+    spec = layer.layer.compute_output_spec(keras.KerasTensor((None, *sizes), dtype=x.dtype.numpy))
+    inner = _Inner(layer.layer, tree.flatten(spec))
+    reading.variables.watch.add_row(layer)
+    flat = c.reshape(x, (batch * steps, *sizes))
+    found = as_nodes(reading, _read_layer(reading, inner, (flat,), {}, path))
+    return [c.reshape(y, (batch, steps, *y.shape[1:])) for y in found]
 
 
 _NO_ROW = "Sol has no row for it"

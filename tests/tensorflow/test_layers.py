@@ -125,6 +125,12 @@ CASES: dict[str, tuple[Any, ...]] = {
         k.Bidirectional(k.LSTM(4, return_state=True), merge_mode=None),
         SEQUENCE,
     ),
+    "cell": (k.RNN(k.LSTMCell(4), return_state=True), SEQUENCE),
+    "cells": (
+        k.RNN([k.GRUCell(4), k.SimpleRNNCell(3)], return_sequences=True, go_backwards=True),
+        SEQUENCE,
+    ),
+    "bidirectional cell": (k.Bidirectional(k.RNN(k.GRUCell(4, reset_after=False))), SEQUENCE),
     # what has no row of its own is read as TensorFlow
     "gelu tanh": (k.Lambda(lambda x: keras.activations.gelu(x, approximate=True)), IMAGE),
     "dot": (k.Dot(axes=2), LINE, (5, 4)),
@@ -135,7 +141,14 @@ CASES: dict[str, tuple[Any, ...]] = {
     "attention": (k.Attention(), SEQUENCE, SEQUENCE),
     "time distributed": (k.TimeDistributed(k.Dense(3, activation="relu")), SEQUENCE),
     "time distributed conv": (k.TimeDistributed(k.Conv2D(3, 3)), (2, *IMAGE)),
+    "time distributed model": (
+        k.TimeDistributed(keras.Sequential([k.Conv2D(3, 3), k.Flatten(), k.Dense(2)])),
+        (2, *IMAGE),
+    ),
+    "time distributed sequences": (k.TimeDistributed(k.LSTM(3)), (2, *SEQUENCE)),
     "resizing": (k.Resizing(14, 12), IMAGE),
+    "resizing cubic": (k.Resizing(9, 4, interpolation="bicubic"), IMAGE),
+    "resizing nearest odd": (k.Resizing(9, 4, interpolation="nearest"), IMAGE),
     "resizing nearest": (k.Resizing(14, 12, interpolation="nearest"), IMAGE),
     "centre": (k.CenterCrop(4, 4), IMAGE),
     "lambda": (k.Lambda(lambda x: x[:, ::-1, 1:, None] * 2.0), IMAGE),

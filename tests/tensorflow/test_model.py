@@ -303,6 +303,7 @@ def test_what_sol_cannot_do_runs_in_tensorflow() -> None:
         assert_same(fast(X[:batch]), model(X[:batch]))
     (left,) = {line.partition(",")[0] for line in fast.sol.left}
     assert left == "TopKV2"
+    assert fast.sol.fallbacks == {}
     assert "TopKV2" in fast.sol.explain()
     assert "TensorFlow" in fast.sol.explain()
 
@@ -318,8 +319,27 @@ def test_a_layer_that_cannot_be_traced_runs_as_it_is() -> None:
     x = keras.Input(IMAGE)
     model = randomise(keras.Model(x, k.Conv2D(2, 1)(Eager()(k.ReLU()(x)))))
     fast = optimize(model)
-    assert_same(fast(X), model(X))
-    assert fast.sol.left[0].startswith("Eager, eager")
+    for batch in (4, 1):
+        assert_same(fast(X[:batch]), model(X[:batch]))
+    assert len(fast.sol.left) == 2
+    assert all(line.startswith("Eager, eager") for line in fast.sol.left)
+
+
+def test_a_compiled_model_stays_compiled(tmp_path: Path) -> None:
+    """On the optimizer of the original, which goes on from where it is, saved or not."""
+    model = keras.Sequential([keras.Input((5,)), k.Dense(3)])
+    model.compile("adam", "mse", metrics=["mae"])
+    x, y = example((5,), 4), example((3,), 4)
+    model.fit(x, y, verbose=0)
+    fast = optimize(model)
+    fast.save(tmp_path / "fast.keras")
+    loaded = keras.models.load_model(tmp_path / "fast.keras")
+    for each in (fast, loaded):
+        np.testing.assert_allclose(
+            each.evaluate(x, y, verbose=0), model.evaluate(x, y, verbose=0), rtol=1e-5
+        )
+        assert each.optimizer.iterations == 1
+        assert each.optimizer is each.sol.original.optimizer
 
 
 def test_masks_are_left_to_tensorflow() -> None:

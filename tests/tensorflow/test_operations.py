@@ -230,6 +230,31 @@ CASES: dict[str, tuple[Any, ...]] = {
         lambda x: tf.compat.v1.image.resize_bilinear(x, (9, 4), align_corners=True),
         IMAGE,
     ),
+    "ResizeBilinear points": (
+        lambda x: raw.ResizeBilinear(images=x, size=(9, 4), half_pixel_centers=False),
+        IMAGE,
+    ),
+    "ResizeBicubic": (lambda x: tf.image.resize(x, (9, 4), "bicubic"), IMAGE),
+    "ResizeNearestNeighbor corners": (
+        lambda x: raw.ResizeNearestNeighbor(images=x, size=(5, 11), align_corners=True),
+        IMAGE,
+    ),
+    "ResizeNearestNeighbor points": (
+        lambda x: raw.ResizeNearestNeighbor(images=x, size=(5, 11), half_pixel_centers=False),
+        IMAGE,
+    ),
+    "SpaceToBatchND": (
+        lambda x: tf.nn.depthwise_conv2d(x, DEEP, (1, 1, 1, 1), "SAME", dilations=(2, 2)),
+        IMAGE,
+    ),
+    "BatchToSpaceND": (
+        lambda x: raw.BatchToSpaceND(
+            input=raw.SpaceToBatchND(input=x, block_shape=[2, 3], paddings=[[0, 1], [2, 1]]),
+            block_shape=[2, 3],
+            crops=[[1, 0], [0, 2]],
+        ),
+        IMAGE,
+    ),
     "ResizeNearestNeighbor": (lambda x: tf.image.resize(x, (14, 12), "nearest"), IMAGE),
 }
 

@@ -1,4 +1,4 @@
-"""Rows of recurrent layers: LSTM, GRU and SimpleRNN, one way or both ways.
+"""Rows of recurrent layers: LSTM, GRU, SimpleRNN and RNN, one way or both ways.
 
 Keras' kernels are [in, gates…], Sol's weights [gates…, in], and a GRU's first two gates stand the
 other way round. Layers with other activations than the usual ones are traced like any other.
@@ -23,33 +23,42 @@ from sol.tensorflow.layout import concat, permute, pointwise
 _A = keras.activations
 
 
-@layer(k.LSTM, k.GRU, k.SimpleRNN)
+@layer(k.LSTM, k.GRU, k.SimpleRNN, k.RNN)
 def recurrent(
     c: Context, of: Any, x: Node, initial_state: Any = None, mask: Any = None
 ) -> Node | tuple[Node, ...]:
-    """A sequence in, a sequence or its last state out."""
+    """A sequence in, a sequence or its last state out. An RNN takes the usual cells, or a stack."""
     _check(c, of, mask)
-    sequence = c.floating(x)
+    y = c.floating(x)
     if of.go_backwards:
-        sequence = c.op("flip", sequence, axes=(1,))
-    cell = of.cell
+        y = c.op("flip", y, axes=(1,))
+    cells = of.cell.cells if type(of.cell) is k.StackedRNNCells else [of.cell]
+    if len(cells) > 1 and (initial_state is not None or of.return_state):
+        c.refuse("states of a stack of cells")
+    last: list[Node] = []
+    for cell in cells:
+        y, *last = _sequence(c, cell, y, initial_state)
+    result = y if of.return_sequences else last[0]
+    return (result, *last) if of.return_state else result
+
+
+def _sequence(c: Context, cell: Any, x: Node, initial_state: Any) -> tuple[Node, ...]:
+    """All steps of a cell, and its last states."""
+    if type(cell) not in _PARTS:
+        c.refuse(f"a {type(cell).__name__} within it")
     batch, units = x.shape[0], cell.units
-    op, weights, attrs = _PARTS[type(of)](c, cell)
+    op, weights, attrs = _PARTS[type(cell)](c, cell)
     count = 2 if op == "lstm" else 1
     given = _states(c, initial_state, count, batch, units)
     states = [c.reshape(s, (1, batch, units)) for s in given]
     if not getattr(cell, "reset_after", True):
-        y, *last = _reset_before(c, sequence, weights, states[0])
-        result = y if of.return_sequences else last[0]
-        return (result, *last) if of.return_state else result
+        return _reset_before(c, x, weights, states[0])
     node = c.op(
-        op, sequence, *states, *weights, layers=1, bidirectional=False, bias=len(weights) == 4,
+        op, x, *states, *weights, layers=1, bidirectional=False, bias=len(weights) == 4,
         batch_first=True, **attrs,
     )  # fmt: skip
     y, *last = (c.op("item", node, index=n) for n in range(1 + count))
-    last = [c.reshape(s, (batch, units)) for s in last]
-    result = y if of.return_sequences else last[0]
-    return (result, *last) if of.return_state else result
+    return y, *(c.reshape(s, (batch, units)) for s in last)
 
 
 def _reset_before(c: Context, x: Node, weights: list[Node], start: Node) -> tuple[Node, Node]:
@@ -64,7 +73,9 @@ def _reset_before(c: Context, x: Node, weights: list[Node], start: Node) -> tupl
 def _check(c: Context, of: Any, mask: Any) -> None:
     if mask is not None:
         c.refuse("a mask")
-    if c.training and (of.cell.dropout or of.cell.recurrent_dropout):
+    cells = getattr(of.cell, "cells", [of.cell])
+    drops = (getattr(cell, name, 0) for cell in cells for name in ("dropout", "recurrent_dropout"))
+    if c.training and any(drops):
         c.refuse("dropout of a recurrent layer")
     if of.stateful:
         c.refuse("a state that is kept between calls")
@@ -120,7 +131,7 @@ def _simple(c: Context, cell: Any) -> _Parts:
     return "rnn", weights, {"nonlinearity": names[cell.activation]}
 
 
-_PARTS = {k.LSTM: _lstm, k.GRU: _gru, k.SimpleRNN: _simple}
+_PARTS = {k.LSTMCell: _lstm, k.GRUCell: _gru, k.SimpleRNNCell: _simple}
 
 
 def _transposed(c: Context, variable: Any) -> Node:
@@ -137,13 +148,16 @@ def _reset_first(c: Context, x: Node, units: int) -> Node:
     return c.op("concat", r, z, h, axis=0)
 
 
+_LAYERS = (k.LSTM, k.GRU, k.SimpleRNN, k.RNN)
+
+
 @layer(k.Bidirectional)
 def bidirectional(
     c: Context, of: Any, x: Node, initial_state: Any = None, mask: Any = None
 ) -> Node | tuple[Node, ...]:
     """The same sequence forwards and backwards."""
     both = (of.forward_layer, of.backward_layer)
-    if any(type(each) not in _PARTS for each in both):
+    if any(type(each) not in _LAYERS for each in both):
         c.refuse(f"a {type(of.forward_layer).__name__} within it")
     if mask is not None or initial_state is not None:
         c.refuse("a mask, or initial states")

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from sol.core.dims import Dim
-from sol.core.dtypes import F32
+from sol.core.dtypes import F32, I64
 from sol.ir.graph import Node
+from sol.ops.rules import numbers as rule_numbers
 from sol.tensorflow import windows
 from sol.tensorflow.context import Context, Value
-from sol.tensorflow.layout import channels_first, channels_last, pointwise
+from sol.tensorflow.interpolation import cubic, linear, nearest
+from sol.tensorflow.layout import channels_first, channels_last, permute
 from sol.tensorflow.operations.table import operation
 
 
@@ -111,20 +113,29 @@ def local_response_norm(c: Context, x: Node) -> Node:
     )  # fmt: skip
 
 
-@operation("ResizeBilinear", "ResizeNearestNeighbor")
+@operation("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic")
 def resize(c: Context, x: Node, size: Value) -> Node:
     """An image of another size."""
-    x, (height, width) = c.node(x), c.numbers(size, "the size of the result")
+    x, wanted = c.node(x), c.numbers(size, "the size of the result")
     align, half = c.attrs["align_corners"], c.attrs["half_pixel_centers"]
+    sizes = rule_numbers(c.target, "a size of the image", x.shape[1:3])
     if c.target == "ResizeNearestNeighbor":
-        whole = all(
-            isinstance(n, int) and o % n == 0 for n, o in zip(x.shape[1:3], (height, width))
-        )
-        if align or not whole:
-            c.refuse("factors that are no whole numbers, or aligned corners")
-        return windows.resize(c, x, (height, width), "nearest")
-    if x.dtype != F32:
-        x = pointwise(c, "cast", x, dtype=F32)
-    if not align and not half and x.shape[1:3] != (height, width):
-        c.refuse("pixels that are points at their corners (half_pixel_centers=False)")
-    return windows.resize(c, x, (height, width), "linear", align)
+        if not align and all(o % n == 0 for n, o in zip(sizes, wanted)):
+            return windows.resize(c, x, tuple(wanted), "nearest")
+        for axis, (n, m) in enumerate(zip(sizes, wanted), 1):
+            if n != m:
+                places = c.constant(nearest(n, m, align, half), I64)
+                x = c.op("take", x, places, axis=axis)
+        return x
+    x = c.cast(x, F32)
+    if c.target == "ResizeBilinear" and (align or half or sizes == tuple(wanted)):
+        return windows.resize(c, x, tuple(wanted), "linear", align)
+    if c.target == "ResizeBicubic" and (align or not half):
+        c.refuse("bicubic resizing without half_pixel_centers")
+    weights = linear if c.target == "ResizeBilinear" else cubic
+    for axis, (n, m) in enumerate(zip(sizes, wanted), 1):
+        if n != m:
+            order = [k for k in range(4) if k != axis] + [axis]
+            y = c.op("linear", permute(c, x, order), c.constant(weights(n, m), F32))
+            x = permute(c, y, [order.index(k) for k in range(4)])
+    return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,41 @@ def expand_dims(c: Context, x: Value, axis: Value) -> Value:
     if isinstance(x, Known):
         return Known(np.expand_dims(x.array, place), x.dtype)
     return c.reshape(x, (*x.shape[:place], 1, *x.shape[place:]))
+
+
+@operation("SpaceToBatchND")
+def space_to_batch(c: Context, x: Node, block: Value, pads: Value) -> Node:
+    """Every n-th place of the axes behind the batch as an image of its own: how TensorFlow
+    dilates windows."""
+    x, steps = c.node(x), c.numbers(block, "the size of a block")
+    ends = c.known(pads, "the padding").tolist()
+    rank, count = x.tensor.rank, len(steps)
+    rest = (0,) * (rank - count - 1)
+    low, high = ((0, *(e[side] for e in ends), *rest) for side in (0, 1))
+    x = pad(c, x, low, high, 0)
+    batch, *sizes = x.shape
+    split = [s for size, n in zip(sizes, steps) for s in (size // n, n)]
+    y = c.reshape(x, (batch, *split, *sizes[count:]))
+    order = [*range(2, 2 * count + 1, 2), 0, *range(1, 2 * count, 2)]
+    y = permute(c, y, [*order, *range(2 * count + 1, y.tensor.rank)])
+    kept = (size // n for size, n in zip(sizes, steps))
+    return c.reshape(y, (batch * math.prod(steps), *kept, *sizes[count:]))
+
+
+@operation("BatchToSpaceND")
+def batch_to_space(c: Context, x: Node, block: Value, crops: Value) -> Node:
+    """The inverse of SpaceToBatchND; crops: of both ends."""
+    x, steps = c.node(x), c.numbers(block, "the size of a block")
+    ends = c.known(crops, "what is cut off").tolist()
+    count, (batch, *sizes) = len(steps), x.shape
+    images = batch // math.prod(steps)
+    y = c.reshape(x, (*steps, images, *sizes))
+    order = [count, *(a for n in range(count) for a in (count + 1 + n, n))]
+    y = permute(c, y, [*order, *range(2 * count + 1, y.tensor.rank)])
+    whole = [size * n for size, n in zip(sizes, steps)]
+    y = c.reshape(y, (images, *whole, *sizes[count:]))
+    cuts = [(n + 1, low, size - high, 1) for n, (size, (low, high)) in enumerate(zip(whole, ends))]
+    return slice_axes(c, y, cuts)
 
 
 @operation("Transpose")
