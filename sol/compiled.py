@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -38,7 +38,7 @@ Array = NDArray[Any]
 class _Prepared:
     """Addresses of all tensors, the weights among them, which live as long as this does, and their
     memory. running: has an element for each call that reads them. given: the parameters, if a run
-    packs them, piece by piece.
+    packs them, piece by piece; steady: numbers of the tensors that it finds packed.
     """
 
     pointers: array[int]
@@ -46,6 +46,7 @@ class _Prepared:
     shelf: Shelf
     running: list[None]
     given: Mapping[str, Array] | None = None
+    steady: frozenset[int] = frozenset()
 
     def call(self, inputs: Sequence[int], outputs: Sequence[int]) -> array[int]:
         """The addresses, with those of the tensors of a call."""
@@ -83,6 +84,7 @@ class Compiled:
         self._own = 0  # bytes of memory that weights keep beside parameters
         self._budget = options.budget
         self._prepared = _Prepared(array("Q", bytes(8 * len(tensors))), (), Shelf(), [])
+        self._steady: dict[str, Array] = {}  # packed weights that stay from run to run
         self._lock = threading.Lock()  # of what is prepared
         self._packing = threading.Lock()  # of a run that packs weights
 
@@ -103,6 +105,38 @@ class Compiled:
             self._prepared = _Prepared(array("Q", bytes(8 * len(self.tensors))), (), Shelf(), [])
             self._own = 0
         return Shelf() if before.running else before.shelf
+
+    def forget(self) -> None:
+        """Forget what was prepared, and weights that stay from run to run."""
+        self._steady = {}
+        self.release()
+
+    def steady_keys(self, frozen: Collection[str]) -> tuple[str, ...]:
+        """Of these keys of parameters, those of which packed weights follow that need no others."""
+        graph = self.planned.plan.graph
+        alone = self._following({n.name for n in graph.parameters if n["key"] in frozen})
+        stack = [m.packed[1] for m in self.steps if m.packed and m.packed[1] in alone]
+        found: set[str] = set()
+        while stack:
+            name = stack.pop()
+            if name not in found:
+                found.add(name)
+                stack.extend(graph[name].inputs)
+        return tuple(n["key"] for n in graph.parameters if n.name in found)
+
+    def keep_packed(self, parameters: Mapping[str, Array]) -> None:
+        """Pack the weights that follow from these parameters alone: runs that pack piece by piece
+        leave them out, until they are given anew or forgotten."""
+        graph = self.planned.plan.graph
+        given = {n.name: parameters[n["key"]] for n in graph.parameters if n["key"] in parameters}
+        alone = self._following(given)
+        packings = {m.packed[0]: m.packed for m in self.steps if m.packed and m.packed[1] in alone}
+        values = evaluate_nodes(graph, list({p[1]: None for p in packings.values()}), given)
+        shelf, threads = Shelf(), thread_count.count(self.options.threads)
+        self._steady = {
+            name: _packed(np.asarray(values[source]), packer, shelf, threads)
+            for name, source, packer in packings.values()
+        }
 
     def prepare_by_piece(
         self,
@@ -126,10 +160,7 @@ class Compiled:
         """What preparing computes of these parameters alone, by name."""
         graph = self.planned.plan.graph
         given = {n.name: parameters[n["key"]] for n in graph.parameters if n["key"] in parameters}
-        alone = set(given)
-        for n in graph:
-            if n.op not in ("input", "parameter") and all(i in alone for i in n.inputs):
-                alone.add(n.name)
+        alone = self._following(given)
         read = {i for n in graph if n.name not in alone for i in n.inputs}
         ends = [
             n.name
@@ -138,6 +169,14 @@ class Compiled:
             and not isinstance(n.type, tuple)
         ]
         return {k: np.asarray(v) for k, v in evaluate_nodes(graph, ends, given).items()}
+
+    def _following(self, given: Collection[str]) -> set[str]:
+        """Values that follow from these parameters alone."""
+        alone = set(given)
+        for n in self.planned.plan.graph:
+            if n.op not in ("input", "parameter") and all(i in alone for i in n.inputs):
+                alone.add(n.name)
+        return alone
 
     def _prepare(
         self,
@@ -158,10 +197,14 @@ class Compiled:
         shared = {id(_root(v)) for v in given.values()}
         before = self._prepared
         pointers, weights = array("Q", before.pointers), []
-        own = sum(v.nbytes for v in (known or {}).values())
+        steady = self._steady if by_piece else {}
+        own = sum(v.nbytes for v in (*(known or {}).values(), *steady.values()))
         shelf = Shelf() if before.running else before.shelf.emptied()
         threads = thread_count.count(self.options.threads)
         for position, name in enumerate(names):
+            if name in steady:
+                weights.append(steady[name])
+                pointers[self._offset + position] = steady[name].ctypes.data
             if name not in wanted:
                 continue
             value = np.asarray(values[wanted[name]])
@@ -177,7 +220,9 @@ class Compiled:
             pointers[self._offset + position] = value.ctypes.data
         own += max((p.bytes for p in self.pieces), default=0) if by_piece else 0
         kept = given if by_piece else None
-        self._prepared, self._own = _Prepared(pointers, tuple(weights), shelf, [], kept), own
+        places = frozenset(self.tensors.index(name) for name in steady)
+        made = _Prepared(pointers, tuple(weights), shelf, [], kept, places)
+        self._prepared, self._own = made, own
 
     def held_places(self, batch: int) -> dict[str, int]:
         """Where kept results and lent inputs lie in the memory of a call, in bytes from its begin;
@@ -222,10 +267,11 @@ class Compiled:
         graph = self.planned.plan.graph
 
         def packing(piece: Piece) -> None:
-            sources = list(dict.fromkeys(w.source for w in piece.weights))
+            weights = [w for w in piece.weights if w.tensor not in prepared.steady]
+            sources = list(dict.fromkeys(w.source for w in weights))
             values = evaluate_nodes(graph, sources, known)
             shelf.cleared_to(mark)
-            for weight in piece.weights:
+            for weight in weights:
                 source = np.asarray(values[weight.source])
                 packed = _packed(source, weight.packer, shelf, threads)
                 pointers[weight.tensor] = packed.ctypes.data

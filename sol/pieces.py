@@ -40,18 +40,32 @@ class Piece:
 
 
 def pieces_of(planned: Planned, steps: Sequence[Made], tensors: Sequence[str]) -> tuple[Piece, ...]:
-    """The pieces of a program; one for all steps where each group of images takes all of them."""
+    """The pieces of a program; one for all steps where each group of images takes all of them. A
+    segment that runs apart is in one piece."""
     sizes = [-(-way_of(planned, m).kept // _LINE) * _LINE for m in steps]
-    most = sum(sizes) if planned.plan.splittable else max([_BYTES, *sizes])
+    blocks = [(block, sum(sizes[k] for k in block)) for block in _blocks(planned)]
+    most = sum(sizes) if planned.plan.splittable else max([_BYTES, *(size for _, size in blocks)])
     found: list[Piece] = []
     begin = end = total = 0
     weights: list[Weight] = []
-    for made, size in zip(steps, sizes):
+    for block, size in blocks:
         if total + size > most:
             found.append(Piece(begin, end, tuple(weights), total))
             begin, total, weights = end, 0, []
-        end, total = end + len(made.calls), total + size
-        if made.packed is not None:
-            name, source, packer = made.packed
-            weights.append(Weight(tensors.index(name), source, packer))
+        total += size
+        for made in (steps[k] for k in block):
+            end += len(made.calls)
+            if made.packed is not None:
+                name, source, packer = made.packed
+                weights.append(Weight(tensors.index(name), source, packer))
     return (*found, Piece(begin, end, tuple(weights), total))
+
+
+def _blocks(planned: Planned) -> list[range]:
+    """Clusters that are in the same piece."""
+    found = []
+    for s in planned.plan.segments:
+        found += (
+            [range(s.begin, s.end)] if s.apart else [range(k, k + 1) for k in range(s.begin, s.end)]
+        )
+    return found

@@ -44,7 +44,7 @@ def halves_of(graph: Graph, wanted: Collection[str]) -> Halves:
 @dataclass(frozen=True, slots=True)
 class Fixed:
     """What a program knows of parameters that stay as they are: where they lie, their arrays, and
-    what was computed of them alone."""
+    what was computed of them alone. It keeps what was packed of them, too."""
 
     places: tuple[int, ...]
     arrays: Mapping[str, Array]
@@ -154,6 +154,8 @@ class Pair:
             self.fixed[id(program)] = fixed
             if whole:
                 program.prepare(parameters)
+            else:
+                program.keep_packed(held)
         if len(held) < len(parameters):
             program.prepare_by_piece(parameters, known=fixed.values)
 

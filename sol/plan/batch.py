@@ -14,6 +14,7 @@ from sol.core.dims import Dim, Shape
 from sol.core.errors import UnsupportedError
 from sol.ir.expr import Expr, const, from_linear, walk
 from sol.ir.graph import SOURCES, Graph, Node, types_of
+from sol.ops.registry import OPS
 from sol.plan.facts import SCANS
 from sol.plan.inline import Inliner, axes_for
 
@@ -30,7 +31,7 @@ def is_splittable(graph: Graph, stored: Collection[str]) -> bool:
         or any(o not in {n.name for n in symbolic} for o in graph.outputs)
     ):
         return False
-    if any(_image_axis(t.shape) is None for n in graph for t in types_of(n)):
+    if any(image_axis(t.shape) is None for n in graph for t in types_of(n)):
         return False
     inline = Inliner(graph, frozenset(n.name for n in graph))
     minor: dict[str, bool] = {}
@@ -49,7 +50,41 @@ def is_splittable(graph: Graph, stored: Collection[str]) -> bool:
     return not any(minor[o] for o in graph.outputs)
 
 
-def _image_axis(shape: Shape) -> int | None:
+def by_image(graph: Graph) -> frozenset[str]:
+    """Values in which images count, each image of which follows from the same image of what the
+    node reads, and does so alike for any number of images."""
+    inline = Inliner(graph, frozenset(n.name for n in graph))
+    minor = dict.fromkeys((n.name for n in graph), False)
+    found = set()
+    for node in graph:
+        axes = {image_axis(t.shape) for t in types_of(node)}
+        if not node.inputs or node.name in graph.static or axes & {None, -1}:
+            continue
+        if _independent(graph, node, inline, minor, False) and not counts_images(graph, node):
+            found.add(node.name)
+    return frozenset(found)
+
+
+def counts_images(graph: Graph, node: Node) -> bool:
+    """Whether what a node computes depends on how many images there are."""
+    if OPS[node.op].compute is None:
+        return False
+    axes = axes_for(node)
+    value = Inliner(graph, frozenset(n.name for n in graph)).meaning(node.name, axes)
+    return any(_counts(p) for p in walk(value) if p not in axes)
+
+
+def _counts(x: Expr) -> bool:
+    """Whether an axis or a number has the batch in it."""
+    if x.op == "axis":
+        return isinstance(x.value[1], Dim)
+    if x.op != "linear":
+        return False
+    constant, coefs = x.value
+    return any(isinstance(n, Dim) for n in (constant, *coefs))
+
+
+def image_axis(shape: Shape) -> int | None:
     """Position of the axis that counts images, -1 if there is none;
 
     None if the shape depends on the batch in another way.
@@ -73,11 +108,11 @@ def _independent(
     if node.op in (*SCANS, "item", "attention", "masked_attention") and mine:
         return False
     if node.op in SCANS:
-        return _image_axis(types_of(node)[0].shape) in (-1, 0 if node["batch_first"] else 1)
+        return image_axis(types_of(node)[0].shape) in (-1, 0 if node["batch_first"] else 1)
     if node.op == "item":
         return True
     if node.op in ("attention", "masked_attention"):
-        positions = {_image_axis(graph[i].shape) for i in node.inputs} | {_image_axis(node.shape)}
+        positions = {image_axis(graph[i].shape) for i in node.inputs} | {image_axis(node.shape)}
         return positions <= {0, -1} and not any(minor[i] for i in node.inputs)
     try:
         value = inline.meaning(node.name, axes_for(node))
@@ -94,7 +129,7 @@ def _independent(
 
 def _numbers_images(graph: Graph, node: Node, inline: Inliner) -> bool:
     """Whether a value that is computed from nothing is another one for each image (`iota`)."""
-    if node.op in SOURCES or _image_axis(node.shape) == -1:
+    if node.op in SOURCES or image_axis(node.shape) == -1:
         return False
     return _tells_images_apart(graph, node, inline.meaning(node.name, axes_for(node)), False)
 
@@ -105,7 +140,7 @@ def _tells_images_apart(graph: Graph, node: Node, value: Expr, mine: bool) -> bo
 
     The place on the axis that counts images is allowed as the part that it has within an image.
     """
-    position = _image_axis(node.shape)
+    position = image_axis(node.shape)
     if position is None or position < 0:
         return False
     place, extent = axes_for(node)[position], node.shape[position]
@@ -115,7 +150,7 @@ def _tells_images_apart(graph: Graph, node: Node, value: Expr, mine: bool) -> bo
         x = stack.pop()
         if x is place:
             return True
-        own_load = x.op == "load" and _image_axis(graph[x.value].shape) != -1
+        own_load = x.op == "load" and image_axis(graph[x.value].shape) != -1
         if own_load or x in seen or _within_image(x, place, extent.coef, mine):
             continue
         seen.add(x)
@@ -132,7 +167,7 @@ def _within_image(x: Expr, place: Expr, coef: int, minor: bool) -> bool:
 
 def _image(shape: Shape, index: tuple[Expr, ...], minor: bool) -> Expr | None:
     """The image that an index belongs to; None for values that do not depend on the batch."""
-    position = _image_axis(shape)
+    position = image_axis(shape)
     if position is None or position < 0:
         return None
     extent = shape[position]

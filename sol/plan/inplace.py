@@ -9,7 +9,7 @@ In: clusters in order and where their values lie. Out: new places, and the buffe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from sol.ir.expr import Expr, walk
@@ -29,8 +29,10 @@ def in_place(
     uses: Sequence[Use],
     places: Mapping[str, Place],
     buffers: Mapping[str, Buffer],
+    of_one_image: Collection[str] = (),
 ) -> tuple[dict[str, Place], dict[str, Buffer]]:
-    """Places and buffers of a plan that computes the whole batch at once."""
+    """Places and buffers of a plan that computes the whole batch at once. of_one_image: buffers
+    that stay as they are, small and in a cache."""
     moved, left = dict(places), dict(buffers)
     last = {b: step for step, use in enumerate(uses) for b in use.buffers}
     alone = _alone(places)
@@ -43,6 +45,8 @@ def in_place(
         for name in group.members:
             own = moved.get(name)
             if own is None or own.buffer not in alone or left[own.buffer].kind != "arena":
+                continue
+            if own.buffer in of_one_image:
                 continue
             reads = _reads(values, name, group, moved)
             taken = [b for b in reads if last.get(b) == step and _fits(graph, left, own, b)]

@@ -4,8 +4,8 @@ run, where values lie.
     expand composites -> sums over the batch image by image (sums.py) -> choose what is stored
     (fuse.py) -> memory order of axes (layout.py) -> depth-first groups (group.py), sums over one
     map (twins.py) and stages (stages.py) -> order clusters -> places and buffers (layout.py) -> may
-    the batch be cut (batch.py) -> what runs image by image (segments.py) -> results in the place of
-    operands (inplace.py) -> memory (memory.py)
+    the batch be cut (batch.py) -> what runs image by image (segments.py, runs.py) -> results in the
+    place of operands (inplace.py) -> memory (memory.py)
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sol.plan.prefixes import share_prefixes
 from sol.plan.prepare import prepare_graph
 from sol.plan.records import Buffer, Cluster, Place, Plan, Segment
 from sol.plan.recurrent import split_recurrent
+from sol.plan.runs import find_runs
 from sol.plan.segments import Use, find_segments
 from sol.plan.stages import Stage, find_stages
 from sol.plan.sums import image_by_image
@@ -74,17 +75,19 @@ def make_plan(graph: Graph, keep: bool = False, lanes: int = 16) -> Planned:
     )
     uses = _uses(graph, choice, clusters, places)
     splittable = is_splittable(graph, choice.stored)
-    everything = Segment(0, len(clusters), False)
-    segments = (
-        find_segments(graph, clusters, uses, places, buffers)
-        if splittable and not keep
-        else (everything,)
-    )
-    if not splittable and not keep:
-        places, buffers = in_place(graph, choice, clusters, groups, uses, places, buffers)
+    segments: tuple[Segment, ...] = (Segment(0, len(clusters), False),)
+    if splittable and not keep:
+        segments = find_segments(graph, clusters, uses, places, buffers)
+    elif not keep:
+        runs = find_runs(graph, clusters, uses, places, buffers)
+        clusters, segments = runs.clusters, runs.segments
+        of_one = _of_one_image(runs.uses, segments, buffers)
+        places, buffers = in_place(
+            graph, choice, clusters, groups, runs.uses, places, buffers, of_one
+        )
         uses = _uses(graph, choice, clusters, places)
     shared, own = _lifetimes(uses, segments, buffers)
-    shared += [] if splittable or keep else _held(graph, uses, buffers)
+    shared += [] if splittable or keep else _held(graph, uses, segments, buffers)
     arena = plan_arena(
         [replace(item, first=0, last=len(clusters)) for item in shared] if keep else shared
     )
@@ -289,27 +292,53 @@ def _lifetimes(
     Images are in different places of a segment that runs apart, so what it shares with others
     lives from its first cluster to its last.
     """
-    touched: dict[str, list[int]] = {}
-    for step, use in enumerate(uses):
-        for name in sorted(use.buffers):
-            if buffers[name].kind == "arena":
-                touched.setdefault(name, []).append(step)
     shared, own = [], []
-    for name, steps in touched.items():
-        first, last = steps[0], steps[-1]
-        begin = next(s for s in segments if s.begin <= first < s.end)
-        end = next(s for s in segments if s.begin <= last < s.end)
+    of_one = _of_one_image(uses, segments, buffers)
+    for name, (first, last) in _lives(uses, buffers).items():
         size = buffers[name].size * buffers[name].dtype.bytes
-        if begin is end and begin.apart:
+        if name in of_one:
             own.append(Lifetime(name, size, first, last))
             continue
-        first = begin.begin if begin.apart else first
-        last = end.end - 1 if end.apart else last
+        first, last = _for_all_images(segments, first, last)
         shared.append(Lifetime(name, size, first, last))
     return shared, own
 
 
-def _held(graph: Graph, uses: Sequence[Use], buffers: Mapping[str, Buffer]) -> list[Lifetime]:
+def _lives(uses: Sequence[Use], buffers: Mapping[str, Buffer]) -> dict[str, tuple[int, int]]:
+    """The first and the last step of each buffer of the arena."""
+    found: dict[str, tuple[int, int]] = {}
+    for step, use in enumerate(uses):
+        for name in sorted(use.buffers):
+            if buffers[name].kind == "arena":
+                found[name] = found.get(name, (step, step))[0], step
+    return found
+
+
+def _of_one_image(
+    uses: Sequence[Use], segments: Sequence[Segment], buffers: Mapping[str, Buffer]
+) -> frozenset[str]:
+    """Buffers of one image at a time: they live within a segment that runs apart."""
+    found = set()
+    for name, (first, last) in _lives(uses, buffers).items():
+        segment = _segment_of(segments, first)
+        if segment.apart and last < segment.end:
+            found.add(name)
+    return frozenset(found)
+
+
+def _segment_of(segments: Sequence[Segment], step: int) -> Segment:
+    return next(s for s in segments if s.begin <= step < s.end)
+
+
+def _for_all_images(segments: Sequence[Segment], first: int, last: int) -> tuple[int, int]:
+    """When what lives from one step to another one of some image lives for any of them."""
+    begin, end = _segment_of(segments, first), _segment_of(segments, last)
+    return begin.begin if begin.apart else first, end.end - 1 if end.apart else last
+
+
+def _held(
+    graph: Graph, uses: Sequence[Use], segments: Sequence[Segment], buffers: Mapping[str, Buffer]
+) -> list[Lifetime]:
     """Of what a forward program keeps, from its first writer on; in a backward program of what was
     kept, up to its last reader."""
     steps: dict[str, list[int]] = {}
@@ -317,9 +346,13 @@ def _held(graph: Graph, uses: Sequence[Use], buffers: Mapping[str, Buffer]) -> l
         for name in use.buffers:
             steps.setdefault(name, []).append(step)
     inputs = [n.name for n in graph.inputs if is_lent(n) and n.name not in graph.outputs]
-    found = [_whole_life(buffers[n], 0, steps.get(n, [0])[-1]) for n in inputs]
+    found = []
+    for name in inputs:
+        last = _for_all_images(segments, 0, steps[name][-1])[1] if name in steps else 0
+        found.append(_whole_life(buffers[name], 0, last))
     for name in dict.fromkeys(o for o in graph.outputs if graph[o].op == "kept"):
-        found.append(_whole_life(buffers[name], steps[name][0], len(uses)))
+        first = _for_all_images(segments, steps[name][0], len(uses) - 1)[0]
+        found.append(_whole_life(buffers[name], first, len(uses)))
     return found
 
 

@@ -12,7 +12,7 @@ can only be where images are slices of all that crosses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sol.core.dims import Dim, evaluate
@@ -45,6 +45,22 @@ def find_segments(
     """The segments of a program whose images are independent."""
     if not clusters:
         return ()
+    sliced = sliced_buffers(graph, places, buffers)
+    crossing = _crossing(uses, buffers)
+    heavy = sum(static_bytes(graph, {n.name for n in graph.parameters})) > _LAST_CACHE // 2
+    weight = _FROM_MEMORY if heavy else _FROM_LAST
+    costs = [_costs(graph, c, u, buffers, weight) for c, u in zip(clusters, uses)]
+    switch = [
+        2 * _moved(image_bytes(buffers, names)) + _BARRIER if names <= sliced else float("inf")
+        for names in crossing
+    ]
+    return _joined(_shortest(costs, switch))
+
+
+def sliced_buffers(
+    graph: Graph, places: Mapping[str, Place], buffers: Mapping[str, Buffer]
+) -> frozenset[str]:
+    """Buffers of which images are slices, one after the other."""
     values: dict[str, list[Place]] = {}
     unordered = set()
     in_order = _in_order(graph)
@@ -52,16 +68,8 @@ def find_segments(
         values.setdefault(place.buffer, []).append(place)
         if name not in in_order:
             unordered.add(place.buffer)
-    sliced = {b for b, found in values.items() if _in_slices(buffers[b], found)} - unordered
-    crossing = _crossing(uses, buffers)
-    heavy = sum(_static_bytes(graph, {n.name for n in graph.parameters})) > _LAST_CACHE // 2
-    weight = _FROM_MEMORY if heavy else _FROM_LAST
-    costs = [_costs(graph, c, u, buffers, weight) for c, u in zip(clusters, uses)]
-    switch = [
-        2 * _moved(_bytes(buffers, names)) + _BARRIER if names <= sliced else float("inf")
-        for names in crossing
-    ]
-    return _joined(_shortest(costs, switch))
+    found = {b for b, held in values.items() if _in_slices(buffers[b], held)}
+    return frozenset(found - unordered)
 
 
 def _in_order(graph: Graph) -> set[str]:
@@ -127,8 +135,8 @@ def _costs(
     graph: Graph, cluster: Cluster, use: Use, buffers: Mapping[str, Buffer], weight: float
 ) -> tuple[float, float]:
     """Of a cluster, per image: (apart, together)."""
-    activations = _bytes(buffers, use.buffers)
-    weights = sum(_static_bytes(graph, use.static)) * weight
+    activations = image_bytes(buffers, use.buffers)
+    weights = sum(static_bytes(graph, use.static)) * weight
     share = weights
     if cluster.kind == "recurrent":  # the weights come by in every step
         scan = graph[cluster.root]
@@ -148,13 +156,14 @@ def _moved(activations: int) -> float:
     return activations * (_FROM_LAST if everything <= _LAST_CACHE else _FROM_MEMORY)
 
 
-def _bytes(buffers: Mapping[str, Buffer], names: frozenset[str]) -> int:
-    """Of one image."""
+def image_bytes(buffers: Mapping[str, Buffer], names: Collection[str]) -> int:
+    """Bytes of one image in these buffers."""
     found = [buffers[n] for n in names if isinstance(buffers[n].size, Dim)]
     return sum(evaluate(b.size, 1) * b.dtype.bytes for b in found)
 
 
-def _static_bytes(graph: Graph, names: set[str] | frozenset[str]) -> list[int]:
+def static_bytes(graph: Graph, names: Collection[str]) -> list[int]:
+    """Bytes of each of these values."""
     sizes = []
     for name in names:
         count = graph[name].dtype.bytes

@@ -1,14 +1,17 @@
 """Sums and means over the batch, image by image first.
 
     sum(x over the batch and other axes) -> sum over the batch(sum over the other axes)
+    sum((x - mean x)²)                   -> sum over the batch(sum((x - m)²)) + n sum((m - mean x)²)
+                                            m the mean of each image of n elements
     conv_weight_gradient(x, dy)          -> sum over the batch(conv_weight_gradients(x, dy))
                                             of few weights and large maps: depthwise, 1x1, and
                                             of few channels
 
 So images are shared out among threads and read in one piece, with all their channels; what is added
-up over the batch is as small as one image's result. Statistics of a batch that are wanted in two
-shapes are computed once. (Other equal values stay apart: what is computed again where it is needed
-takes no memory in between.)
+up over the batch is as small as one image's result. A variance does not wait for the mean of the
+batch (T. Chan et al., "Updating Formulae and a Pairwise Algorithm for Computing Sample Variances",
+1979). Statistics of a batch that are wanted in two shapes are computed once. (Other equal values
+stay apart: what is computed again where it is needed takes no memory in between.)
 """
 
 from __future__ import annotations
@@ -34,16 +37,22 @@ _MOST_WEIGHTS = 1 << 15  # that an image's gradient may have: a part of a core's
 _FEW_CHANNELS = 16  # too few for Winograd's algorithm
 _LARGER = 8  # how many times as large an image's maps have to be
 
+Known = dict[tuple[object, ...], str]  # reductions by operator, operand and axes
+
 
 def image_by_image(graph: Graph) -> Graph:
     """The graph with such reductions in two steps; what several of them share is computed once."""
     b = builder()
     for node in graph:
         b.reserve(node.name)
-    known: dict[tuple[object, ...], str] = {}
+    known: Known = {}
     for node in graph:
         if _worth(graph, node):
-            _in_two_steps(b, node, known)
+            whose = _centred(graph, node)
+            if whose:
+                _squares(b, node, whose, known)
+            else:
+                _in_two_steps(b, node, known)
         elif _few_weights(graph, node):
             x, dy = (b[i] for i in node.inputs)
             name = f"{node.name}_of_images"
@@ -60,8 +69,7 @@ def is_of_images(graph: Graph, node: Node) -> bool:
     return (
         node.op in _OPS
         and 0 not in node["axes"]
-        and bool(users)
-        and all(u.op == node.op and u["axes"] == (0,) for u in users)
+        and any(u.op == node.op and u["axes"] == (0,) for u in users)
     )
 
 
@@ -95,25 +103,59 @@ def _few_weights(graph: Graph, node: Node) -> bool:
     return small and (plain or is_depthwise_gradient(node))
 
 
-def _in_two_steps(b: Builder, node: Node, known: dict[tuple[object, ...], str]) -> None:
-    """Neither step leaves axes of size 1, so that both are the same for whoever wants them."""
+def _step(
+    b: Builder, node: Node, known: Known, x: str, axes: tuple[int, ...], name: str, op: str = ""
+) -> str:
+    """A reduction without axes of size 1, so that it is the same for whoever wants it."""
+    key = (op or node.op, x, axes)
+    if key not in known:
+        made = b.add(key[0], b[x], axes=axes, keepdims=False, name=name, origin=node.origin)
+        known[key] = made.name
+    return known[key]
+
+
+def _in_two_steps(b: Builder, node: Node, known: Known) -> None:
     others = tuple(a for a in node["axes"] if a)
-
-    def step(x: str, axes: tuple[int, ...], name: str) -> str:
-        key = (node.op, x, axes)
-        if key not in known:
-            known[key] = b.add(
-                node.op, b[x], axes=axes, keepdims=False, name=name, origin=node.origin
-            ).name
-        return known[key]
-
-    by_image = step(node.inputs[0], others, f"{node.name}_of_images")
+    by_image = _step(b, node, known, node.inputs[0], others, f"{node.name}_of_images")
     if (node.op, by_image, (0,)) not in known and not node["keepdims"]:
         known[node.op, by_image, (0,)] = node.name
         b.append(replace(node, inputs=(by_image,), attrs=_OVER_BATCH))
         return
-    total = step(by_image, (0,), f"{node.name}_total")
+    total = _step(b, node, known, by_image, (0,), f"{node.name}_total")
     b.append(replace(node, op="reshape", inputs=(total,), attrs=(("shape", node.shape),)))
+
+
+def _centred(graph: Graph, node: Node) -> str:
+    """x of a sum of (x - mean x)², the mean over the same axes; else an empty name."""
+    squares = graph[node.inputs[0]]
+    centred = graph[squares.inputs[0]] if node.op == "sum" and squares.op == "square" else node
+    if centred.op != "sub":
+        return ""
+    x, mean = centred.inputs[0], graph[centred.inputs[1]]
+    while mean.op == "reshape":
+        mean = graph[mean.inputs[0]]
+    same = mean.op == "mean" and mean.inputs == (x,) and mean["axes"] == node["axes"]
+    return x if same and graph[x].shape == centred.shape else ""
+
+
+def _squares(b: Builder, node: Node, x: str, known: Known) -> None:
+    """Of the distances from each image's own mean, and of these means from the one of all."""
+    others = tuple(a for a in node["axes"] if a)
+    shape = b[x].shape
+    own = b[_step(b, node, known, x, others, f"{node.name}_means", "mean")]
+    mean = _step(b, node, known, own.name, (0,), f"{node.name}_mean", "mean")
+    wide = tuple(1 if k in others else s for k, s in enumerate(shape))
+    centred = b.add("sub", b[x], b.add("reshape", own, shape=wide))
+    inside = b.add("square", centred).name
+    inside = _step(b, node, known, inside, others, f"{node.name}_of_images")
+    inside = _step(b, node, known, inside, (0,), f"{node.name}_inside")
+    between = b.add("square", b.add("sub", own, b[mean])).name
+    between = _step(b, node, known, between, (0,), f"{node.name}_between")
+    count = b.constant(
+        float(math.prod(numbers(node.op, "a size", [shape[a] for a in others]))), b[x].dtype
+    )
+    total = b.add("add", b[inside], b.add("mul", b[between], count), origin=node.origin)
+    b.append(replace(node, op="reshape", inputs=(total.name,), attrs=(("shape", node.shape),)))
 
 
 # ---- the operator that only plans contain ----------------------------------------------------

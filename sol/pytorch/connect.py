@@ -7,7 +7,7 @@ Executables are whatever `compile_with` returns.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -168,9 +168,20 @@ def prepare(executable: Any, parameters: Mapping[str, NDArray[Any]], other: Any 
     executable.prepare_by_piece(parameters, other)
 
 
+def steady_keys(executable: Any, frozen: Collection[str]) -> tuple[str, ...]:
+    """Of these parameters, those of which packed weights follow that need no others."""
+    keys: tuple[str, ...] = executable.steady_keys(frozen)
+    return keys
+
+
+def keep_packed(executable: Any, parameters: Mapping[str, NDArray[Any]]) -> None:
+    """Pack the weights of these parameters once for all runs, until they are forgotten."""
+    executable.keep_packed(parameters)
+
+
 def forget_weights(executable: Any) -> None:
     """Give the memory of packed weights back; the executable has to be prepared again."""
-    executable.release()
+    executable.forget()
 
 
 def held_places(executable: Any, batch: int, threads: int) -> tuple[dict[str, int], int]:

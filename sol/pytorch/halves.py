@@ -28,6 +28,7 @@ from sol.passes.pipeline import run as run_passes
 from sol.plan.inline import Inliner
 from sol.plan.kept import keep_orders
 from sol.plan.planner import Planned, make_plan
+from sol.pytorch import connect
 from sol.pytorch.pair import Pair, Ready
 from sol.pytorch.program import Compile, Executable
 from sol.report.text import size
@@ -83,7 +84,7 @@ def make_pair(request: Request, compile_graphs: Compile) -> Pair:
     halves = found if isinstance(found, Halves) else _finished(partition(request.joint))
     if found is None:
         recorded.keep(key, halves)
-    return _compiled(request, halves, compile_graphs, 0)
+    return _compiled(request, halves, compile_graphs, 0, keep=True)
 
 
 def _key(request: Request, *limits: int) -> str:
@@ -247,11 +248,20 @@ def _in_turn(halves: Halves) -> Halves:
     )
 
 
-def _compiled(request: Request, halves: Halves, compile_graphs: Compile, again: int) -> Pair:
+def _compiled(
+    request: Request, halves: Halves, compile_graphs: Compile, again: int, keep: bool = False
+) -> Pair:
+    """keep: weights of parameters that want no gradient stay packed from step to step."""
     wanted = any(request.wants)
     graphs = [halves.forward, *([halves.backward] if wanted else [])]
+    wants = dict(zip(request.names, request.wants, strict=True))
+    frozen = {n["key"] for n in request.graph.parameters if keep and not wants[n.name]}
     made = [
-        Ready(e, tuple(n["key"] for n in g.parameters))
+        Ready(
+            e,
+            tuple(n["key"] for n in g.parameters),
+            frozen=connect.steady_keys(e, frozen) if frozen else (),
+        )
         for g, e in zip(graphs, compile_graphs(graphs))
     ]
     backward = made[1] if wanted else None

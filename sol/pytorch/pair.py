@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,24 +23,39 @@ from sol.runtime.arena import ArenaPool, whole_pages
 
 @dataclass
 class Ready:
-    """An executable and the state of the parameters that it knows."""
+    """An executable and the state of the parameters that it knows; keys of those whose weights stay
+    packed as long as nobody writes them, and their state."""
 
     executable: Executable
     keys: tuple[str, ...]
     state: Any = None
+    frozen: tuple[str, ...] = ()
+    steady: Any = None
 
     def prepare(self, parameters: Mapping[str, torch.Tensor], other: Ready | None) -> None:
         """Take these parameters, on the memory of the packed weights of another one."""
         values = {key: as_array(parameters[key]) for key in self.keys}
+        if self.frozen:
+            self._keep({key: parameters[key] for key in self.frozen}, values)
         if other is None:
             connect.prepare(self.executable, values)
         else:
             other.state = None
             connect.prepare(self.executable, values, other.executable)
 
+    def _keep(self, frozen: Mapping[str, torch.Tensor], values: Mapping[str, Any]) -> None:
+        """Pack the weights of frozen parameters, if these are not what they were."""
+        addresses = array("Q", (t.data_ptr() for t in frozen.values()))
+        sizes = array("q", (values[key].nbytes for key in frozen))
+        versions = tuple(t._version for t in frozen.values())
+        state = (addresses.tobytes(), versions, connect.fingerprint(addresses, sizes))
+        if state != self.steady:
+            connect.keep_packed(self.executable, {key: values[key] for key in frozen})
+            self.steady = state
+
     def give_memory_back(self) -> None:
         """Forget the parameters."""
-        self.state = None
+        self.state = self.steady = None
         connect.forget_weights(self.executable)
 
 

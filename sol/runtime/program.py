@@ -10,6 +10,7 @@ import ctypes
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sol.core.errors import CacheError, InputError
 from sol.runtime import threads as thread_count
@@ -42,7 +43,7 @@ class Program:
         self.n_steps: int = table.n_steps
         self.splittable = bool(table.splittable)
         self._sizes: dict[tuple[int, int], int] = {}
-        self._parts: dict[tuple[int, int], tuple[ProgramTable, SegmentTable]] = {}
+        self._parts: dict[tuple[int, int], tuple[ProgramTable, Any]] = {}
 
     def images_at_once(self, batch: int) -> int:
         """How many images of a batch are in the arena together."""
@@ -99,7 +100,7 @@ class Program:
         """Run the whole batch at once, steps [begin, end) after [begin, end).
 
         Before each part a function of its own is called, which may change `pointers`. arena: as for
-        `run_in`, or 0. All segments run together. Returns what `run` returns.
+        `run_in`, or 0. Returns what `run` returns.
         """
         assert not self.splittable, "its images run apart"
         times = array("q", bytes(8 * self.n_steps)) if profile else None
@@ -128,13 +129,20 @@ class Program:
         _check(status, sum(batches), threads)
 
     def _part(self, begin: int, end: int) -> int:
-        """The address of the table of a program with these steps only, in one segment."""
+        """The address of the table of a program with these steps only. A segment that runs apart
+        is in one part."""
         found = self._parts.get((begin, end))
         if found is None:
-            segment = SegmentTable(begin, end, 0)
             table = ProgramTable.from_buffer_copy(ProgramTable.from_address(self._table))
-            table.n_segments, table.segments = 1, ctypes.addressof(segment)
-            found = self._parts[begin, end] = table, segment
+            every = (SegmentTable * table.n_segments).from_address(table.segments)
+            mine = [
+                SegmentTable(max(s.begin, begin), min(s.end, end), s.apart)
+                for s in every
+                if s.begin < end and begin < s.end
+            ]
+            segments = (SegmentTable * len(mine))(*mine)
+            table.n_segments, table.segments = len(mine), ctypes.addressof(segments)
+            found = self._parts[begin, end] = table, segments
         return ctypes.addressof(found[0])
 
     def _call(

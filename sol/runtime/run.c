@@ -204,15 +204,17 @@ static void run_image(call *c, const sol_segment *s, int64_t image, int thread) 
     }
 }
 
-/* As many images for each thread; the rest together. */
-static int run_apart(call *c, const sol_segment *s, int thread, int row) {
+/* As many images for each thread; the rest together. Every other segment goes through images
+ * backwards, as steps do through units. */
+static int run_apart(call *c, const sol_segment *s, int thread, int row, int backwards) {
     int64_t rest = c->images % c->threads, each = c->images / c->threads;
     for (int k = 0; k < c->threads && each; k++) {
         int whose = (thread + k) % c->threads;
         atomic_llong *taken = &c->taken[row][whose].chunks;
         for (;;) {
-            int64_t image = atomic_fetch_add_explicit(taken, 1, memory_order_relaxed);
-            if (image >= each) break;
+            int64_t number = atomic_fetch_add_explicit(taken, 1, memory_order_relaxed);
+            if (number >= each) break;
+            int64_t image = backwards ? each - 1 - number : number;
             run_image(c, s, whose * each + image, thread);
         }
     }
@@ -227,6 +229,7 @@ static void run_passes(void *argument, int thread) {
     call *c = argument;
     const sol_program *p = c->program;
     int row = 0; /* of counters */
+    int backwards = 0;
     for (int64_t first = 0; first < c->batch; first += c->group) {
         if (first > 0) { /* nobody reads these between the last barrier and this one */
             if (thread == 0) {
@@ -237,8 +240,9 @@ static void run_passes(void *argument, int thread) {
         }
         for (int i = 0; i < p->n_segments; i++) {
             const sol_segment *s = &p->segments[i];
-            row = s->apart ? run_apart(c, s, thread, row)
+            row = s->apart ? run_apart(c, s, thread, row, backwards)
                            : run_together(c, s, 0, c->images, thread, row);
+            backwards ^= s->apart;
         }
     }
 }

@@ -11,6 +11,7 @@ import functools
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from sol.ir.graph import Builder, Graph, Node, TensorType
 from sol.ops.reference import evaluate
 from sol.ops.registry import infer
 from sol.passes.pipeline import run as run_passes
+from sol.plan import runs
 from sol.runtime.program import Program
 from tests.compiler.programs import (
     Array,
@@ -74,7 +76,8 @@ def program(optimise: bool, splittable: bool) -> Joined:
         for case in networks()
         if planned_steps(case.graph, device, optimise)[0].plan.splittable == splittable
     ]
-    return build_joined(fitting, device, optimise, flags=_QUICK, group=0)
+    with patch.object(runs, "_SHARED", 1 if optimise else runs._SHARED):  # runs of small maps, too
+        return build_joined(fitting, device, optimise, flags=_QUICK, group=0)
 
 
 def in_groups(joined: Joined, images: int, batch: int) -> list[list[Array]]:

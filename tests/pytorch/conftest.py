@@ -74,6 +74,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
     monkeypatch.setattr(f"{connect}.explanation", lambda e, g, *_: f"graph of {len(g)} nodes")
     monkeypatch.setattr(f"{connect}.memory_bytes", lambda e, b, t: 1000 * b)
     monkeypatch.setattr(f"{connect}.prepare", lambda e, values, other=None: e.prepare(values))
+    monkeypatch.setattr(f"{connect}.steady_keys", lambda e, frozen: ())
     monkeypatch.setattr(f"{connect}.forget_weights", lambda e: None)
     monkeypatch.setattr(f"{connect}.held_places", lambda e, b, t: ({}, 0))
     monkeypatch.setattr(f"{connect}.reserved_weights", lambda e: 1000)

@@ -97,8 +97,11 @@ def test_what_is_frozen_stays() -> None:
     fixed = pair.fixed[id(pair.first)]
     assert len([k for k in fixed.arrays if k in network.variables]) == 5
     assert fixed.values
+    kept = pair.first._steady
+    assert kept
     trained(fast, x)
     assert pair.fixed[id(pair.first)] is fixed  # folded once
+    assert pair.first._steady is kept  # and packed once
     weights = model.get_weights()
     for each in (model, fast.original):
         each.set_weights(weights)

@@ -1,18 +1,28 @@
-"""Compiled steps of training: gradients against float64, memory that the backward half takes."""
+"""Compiled steps of training: gradients against float64, memory that the backward half takes,
+frozen weights that stay packed."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 from torch import nn
 
-from sol import pieces
+from sol import compiled, pieces
+from sol.plan import runs
 from sol.pytorch import connect, optimize
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_maps() -> Iterator[None]:
+    """Maps of these networks are worth a run, too."""
+    with patch.object(runs, "_SHARED", 1):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +47,8 @@ def same_gradients(networks: tuple[Any, nn.Module], step: Callable[[Any], None])
         model.zero_grad()
         step(model(given).square().sum())
     for (name, a), b in zip(networks[0].named_parameters(), networks[1].parameters()):
+        if not a.requires_grad:
+            continue
         torch.testing.assert_close(a.grad.double(), b.grad, rtol=1e-4, atol=1e-3, msg=name)
 
 
@@ -104,3 +116,38 @@ def test_memory_is_given_back(networks: tuple[Any, nn.Module]) -> None:
     assert pair.memory.bytes == 0
     assert all(executable.packed_bytes == 0 for executable, _ in pair.parts)
     same_gradients(networks, lambda loss: loss.backward())
+
+
+def test_parts_run_apart(networks: tuple[Any, nn.Module]) -> None:
+    same_gradients(networks, lambda loss: loss.backward())
+    for executable, _ in pair_of(networks[0]).parts:
+        assert sum(s.apart for s in executable.planned.plan.segments) > 1
+
+
+def test_frozen_weights_stay_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    packings: list[tuple[int, ...]] = []
+    pack = compiled._packed
+
+    def counted(weight: Any, *rest: Any) -> Any:
+        packings.append(weight.shape)
+        return pack(weight, *rest)
+
+    monkeypatch.setattr(compiled, "_packed", counted)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.SiLU(), nn.Conv2d(16, 24, 3), nn.SiLU())
+    net.append(nn.Conv2d(24, 16, 1))
+    net[2].weight.requires_grad_(False)
+    exact = copy.deepcopy(net).double()
+    both = optimize(net.train(), never_slower=False, progress=False), exact
+    counts = []
+    for step in range(4):
+        if step == 2:
+            for model in both:
+                model[2].weight.data.mul_(0.5)
+        packings.clear()
+        same_gradients(both, lambda loss: loss.backward())
+        counts.append(len(packings))
+    assert counts[0] == counts[2] == counts[1] + 2 == counts[3] + 2  # forward and backward
+    both[0].sol.give_memory_back()
+    assert all(executable.packed_bytes == 0 for executable, _ in pair_of(both[0]).parts)
+    same_gradients(both, lambda loss: loss.backward())
