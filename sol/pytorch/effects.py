@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from sol.core.errors import UnsupportedError
+from sol.pytorch import hooks
 
-# what nn.LSTM and its kind set anew in every call
-_PYTORCHS_OWN = ("_flat_weights", "_flat_weight_refs")
+# what a forward sets that decides nothing of the next one: nn.LSTM and its kind, anew in every call
+_NO_NEWS = ("_flat_weights", "_flat_weight_refs", hooks.INSTALLED)
 
 
 def without_effects(model: nn.Module, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,17 +46,30 @@ def unchanged(model: nn.Module) -> Iterator[list[str]]:
     finally:
         for (name, table), before in zip(tables, kept):
             for key in before.keys() | table.keys():
-                if key not in _PYTORCHS_OWN and not same_value(before.get(key), table.get(key)):
+                if key not in _NO_NEWS and not _same(key, before.get(key), table.get(key)):
                     changed.append(f"{name}.{key}".lstrip("."))
             table.clear()
             table.update(before)
 
 
-def _tables(module: nn.Module) -> list[dict[str, Any]]:
-    """Where a module keeps what its forward may set; a graph of torch.fx writes its own code into
-    its attributes when it is first called, and that is no news."""
-    tables: list[dict[str, Any]] = [module._parameters, module._buffers, module._modules]
+def _tables(module: nn.Module) -> list[dict[Any, Any]]:
+    """Where a module keeps what its forward may set.
+
+    A graph of torch.fx and a module of torch.jit write code into their own attributes when they
+    are first called, and that is no news; the latter has its tensors in C++.
+    """
+    hooked: list[dict[Any, Any]] = [getattr(module, table) for table in hooks.TABLES]
+    if isinstance(module, torch.jit.ScriptModule):
+        return hooked
+    tables = [*hooked, module._parameters, module._buffers, module._modules]
     return tables if isinstance(module, torch.fx.GraphModule) else [module.__dict__, *tables]
+
+
+def _same(key: Any, before: Any, after: Any) -> bool:
+    """Whether an attribute is what it was, or a hook (whose key is a number) does nothing else."""
+    if isinstance(key, int) and before is None and hooks.in_graph(after):
+        return True
+    return same_value(before, after)
 
 
 def same_value(before: Any, after: Any) -> bool:

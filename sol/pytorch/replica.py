@@ -26,6 +26,8 @@ def replica(model: nn.Module, call: Forward) -> tuple[nn.Module, Forward]:
     """The copy, and `call` on the copy. Both themselves if one cannot be copied."""
     plain = original(model) if isinstance(model, Optimized) else model
     memo: dict[int, Any] = {id(tensor): tensor for _, tensor in tensors_of(plain)}
+    compiled = (m for m in plain.modules() if isinstance(m, torch.jit.ScriptModule))
+    memo.update((id(module), module) for module in compiled)  # a copy would have other tensors
     try:
         made = copy.deepcopy(plain, memo)
     except Exception:  # locks, handles, generators: whatever cannot be copied

@@ -16,6 +16,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode, resolve_name
 
+from sol.core.errors import UnsupportedError
 from sol.pytorch.effects import unchanged
 from sol.pytorch.trace import Signature, Tensor
 from sol.pytorch.tree import unflatten
@@ -101,7 +102,12 @@ def _record(
 
 
 def _make_fake(model: nn.Module, mode: FakeTensorMode) -> None:
-    """Put fake tensors in the place of all tensors, so that no write reaches a real one."""
+    """Put fake tensors in the place of all tensors, so that no write reaches a real one.
+
+    Raises UnsupportedError for torch.jit's modules: they could not be taken out again.
+    """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise UnsupportedError("a module of torch.jit", "it keeps its tensors to itself")
     for module in model.modules():
         tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, module.__dict__)
         for table in tables:

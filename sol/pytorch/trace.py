@@ -24,6 +24,7 @@ from torch.export.graph_signature import InputKind, OutputKind
 
 from sol.core.errors import UnsupportedError
 from sol.pytorch.effects import without_effects
+from sol.pytorch.einsum import with_open_batch
 from sol.pytorch.functional import (
     detach_what_has_no_gradient,
     make_functional,
@@ -147,7 +148,8 @@ def trace(
     follow the network.
     """
     trees: list[Tree] = []
-    flat = Flat(model, without_effects(model, call), signature.tree, trees.append)
+    watched = with_open_batch(without_effects(model, call))
+    flat = Flat(model, watched, signature.tree, trees.append)
     examples, shapes = _examples(model, signature)
     with _quiet(), torch.set_grad_enabled(training):
         program = torch.export.export(flat, examples, dynamic_shapes=(shapes,), strict=False)

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 from torch.utils.hooks import RemovableHandle
 
-from sol.pytorch import places
+from sol.pytorch import hooks, places
 from sol.pytorch.places import Look
 
 _training = attrgetter("training")
@@ -29,7 +29,6 @@ _version = attrgetter("_version")
 _wants_gradient = attrgetter("requires_grad")
 _address = torch.Tensor.data_ptr
 _INDEX = re.compile(r"\[('(?:[^'\\]|\\.)*'|\"[^\"]*\"|-?\d+)\]")
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 
 Fingerprint = Callable[["array[int]", "array[int]"], int]  # of addresses and sizes in bytes
 State = tuple[Any, ...]
@@ -47,14 +46,15 @@ class Watch:
     ) -> None:  # fmt: skip
         self._model = model
         self._modules = tuple(model.modules())
-        links = [(m._modules, n, child) for m in self._modules for n, child in m._modules.items()]
+        plain = [m for m in self._modules if not isinstance(m, torch.jit.ScriptModule)]
+        links = [(m._modules, n, child) for m in plain for n, child in m._modules.items()]
         self._parents: list[Any] = [table for table, _, _ in links]
         self._names = [name for _, name, _ in links]
         self._children = [child for _, _, child in links]
-        self._owners = [(m, m._modules) for m in self._modules]
+        self._owners = [(m, m._modules) for m in plain]
         self._tables = list({id(table): table for _, table in self._owners}.values())
         self._count = sum(map(len, self._tables))
-        self._hooks = -1
+        self._hooks, self._collects = -1, False
         self._fingerprint = fingerprint
         values = {key: find(model, key) for key in keys}
         self._watched = list(values.values())
@@ -62,7 +62,7 @@ class Watch:
         self._places = _places(self._modules, self.tensors)
         self._contained = [
             (*_place(model, key), tensor) for key, tensor in self.tensors.items() if "[" in key
-        ]
+        ] + _compiled(self._modules, self.tensors)
         self._kinds = self._kinds_now()
         self._sizes = array("q", [_bytes(t) for t in self._watched])
         self._settled: Look | None = None
@@ -104,12 +104,14 @@ class Watch:
         """Why hooks keep programs from running, None if there are none."""
         if torch_module._global_forward_hooks or torch_module._global_forward_pre_hooks:
             return "there are hooks for all modules, and Sol would not call them"
-        if self._hooks == RemovableHandle.next_id:  # nobody has registered any since
-            return None
-        name = _foreign_hook(self._model)
-        if name is not None:
-            return f"{name} has a forward hook, and Sol would not call it"
-        self._hooks = RemovableHandle.next_id
+        if self._hooks != RemovableHandle.next_id:  # somebody has registered some since
+            name = hooks.foreign(self._model)
+            if name is not None:
+                return f"{name} has a forward hook, and Sol would not call it"
+            self._collects = any(hooks.collects(m._forward_hooks) for m in self._modules)
+            self._hooks = RemovableHandle.next_id
+        if self._collects and hooks.collecting():
+            return "a model around this one asks for the results of its layers"
         return None
 
     def values(self) -> State:
@@ -160,11 +162,28 @@ def _place(model: nn.Module, key: str) -> tuple[Any, Any]:
 Places = tuple[list[Any], list[str], list[Any]]  # tables, names, what stands there
 
 
+def _compiled(
+    modules: tuple[nn.Module, ...], tensors: Mapping[str, torch.Tensor]
+) -> list[tuple[Any, str, torch.Tensor]]:
+    """Every table of torch.jit's modules in which one of the tensors stands, name and tensor."""
+    wanted = {id(t) for t in tensors.values()}
+    return [
+        (table, name, tensor)
+        for module in modules
+        if isinstance(module, torch.jit.ScriptModule)
+        for table in (module._parameters, module._buffers)
+        for name, tensor in table.items()
+        if tensor is not None and id(tensor) in wanted
+    ]
+
+
 def _places(modules: tuple[nn.Module, ...], tensors: Mapping[str, torch.Tensor]) -> Places:
     """Every table and name under which one of the tensors stands; tied ones stand in several."""
     wanted = {id(t) for t in tensors.values()}
     found: Places = ([], [], [])
     for module in modules:
+        if isinstance(module, torch.jit.ScriptModule):  # see _compiled
+            continue
         tables: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, module.__dict__)
         for table in tables:
             for name, value in table.items():
@@ -181,21 +200,3 @@ def _bytes(tensor: torch.Tensor) -> int:
         return 0
     last = sum((s - 1) * step for s, step in zip(tensor.shape, tensor.stride()))
     return (last + 1) * tensor.element_size()
-
-
-def _foreign_hook(model: nn.Module) -> str | None:
-    """A submodule with a forward hook that is not PyTorch's own (weight_norm, spectral_norm).
-
-    Programs do not call hooks of submodules. Those of the outer module run around the program.
-    """
-    name: str
-    for name, module in model.named_modules():
-        hooks = [h for table in _HOOKS for h in getattr(module, table).values()]
-        if module is not model and not all(map(_is_own, hooks)):
-            return name
-    return None
-
-
-def _is_own(hook: Any) -> bool:
-    home = getattr(hook, "__module__", None) or type(hook).__module__
-    return str(home).startswith("torch.nn.utils")

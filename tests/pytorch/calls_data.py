@@ -23,6 +23,20 @@ def _assign(x: torch.Tensor) -> torch.Tensor:
     return y
 
 
+def _put(x: torch.Tensor) -> torch.Tensor:
+    y = x.clone()
+    y[y > 1] = 0.5
+    y[x[:, :, 0] < 0] = -2.0
+    y[:, torch.tensor([3, -4])] = x[:, 1:3]
+    y[..., torch.tensor([1, 5])] = 7.0
+    return y
+
+
+def _unpooled(x: torch.Tensor, *window: Any, padding: Any = 0) -> torch.Tensor:
+    y, places = F.max_pool2d(x, *window, padding=padding, return_indices=True)
+    return F.max_unpool2d(y * 2, places, *window, padding=padding, output_size=x.shape)
+
+
 GROUPS["shapes"] = [
     ("view", lambda x: x.view(x.shape[0], -1), IMG),
     ("view_merge", lambda x: x.view(-1, 9), IMG),
@@ -82,6 +96,8 @@ GROUPS["shapes"] = [
     ("channel_shuffle", lambda x: F.channel_shuffle(x, 2), IMG),
     ("unfold", lambda x: x.unfold(1, 3, 2) + 0, (9,)),
     ("im2col", lambda x: F.unfold(x, 3, padding=1, stride=2), IMG),
+    ("col2im", lambda x: F.fold(x, (5, 7), (3, 2), padding=1, stride=(1, 2)), (12, 20)),
+    ("col2im_dilated", lambda x: F.fold(x, 7, 2, dilation=3), (8, 16)),
     ("diff", lambda x: x.diff(dim=1), M),
     ("meshgrid", lambda x: torch.meshgrid(x[0], x[0], indexing="ij")[0] + 0, V),
     ("diagonal", lambda x: x.diagonal(1, 1, 2) + 0, M),
@@ -105,6 +121,8 @@ GROUPS["indexing"] = [
     ("slice_scatter", lambda x, y: x.slice_scatter(y, 1, 0, 4, 2), M, (2, 6)),
     ("select_scatter", lambda x, y: x.select_scatter(y, 1, -1), M, (6,)),
     ("assign", lambda x: _assign(x), M),
+    ("put", lambda x: _put(x), M),
+    ("put_column", lambda x: x.index_copy(2, torch.tensor([2]), x[..., :1]), M),
     ("copy", lambda x, y: torch.zeros_like(x).copy_(y), M, ("i", 4, 6)),
     ("arange", lambda x: x + torch.arange(5), V),
     ("arange_step", lambda x: x + torch.arange(1, 10, 2), V),
@@ -180,6 +198,9 @@ GROUPS["reductions"] = (
         ("sum_bool", lambda x: x.sum(1), ("b", 5)),
         ("mean_dtype", lambda x: x.mean(1, dtype=torch.float32), ("i", 5)),
         ("any_int", lambda x: x.any(1), ("i", 5)),
+        ("cumprod", lambda x: x.cumprod(1), M),
+        ("cumsum_to_int32", lambda x: x.cumsum(1, dtype=torch.int32), ("i", 5)),
+        ("sum_to_int32", lambda x: x.sum(1, dtype=torch.int32), ("i", 5)),
         ("cumsum_bool", lambda x: x.cumsum(1), ("b", 5)),
         ("cumsum_int32", lambda x: x.int().cumsum(1), ("i", 5)),
         ("amax_int", lambda x: x.amax(1), ("i", 5)),
@@ -207,6 +228,14 @@ GROUPS["windows"] = [
     ("max_pool1d", lambda x: F.max_pool1d(x, 3, 2, 1), (4, 9)),
     ("max_pool2d", lambda x: F.max_pool2d(x, 3, 2, 1), IMG),
     ("max_pool_ceil", lambda x: F.max_pool2d(x, (2, 3), 2, ceil_mode=True), IMG),
+    ("max_pool_places", lambda x: F.max_pool2d(x, 3, 2, 1, return_indices=True), IMG),
+    (
+        "max_pool3d_places",
+        lambda x: F.max_pool3d(x, 2, 1, dilation=2, return_indices=True),
+        (2, 4, 4, 4),
+    ),
+    ("max_unpool", lambda x: _unpooled(x, 2, 2), IMG),
+    ("max_unpool_apart", lambda x: _unpooled(x, (2, 1), 3, padding=(1, 0)), IMG),
     ("max_pool_dilated", lambda x: F.max_pool2d(x, 2, 1, dilation=2), IMG),
     ("max_pool3d", lambda x: F.max_pool3d(x, 2), (2, 4, 4, 4)),
     ("avg_pool1d", lambda x: F.avg_pool1d(x, 3, 2, 1), (4, 9)),

@@ -278,3 +278,50 @@ def test_backend_of_functions(function: Callable[..., Any]) -> None:
     expected = function(x.clone())
     found = torch.compile(function, backend="sol")(x.clone())
     torch.testing.assert_close(found, expected)
+
+
+# ---- modules of torch.jit
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_traced_part_is_read_with_the_network(compiler: Compiler) -> None:
+    traced = torch.jit.trace(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), torch.randn(2, 4))
+    net = Apply(lambda m, x: m.part(m.fc(x)), fc=nn.Linear(4, 4), part=traced).eval()
+    fast = optimize(net, (2, 4))
+    with torch.no_grad():
+        for batch in (2, 3):
+            x = torch.randn(batch, 4)
+            close(fast(x), net(x))
+        next(traced.parameters()).mul_(2)
+        close(fast(x), net(x))
+        assert compiler.runs == 3
+        child = next(m for m in traced.modules() if "weight" in m._parameters)
+        child.weight = nn.Parameter(torch.randn(4, 4))
+        close(fast(x), net(x))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_scripted_part_runs_as_before(compiler: Compiler) -> None:
+    scripted = torch.jit.script(nn.Sequential(nn.Linear(4, 4), nn.ReLU()))
+    net = Apply(lambda m, x: m.part(m.fc(x)), fc=nn.Linear(4, 4), part=scripted).eval()
+    fast: Any = optimize(net, (2, 4))
+    x = torch.randn(3, 4)
+    close(fast(x), net(x))
+    close(fast(x), net(x))
+    assert fast.sol.report.refused
+
+
+# ---- products of several tensors
+
+
+def test_einsum_of_three_tensors_leaves_the_batch_open(compiler: Compiler) -> None:
+    def function(m: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.einsum("bnd,dhe,he->bnh", x, m.a, m.b)
+
+    net = Apply(function, a=torch.randn(6, 2, 3), b=torch.randn(2, 3)).eval()
+    fast: Any = optimize(net, (2, 5, 6))
+    for batch in (1, 2, 4):
+        x = torch.randn(batch, 5, 6)
+        close(fast(x), net(x))
+    assert compiler.runs == 3
+    assert len(fast.sol.report.programs) == 1

@@ -34,7 +34,9 @@ def sum_(
     c: Context, x: Node, dim: Axes = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Result:
     """The sum over axes."""
-    return reduce_(c, "sum", c.cast(x, c.dtype(dtype, _whole(x))), dim, keepdim)
+    return c.cast(
+        reduce_(c, "sum", c.cast(x, c.dtype(dtype, _whole(x))), dim, keepdim), c.type.dtype
+    )
 
 
 @row("mean", "mean.dim")
@@ -50,7 +52,9 @@ def prod(
     c: Context, x: Node, dim: Axes = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Result:
     """The product over an axis or all."""
-    return reduce_(c, "prod", c.cast(x, c.dtype(dtype, _whole(x))), dim, keepdim)
+    return c.cast(
+        reduce_(c, "prod", c.cast(x, c.dtype(dtype, _whole(x))), dim, keepdim), c.type.dtype
+    )
 
 
 def _plain(op: str) -> Row:
@@ -263,8 +267,11 @@ def safe_softmax(c: Context, x: Node, dim: int, dtype: torch.dtype | None = None
     return c.op("where", lost, c.constant(0, x.dtype), c.op("softmax", x, axis=axis))
 
 
-@row("cumsum")
-def cumsum(c: Context, x: Node, dim: int, *, dtype: torch.dtype | None = None) -> Result:
-    """The running sum along an axis."""
+@row("cumsum", "cumprod")
+def cumulative(c: Context, x: Node, dim: int, *, dtype: torch.dtype | None = None) -> Result:
+    """The running sum or product along an axis."""
+    op = "cumsum" if c.target.startswith("aten.cumsum") else "cumprod"
     x = c.cast(x, c.dtype(dtype, _whole(x)))
-    return c.op("cumsum", x, axis=c.axis(dim, x.tensor.rank)) if x.tensor.rank else x
+    if not x.tensor.rank:
+        return x
+    return c.cast(c.op(op, x, axis=c.axis(dim, x.tensor.rank)), c.type.dtype)

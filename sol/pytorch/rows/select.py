@@ -14,6 +14,8 @@ from sol.pytorch.rows.shape import cut
 from sol.pytorch.rows.table import row
 
 _MODES = ("sum", "mean", "max")
+_MOST_PLACES = 64
+_MOST_PAIRS = 1 << 16  # of a place that is written and one that there is, which are compared
 
 
 # ---- by position
@@ -234,6 +236,54 @@ def select_scatter(c: Context, x: Node, source: Node, dim: int, index: int) -> R
     axis = c.axis(dim, x.tensor.rank)
     place = x.shape[axis] + index if index < 0 else index
     return c.op("select_assign", x, c.cast(source, x.dtype), axis=axis, index=place)
+
+
+@row("index_put")
+def index_put(
+    c: Context, x: Node, indices: Sequence[Node | None], values: Node, accumulate: bool = False
+) -> Result:
+    """x[mask] = number, or x[:, i] = values with a list of places of one axis."""
+    used = [(a, i) for a, i in enumerate(indices) if i is not None]
+    if accumulate or len(used) != 1:
+        c.refuse("it adds, or picks places by several tensors of indices")
+    axis, index = used[0]
+    value = c.cast(values, x.dtype)
+    if index.dtype == BOOL:
+        return _masked(c, x, axis, index, value)
+    return _placed(c, x, axis, index, value)
+
+
+def _masked(c: Context, x: Node, axis: int, mask: Node, value: Node) -> Node:
+    """x with one number where the mask, of some axes from `axis` on, is true."""
+    if any(size != 1 for size in value.shape):
+        c.refuse("a mask with a number of values that depends on it")
+    after = x.tensor.rank - axis - mask.tensor.rank
+    wide = c.reshape(mask, (*mask.shape, *[1] * after))
+    return c.op("where", c.expand(wide, x.shape), c.expand(c.reshape(value, ()), x.shape), x)
+
+
+def _placed(c: Context, x: Node, axis: int, index: Node, value: Node) -> Node:
+    """x with values at a list of places of an axis; of equal places the last one counts."""
+    count, extent = product(index.shape), x.shape[axis]
+    if index.tensor.rank != 1 or not isinstance(count, int) or not isinstance(extent, int):
+        c.refuse("places that are no list of a known length")
+    if count > _MOST_PLACES or count * extent > _MOST_PAIRS:
+        c.refuse(f"{count} places of {extent}")
+    index = c.cast(index, I64)
+    below = c.op("lt", index, c.constant(0, I64))
+    index = c.op("where", below, c.op("add", index, c.constant(extent, I64)), index)
+    hit = c.op(
+        "eq", c.reshape(index, (count, 1)), c.op("iota", shape=(1, extent), axis=1, dtype=I64)
+    )
+    number = c.op("iota", shape=(count, 1), axis=0, dtype=I64)
+    numbered = c.op("where", hit, number, c.constant(-1, I64))
+    last = c.op("max_reduce", numbered, axes=(0,), keepdims=False)  # of the values, -1 for none
+    shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+    first = c.op("max", last, c.constant(0, I64))
+    taken = c.op("take", c.expand(value, shape), first, axis=axis)
+    is_hit = c.op("ge", last, c.constant(0, I64))
+    wide = c.reshape(is_hit, (extent, *[1] * (x.tensor.rank - axis - 1)))
+    return c.op("where", c.expand(wide, x.shape), taken, x)
 
 
 @row("copy")

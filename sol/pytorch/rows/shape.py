@@ -235,5 +235,37 @@ def im2col(
     """Windows of images as columns."""
     image = x if x.tensor.rank == 4 else c.reshape(x, (1, *x.shape))
     attrs = {"kernel": kernel, "dilation": dilation, "padding": padding, "stride": stride}
-    given = {k: (tuple(v) * 2)[:2] if len(v) == 1 else tuple(v) for k, v in attrs.items()}
+    given = {k: _of_two(v) for k, v in attrs.items()}
     return c.reshape(c.op("im2col", image, **given), c.shape)
+
+
+@row("col2im")
+def col2im(
+    c: Context,
+    x: Node,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[int],
+    stride: Sequence[int],
+) -> Result:
+    """Columns as windows of images, which are added up where they overlap: rows, then lines."""
+    size, kernel, dilation, padding, stride = map(
+        _of_two, (size, kernel, dilation, padding, stride)
+    )
+    places = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, d, p, s in zip(size, kernel, dilation, padding, stride)
+    ]
+    lead = x.shape[:-2]
+    images, channels = (lead[0] if len(lead) == 1 else 1), c.shape[-3]
+    y = c.reshape(x, (images, channels, *kernel, *places))
+    for k, axis, order in ((1, 4, (0, 1, 2, 4, 5, 3)), (0, 2, (0, 1, 3, 4, 2))):
+        attrs = {"step": stride[k], "dilation": dilation[k], "low": padding[k], "extent": size[k]}
+        y = c.op("fold", c.permute(y, order), axis=axis, **attrs)
+    return c.reshape(y, c.shape)
+
+
+def _of_two(sizes: Sequence[int]) -> tuple[int, ...]:
+    """A size for each of two axes; one alone counts for both."""
+    return (tuple(sizes) * 2)[:2] if len(sizes) == 1 else tuple(sizes)
