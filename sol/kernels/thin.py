@@ -9,6 +9,7 @@ of a batch: a unit takes a few columns through all rows, in tiles of a few rows.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sol.core.device import CpuDevice
@@ -16,7 +17,8 @@ from sol.core.dims import Size
 from sol.core.dtypes import F32
 from sol.ir.expr import Expr, axis, const, substitute
 from sol.ir.expr import local_value as local
-from sol.ir.loop import For, If, Kernel, Let, Set, Stmt, Store, Var, lanes_reduce
+from sol.ir.loop import Fetch, For, If, Kernel, Let, Set, Stmt, Store, Var, lanes_reduce
+from sol.kernels.micro import AHEAD
 from sol.kernels.operands import ACCUMULATED, Spine, spine
 from sol.lower.cluster import Lowered, Memory
 from sol.lower.nest import NestBuilder
@@ -106,7 +108,7 @@ class _Thin:
         stmts: list[Stmt] = []
         end = self.depth // _NARROWEST * _NARROWEST
         for begin, last, width in lane_pieces(end, self.widths):
-            stmts.extend(self._sums(rows, outputs, begin, last, width))
+            stmts.extend(self._sums(rows, outputs, begin.value, last.value, width))
             for p, j in pairs:
                 name = _name(width, p, j)
                 totals[p, j] = totals[p, j] + lanes_reduce("sum", name, F32, width)
@@ -122,7 +124,7 @@ class _Thin:
         return tuple(stmts)
 
     def _sums(
-        self, rows: list[Expr], outputs: list[Expr], begin: Expr, end: Expr, width: int
+        self, rows: list[Expr], outputs: list[Expr], begin: int, end: int, width: int
     ) -> list[Stmt]:
         """Accumulators of `width` lanes over k from begin to end."""
         k = axis("k", self.depth)
@@ -132,13 +134,28 @@ class _Thin:
             stmts.extend(Var(_name(width, p, j), const(0.0), width) for j in range(len(outputs)))
         for p, row in enumerate(rows):
             body.append(Let(f"x_{p}", self._x(row, k)))
-        for j, output in enumerate(outputs):
-            body.append(Let(f"w_{j}", self._w(output, k)))
+        weights = [self._w(output, k) for output in outputs]
+        for j, weight in enumerate(weights):
+            body.append(Let(f"w_{j}", weight))
             for p in range(len(rows)):
                 name = _name(width, p, j)
                 product = local(f"x_{p}", F32, True) * local(f"w_{j}", F32, True)
                 body.append(Set(name, local(name, F32, True) + product))
-        return [*stmts, For(k, begin, end, tuple(body), width)]
+        for first, last, ahead in self._ahead(begin, end, len(outputs)):
+            fetched = (Fetch(*_place(weight, ahead)) for weight in weights)
+            stmts.append(For(k, const(first), const(last), (*fetched, *body), width))
+        return stmts
+
+    def _ahead(self, begin: int, end: int, columns: int) -> Iterator[tuple[int, int, int]]:
+        """(first, last, how far weights are fetched ahead) of parts of k from begin to end.
+
+        At the end of a block's columns the next block's begin.
+        """
+        near = max(begin, min(end, (self.depth - AHEAD) // self.tile.lanes * self.tile.lanes))
+        if near > begin:
+            yield begin, near, AHEAD
+        if end > near:
+            yield near, end, min(AHEAD, self.depth) + (columns - 1) * self.depth
 
     def _moved(self, row: Expr) -> dict[Expr, Expr]:
         return decode(row, self.rows)
@@ -159,6 +176,13 @@ class _Thin:
         target = self.memory.target(self.spine.end.name, index, value)
         assert target.index is not None
         return Store(target.buffer, target.index, self.builder.final(target.value))
+
+
+def _place(weight: Expr, ahead: int) -> tuple[str, Expr]:
+    """The buffer and the index of what lies so far behind an element of W."""
+    assert weight.op == "load"
+    assert isinstance(weight.value, str)
+    return weight.value, weight.args[0] + ahead
 
 
 def _name(width: int, p: int, j: int) -> str:
