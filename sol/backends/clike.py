@@ -32,6 +32,7 @@ _ACROSS = {
     "any": "hany",
     "all": "hall",
 }
+_EXTREMES = {"max": "larger", "min": "smaller"}
 _MASK_COMPARE = {
     "eq": "(~({} ^ {}))",
     "ne": "({} ^ {})",
@@ -400,6 +401,8 @@ class Value:
         assert self.lane is not None
         if _by_constant(x):
             return self.quotient(x)
+        if self.is_silu(x):
+            return f"{self.printer.call('silu', self.lane.width)}({self.as_vector(x.args[0])})"
         if x.op in _INFIX and x.dtype == F32:
             return f"({self.of(x.args[0])} {_INFIX[x.op]} {self.of(x.args[1])})"
         if x.op == "neg":
@@ -413,7 +416,13 @@ class Value:
             return f"({vectors[0]} {_BITS[x.op]} {vectors[1]})"
         if x.op == "not":
             return f"(~{vectors[0]})"
-        return f"{self.printer.call(x.op, self.lane.width)}({', '.join(vectors)})"
+        return self.call(x, self.lane.width, vectors)
+
+    def is_silu(self, x: Expr) -> bool:
+        """Whether it is x sigmoid(x), which has fewer operations than both."""
+        if x.op != "mul" or x.dtype != F32 or x.args[1].op != "sigmoid":
+            return False
+        return x.args[1].args[0] is x.args[0] and self.uses[x.args[1]] <= 1
 
     def quotient(self, x: Expr) -> str:
         """x / c for a constant c as x * high + x * low: high + low is 1 / c to twice the digits.
@@ -439,6 +448,8 @@ class Value:
         """An operation on scalars of any type."""
         if _by_constant(x):
             return self.quotient(x)
+        if self.is_silu(x):
+            return f"{self.printer.call('silu', 1)}({self.of(x.args[0])})"
         texts = [self.of(a) for a in x.args]
         if x.op in _COMPARE:
             return f"({texts[0]} {_COMPARE[x.op]} {texts[1]})"
@@ -457,7 +468,18 @@ class Value:
             return f"({texts[0]} {_INFIX[x.op]} {texts[1]})"
         if x.args[0].dtype == F64:
             return f"{self.printer.call(f'{x.op}_f64', 0)}({', '.join(texts)})"
-        return f"{self.printer.call(x.op, 1)}({', '.join(texts)})"
+        return self.call(x, 1, texts)
+
+    def call(self, x: Expr, width: int, texts: list[str]) -> str:
+        """A float function at a width: for extremes by a constant, the one that lets the other
+        operand pass where it is NaN.
+        """
+        name = _EXTREMES.get(x.op, "")
+        if name and _is_number(x.args[1]):
+            texts = texts[::-1]
+        elif not name or not _is_number(x.args[0]):
+            name = x.op
+        return f"{self.printer.call(name, width)}({', '.join(texts)})"
 
     def integer_op(self, x: Expr, texts: list[str]) -> str:
         """An operation on integers or truth values."""
@@ -492,6 +514,10 @@ class Value:
         if x.op in ("shl", "shr"):
             text += f", {8 * x.dtype.bytes}"
         return f"{self.printer.call(calls[x.op], 0)}({text})"
+
+
+def _is_number(x: Expr) -> bool:
+    return x.op == "const" and isinstance(x.value, (int, float)) and not math.isnan(x.value)
 
 
 def _by_constant(x: Expr) -> bool:

@@ -51,10 +51,16 @@ ISAS: tuple[Isa, ...] = (
     Isa("generic", (), frozenset(), 16, 16, False, ()),
 )
 
+# (vendor, family) whose units are half as wide as vectors of 512 bits: Zen 4
+_SPLITTING = frozenset({("AuthenticAMD", "25")})
+
 
 @dataclass(frozen=True, slots=True)
 class CpuDevice:
-    """One processor. Cache sizes are bytes: level 1 and 2 of one core, level 3 of all cores."""
+    """One processor. Cache sizes are bytes: level 1 and 2 of one core, level 3 of all cores.
+
+    splits: a multiply-add of whole vectors takes as long as two of half vectors.
+    """
 
     name: str
     isa: str
@@ -66,16 +72,23 @@ class CpuDevice:
     l2: int
     l3: int
     flags: tuple[str, ...]
+    splits: bool = False
 
     @property
     def identity(self) -> str:
         """What generated code depends on; not the name, and not how many cores are free."""
         caches = f"l1d={self.l1d},l2={self.l2},l3={self.l3}"
-        return f"{self.isa}:{self.vector_bytes}x{self.vector_registers}:{caches}"
+        halves = ":halves" * self.splits
+        return f"{self.isa}:{self.vector_bytes}x{self.vector_registers}{halves}:{caches}"
 
     def vector_lanes(self, bytes_per_element: int) -> int:
         """Elements of this size in one vector register."""
         return self.vector_bytes // bytes_per_element
+
+    def fma_lanes(self) -> tuple[int, ...]:
+        """How many floats multiply-adds may have at a time, at the same rate of floats."""
+        whole = self.vector_lanes(4)
+        return (whole, whole // 2) if self.splits else (whole,)
 
     def describe(self) -> str:
         """A line for people, as `sol devices` prints it."""
@@ -116,6 +129,8 @@ def _describe(wanted: str, root: Path, machine: str) -> CpuDevice:
         l2=l2,
         l3=l3,
         flags=isa.flags,
+        splits=isa.name == "avx512"
+        and (info.get("vendor_id"), info.get("cpu family")) in _SPLITTING,
     )
 
 

@@ -208,8 +208,9 @@ def _direct(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> fl
     tile = choose_tile(rows, product.columns, depth, device, packed=True)
     vectors = -(-product.columns // tile.lanes)
     shares = -(-vectors // tile.columns)
-    steps = tile_cycles(rows, vectors, (tile.rows, tile.vectors)) * depth
-    packing = shares * rows * depth / tile.lanes * _PACKING
+    size, each = (tile.rows, tile.vectors), tile.lanes / device.vector_lanes(4)
+    steps = tile_cycles(rows, vectors, size, each) * depth
+    packing = shares * rows * depth / device.vector_lanes(4) * _PACKING
     weights = 4 * depth * product.columns / (_CACHED if cached else _DRAM)
     groups = extent_of(product.group) if product.group is not None else 1
     assert isinstance(groups, int)
@@ -270,9 +271,10 @@ def _in_place(layer: Halves, plan: Plan, device: CpuDevice, cached: bool) -> flo
     tile = choose_tile(layer.rows, product.columns, depth, device, packed=packed)
     vectors = -(-product.columns // tile.lanes)
     shares, panels = -(-vectors // tile.columns), -(-layer.rows // tile.panel)
-    size = (tile.rows, tile.vectors)
-    steps = tile_cycles(layer.rows, vectors, size) * depth
-    packing = shares * layer.rows * depth / tile.lanes * _PACKING if packed else 0.0
+    lanes = device.vector_lanes(4)
+    size, each = (tile.rows, tile.vectors), tile.lanes / lanes
+    steps = tile_cycles(layer.rows, vectors, size, each) * depth
+    packing = shares * layer.rows * depth / lanes * _PACKING if packed else 0.0
     total = steps + packing + _moved(4 * depth * vectors * tile.lanes, cached, layer.rows)
     return total / device.cores + shares * panels * _UNIT / device.cores + _BARRIER
 

@@ -93,8 +93,7 @@ def lower_contraction(
     tile: Tile | None = None,
 ) -> Contraction:
     """The kernel of a contraction cluster, with this tile or the one that seems best."""
-    lanes = device.vector_lanes(4)
-    product = describe(plan, cluster, lanes)
+    product = describe(plan, cluster, device.vector_lanes(4))
     memory = Memory(plan)
     builder = NestBuilder(memory.access(), widths)
     rows = volume(product.rows)
@@ -111,7 +110,7 @@ def lower_contraction(
         product = lines.product
     else:
         lines = None
-    vectors = -(-product.columns // lanes)
+    vectors = -(-product.columns // tile.lanes)
     parts = [Part(r.product, tile, r) for r in regions] or [Part(product, tile)]
     ends = list(itertools.accumulate(p.panels for p in parts))
     share, panel = axis("share", -(-vectors // tile.columns)), axis("panel", ends[-1])
@@ -125,7 +124,9 @@ def lower_contraction(
         body += when((panel >= begin) & (panel < end), code)
         shapes.append(shape)
     group = [product.group] if product.group is not None else []
-    packing = replace(product.packing, vectors=tile.vectors) if product.packing else None
+    packing = product.packing
+    if packing is not None:
+        packing = replace(packing, vectors=tile.vectors, lanes=tile.lanes)
     weight = f"{product.weight}/{signature(packing)}" if packing else product.weight
     return Contraction(
         lowered_units(

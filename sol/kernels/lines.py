@@ -23,7 +23,7 @@ from sol.ir.expr import Expr, axis, const, free_axes, where
 from sol.ir.graph import Node
 from sol.ir.loop import If, Stmt
 from sol.kernels.operands import Product, spine
-from sol.kernels.tiles import Tile, best_tile, share_of_columns, tile_cycles
+from sol.kernels.tiles import FEWEST_ROWS, Tile, best_tile, fastest, share_of_columns, tile_cycles
 from sol.lower.nest import NestBuilder, Output, nest
 from sol.lower.ranges import extent_of
 from sol.lower.units import decode
@@ -220,12 +220,28 @@ def _span(plan: Plan, root: Node, index: tuple[Expr, ...], n: int, rows: tuple[E
 
 def choose_lines(lines: Lines, device: CpuDevice) -> Tile | None:
     """The tile of a convolution that reads padded lines; None if packing is estimated faster."""
-    product, lanes = lines.product, device.vector_lanes(4)
-    depth = _volume(product.k)
+    depth = _volume(lines.product.k)
     if depth > _DEEPEST:
         return None
+    whole = device.vector_lanes(4)
+    widths = device.fma_lanes()[: 1 if lines.length < FEWEST_ROWS else None]
+    found = [t for lanes in widths if (t := _tile(lines, device, depth, lanes)) is not None]
+    if not found:
+        return None
+    cycles, tile = fastest(found)
+    packing = _COPY / whole if lines.run >= whole else _SHORT_RUN
+    total, columns = _volume(lines.product.rows), lines.product.columns
+    vectors, each = -(-columns // tile.lanes), tile.lanes / whole
+    other = best_tile(total, vectors, device, each=each)
+    packed = tile_cycles(total, vectors, other, each) + total * packing
+    return tile if cycles < packed * depth else None
+
+
+def _tile(lines: Lines, device: CpuDevice, depth: int, lanes: int) -> tuple[float, Tile] | None:
+    """(cycles, tile) with vectors of so many lanes; None if a region does not fit the cache."""
+    product, each = lines.product, lanes / device.vector_lanes(4)
     vectors = -(-product.columns // lanes)
-    rows, v = best_tile(lines.length, vectors, device, again=_AGAIN / depth)
+    rows, v = best_tile(lines.length, vectors, device, again=_AGAIN / depth, each=each)
     panel = _panel(lines, rows, device)
     region = math.prod(lines.shape(panel))
     if 4 * region > _LARGEST_REGION * device.l2:
@@ -233,11 +249,10 @@ def choose_lines(lines: Lines, device: CpuDevice) -> Tile | None:
     total = _volume(product.rows)
     panels = -(-total // panel)
     share = share_of_columns(vectors, v, depth, lanes, device) if panels > 1 else vectors
-    copies = panels * -(-vectors // share) * region / lanes * _COPY
-    here = total // lines.length * tile_cycles(lines.length, vectors, (rows, v)) * depth + copies
-    packing = _COPY / lanes if lines.run >= lanes else _SHORT_RUN
-    other = tile_cycles(total, vectors, best_tile(total, vectors, device)) + total * packing
-    return Tile(rows, v, lanes, panel, share, lines=True) if here < other * depth else None
+    copies = panels * -(-vectors // share) * region / device.vector_lanes(4) * _COPY
+    steps = tile_cycles(lines.length, vectors, (rows, v), each) * depth
+    tile = Tile(rows, v, lanes, panel, share, lines=True)
+    return total // lines.length * steps + copies, tile
 
 
 def _panel(lines: Lines, rows: int, device: CpuDevice) -> int:

@@ -92,15 +92,15 @@ def _register_tile(way: Winograd) -> tuple[int, int, int]:
 
 def _tiles(plan: Plan, cluster: Cluster, device: CpuDevice) -> list[Tile]:
     """Tiles of the direct kernel: the chosen ones, then others beside them."""
-    lanes = device.vector_lanes(4)
-    product = describe(plan, cluster, lanes)
+    product = describe(plan, cluster, device.vector_lanes(4))
     rows, depth = (math.prod(map(_extent, axes)) for axes in (product.rows, product.k))
     chosen = [
         choose_tile(rows, product.columns, depth, device, packed=p, block=product.w_block)
         for p in (True, False)
     ]
+    lanes = chosen[0].lanes
     vectors = -(-product.columns // lanes)
-    others = _register_tiles(rows, vectors, device, product.w_block // lanes)
+    others = _register_tiles(rows, vectors, device, product.w_block // lanes, lanes)
     cut = [_cut(chosen[0], rows, vectors, p, v) for p, v in others[:_TILES]]
     found = [
         *_lines(plan, cluster, product, device),
@@ -127,7 +127,7 @@ def _extent(a: Expr) -> int:
 
 
 def _register_tiles(
-    rows: int, vectors: int, device: CpuDevice, block: int
+    rows: int, vectors: int, device: CpuDevice, block: int, lanes: int
 ) -> list[tuple[int, int]]:
     """(rows, vectors) of register tiles, the best by estimate first, one for each `vectors`."""
     fitting = [
@@ -135,7 +135,8 @@ def _register_tiles(
         for t in candidates(device.vector_registers)
         if t[0] <= rows and t[1] <= vectors and (not block or block % t[1] == 0)
     ]
-    fitting.sort(key=lambda t: (round(tile_cycles(rows, vectors, t), 3), -t[0] * t[1]))
+    each = lanes / device.vector_lanes(4)
+    fitting.sort(key=lambda t: (round(tile_cycles(rows, vectors, t, each), 3), -t[0] * t[1]))
     best: dict[int, tuple[int, int]] = {}
     for tile in fitting:
         best.setdefault(tile[1], tile)

@@ -10,6 +10,7 @@ image: equal shares for the cores, against operands that are read again by each 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sol.core.device import CpuDevice
@@ -24,6 +25,8 @@ _FAR = 8.0  # bytes a cycle from beyond the L2 cache
 _NEAR = 32.0  # and from it
 _EXPOSED = 0.5  # of these do not overlap with multiply-adds
 _UNEVEN = 0.2  # of a unit: cores are never equally fast
+_NARROW = 1.03  # that narrower vectors must gain: they are more instructions
+FEWEST_ROWS = 4  # for which it matters
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +45,23 @@ class Tile:
     lines: bool = False
 
 
-def _cycles(rows: int, vectors: int) -> float:
+def _cycles(rows: int, vectors: int, each: float) -> float:
     """Cycles of one step in k:
 
-    one multiply-add a cycle, no fewer than its latency needs, and two loads a cycle.
+    multiply-adds, no fewer than their latency needs, and two loads a cycle.
     """
-    return max(rows * vectors, _LATENCY, (rows + vectors) * 0.75) + 0.5
+    return max(rows * vectors * each, _LATENCY, (rows + vectors) * 0.75) + 0.5
 
 
-def tile_cycles(rows: int, vectors: int, tile: tuple[int, int]) -> float:
+def tile_cycles(rows: int, vectors: int, tile: tuple[int, int], each: float = 1.0) -> float:
     """Cycles per step of k for rows x vectors accumulators in tiles of (rows, vectors), whole ones
-    and remainders.
+    and remainders. each: cycles of a multiply-add.
     """
     p, v = tile
     full, rest = divmod(rows, p)
     blocks, tail = divmod(vectors, v)
-    column = full * _cycles(p, v) + (_cycles(rest, v) if rest else 0)
-    edge = full * _cycles(p, tail) + (_cycles(rest, tail) if rest else 0) if tail else 0
+    column = full * _cycles(p, v, each) + (_cycles(rest, v, each) if rest else 0)
+    edge = full * _cycles(p, tail, each) + (_cycles(rest, tail, each) if rest else 0) if tail else 0
     return blocks * column + edge
 
 
@@ -72,12 +75,17 @@ def candidates(registers: int) -> list[tuple[int, int]]:
 
 
 def best_tile(
-    rows: int, vectors: int, device: CpuDevice, block: int = 0, again: float = 0.0
+    rows: int,
+    vectors: int,
+    device: CpuDevice,
+    block: int = 0,
+    again: float = 0.0,
+    each: float = 1.0,
 ) -> tuple[int, int]:
     """The fastest (rows, vectors); vectors divide `block` where that is given.
 
     again: cycles, for each step of k, of coming back to a row of results for another block of
-    columns.
+    columns. each: cycles of a multiply-add.
     """
     fitting = [
         t
@@ -89,7 +97,7 @@ def best_tile(
 
     def cost(tile: tuple[int, int]) -> tuple[float, int]:
         back = again * rows * (-(-vectors // tile[1]) - 1)
-        return round(tile_cycles(rows, vectors, tile) + back, 3), -tile[0] * tile[1]
+        return round(tile_cycles(rows, vectors, tile, each) + back, 3), -tile[0] * tile[1]
 
     p, v = min(fitting, key=cost)
     return min(p, rows), v
@@ -107,17 +115,28 @@ def choose_tile(
 
     packed: whether A is packed into panels. block: columns per block of W where that is given.
     """
-    lanes = device.vector_lanes(4)
+    widths = device.fma_lanes()[: 1 if block or rows < FEWEST_ROWS else None]
+    found = [_best(rows, columns, depth, device, packed, block, lanes) for lanes in widths]
+    return fastest(found)[1]
+
+
+def fastest(found: Sequence[tuple[float, Tile]]) -> tuple[float, Tile]:
+    """The (cycles, tile) with the least cycles; the first if others are hardly faster."""
+    return min(found, key=lambda f: f[0] if f is found[0] else f[0] * _NARROW)
+
+
+def _best(
+    rows: int, columns: int, depth: int, device: CpuDevice, packed: bool, block: int, lanes: int
+) -> tuple[float, Tile]:
+    """(cycles, tile) of the fastest with vectors of so many lanes."""
     vectors = -(-columns // lanes)
-    p, v = best_tile(rows, vectors, device, block // lanes)
+    p, v = best_tile(rows, vectors, device, block // lanes, each=lanes / device.vector_lanes(4))
     most = max(p, min(_whole(rows, p), _PANEL_BYTES // (4 * min(depth, _LONGEST_K)) // p * p))
     panels = {min(most, _whole(-(-rows // n), p)) for n in _pieces(-(-rows // p))}
     shares = {_whole(-(-vectors // n), v) for n in _pieces(-(-vectors // v))}
     tiles = (Tile(p, v, lanes, panel, share) for panel in panels for share in shares)
-    return min(
-        tiles,
-        key=lambda t: (_time(rows, vectors, depth, t, device, packed), -t.panel, -t.columns),
-    )
+    found = ((_time(rows, vectors, depth, t, device, packed), t) for t in tiles)
+    return min(found, key=lambda f: (f[0], -f[1].panel, -f[1].columns))
 
 
 def _pieces(most: int) -> list[int]:
@@ -138,11 +157,12 @@ def _time(
     turns = -(-units // device.cores)  # units of the core that has most
     full, rest = divmod(rows, tile.panel)
     size = (tile.rows, tile.vectors)
-    steps: float = full * tile_cycles(tile.panel, vectors, size)
-    steps += tile_cycles(rest, vectors, size) if rest else 0
+    each = tile.lanes / device.vector_lanes(4)
+    steps: float = full * tile_cycles(tile.panel, vectors, size, each)
+    steps += tile_cycles(rest, vectors, size, each) if rest else 0
     unit = steps * depth / units + _UNIT
     if packed:
-        unit += rows / panels * depth / tile.lanes * _PACKED
+        unit += rows / panels * depth / device.vector_lanes(4) * _PACKED
 
     share = 4 * depth * tile.columns * tile.lanes  # bytes of W
     met = -(-turns // panels)  # shares that one core meets

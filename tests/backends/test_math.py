@@ -75,6 +75,7 @@ UNARY = (
     Case("tanh", np.tanh, 1.5),
     Case("erf", np.vectorize(math.erf, otypes=[np.float64]), 1.5),
     Case("sigmoid", sigmoid, 2),
+    Case("silu", lambda x: x * np.where(x < -88.72284, 0.0, sigmoid(x)), 2),
     Case("floor", np.floor, 0),
     Case("ceil", np.ceil, 0),
     Case("round", np.rint, 0),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sol.core import cores
-from sol.core.device import ISAS, choose_isa, detect, devices, read_caches, read_cpuinfo
+from sol.core.device import ISAS, _describe, choose_isa, detect, devices, read_caches, read_cpuinfo
 from sol.core.errors import ConfigError
 from sol.core.keys import checksum, content_key
 
@@ -80,6 +80,17 @@ def test_cpuinfo(tmp_path: Path) -> None:
     info = read_cpuinfo(tmp_path / "cpuinfo")
     assert info == {"processor": "0", "model name": "A: B", "flags": "fpu sse2"}
     assert read_cpuinfo(tmp_path / "none") == {}
+
+
+@pytest.mark.parametrize(
+    ("vendor", "family", "splits"),
+    [("AuthenticAMD", 25, True), ("AuthenticAMD", 26, False), ("GenuineIntel", 6, False)],
+)
+def test_units_of_half_a_vector(vendor: str, family: int, splits: bool, tmp_path: Path) -> None:
+    lines = [f"vendor_id : {vendor}", f"cpu family : {family}", f"flags : {' '.join(AVX512)}"]
+    root = write(tmp_path, {"proc/cpuinfo": "\n".join(lines)})
+    assert _describe("avx512", root, "x86_64").fma_lanes() == ((16, 8) if splits else (16,))
+    assert _describe("avx2", root, "x86_64").fma_lanes() == (8,)
 
 
 def test_caches(tmp_path: Path) -> None:

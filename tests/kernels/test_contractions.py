@@ -7,25 +7,29 @@ These are the direct kernels; Winograd's algorithm has test_winograd.py.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import pytest
 
 from sol.compiler import Options
 from sol.core.device import detect
 from sol.core.errors import ConfigError
+from sol.kernels.tiles import choose_tile
 from tests.compiler.programs import Joined, build_joined, compare, same_bits
 from tests.kernels.contractions import contractions
 
 _COUNTS = {"conv": 60, "stem": 40, "conv_transpose": 20, "linear": 30, "matmul": 30, "large": 0}
 _DIRECT = Options(precision="strict")
 _OTHER = "avx2"  # half as many lanes and registers as the best
+_DEVICE = replace(detect(), splits=detect().isa == "avx512")  # also with vectors of half the width
 _KINDS = pytest.mark.parametrize("kind", _COUNTS)
 
 
 @functools.cache
 def program(kind: str) -> Joined:
     """All cases of a kind as one program."""
-    return build_joined(contractions(kind, _COUNTS[kind]), flags=("-O1",), options=_DIRECT)
+    cases = contractions(kind, _COUNTS[kind])
+    return build_joined(cases, _DEVICE, flags=("-O1",), options=_DIRECT)
 
 
 @_KINDS
@@ -56,3 +60,14 @@ def test_other_vectors(optimise: bool) -> None:
     joined = build_joined(cases, device, optimise, flags=("-O1",), options=_DIRECT)
     compare(joined, batch=1)
     compare(joined, batch=3, threads=2)
+
+
+@pytest.mark.parametrize(
+    ("columns", "lanes"), [(24, 8), (40, 8), (72, 8), (32, 16), (64, 16), (1000, 16)]
+)
+def test_narrow_vectors_where_whole_ones_are_not_full(columns: int, lanes: int) -> None:
+    device = replace(detect(), vector_bytes=64, vector_registers=32, splits=True)
+    assert choose_tile(784, columns, 96, device, packed=False).lanes == lanes
+    whole = replace(device, splits=False)
+    assert choose_tile(784, columns, 96, whole, packed=False).lanes == 16
+    assert device.identity != whole.identity

@@ -25,27 +25,35 @@ SOL_INLINE vfW reduceln2_W(vfW x, vfW n) {
     return r - n * 0x1.7f7d1cp-20f;
 }
 
+/* y 2^n for `shifted` = 1.5 * 2^23 + 254 + n. */
+SOL_INLINE vfW powerof2_W(vfW y, vfW shifted) {
+#if defined(__AVX512VL__) && (W == 4 || W == 8 || W == 16)
+    vfW r, n = shifted - 0x1.8001fcp+23f;
+    __asm__("vscalefps %2, %1, %0" : "=v"(r) : "v"(y), "v"(n));
+    return r;
+#else
+    vuW both = (vuW)bits_W(shifted);
+    vuW half = both >> 1;
+    return y * frombits_W((viW)(half << 23)) * frombits_W((viW)((both - half) << 23));
+#endif
+}
+
 /* exp(x) 2^(2 bias) for -104 <= x <= 90 or NaN; `biased` is 1.5 * 2^23 + 254 + 2 bias. */
 SOL_INLINE vfW expclamped_W(vfW x, float biased) {
     vfW shifted = x * 0x1.715476p+0f + biased;
     vfW r = reduceln2_W(x, shifted - biased);
-    vfW y = (expseries_W(r) * r + 1.0f) * r + 1.0f;
-    vuW both = (vuW)bits_W(shifted);
-    vuW half = both >> 1;
-    return y * frombits_W((viW)(half << 23)) * frombits_W((viW)((both - half) << 23));
+    return powerof2_W((expseries_W(r) * r + 1.0f) * r + 1.0f, shifted);
 }
 
-/* 89 and -104 give infinity and 0 by themselves; NaN passes both comparisons. */
+/* 89 and -104 give infinity and 0 by themselves; NaN passes both. */
 SOL_INLINE vfW exp_W(vfW x) {
-    x = sel_W(x > 89.0f, set_W(89.0f), x);
-    x = sel_W(x < -104.0f, set_W(-104.0f), x);
+    x = larger_W(set_W(-104.0f), smaller_W(set_W(89.0f), x));
     return expclamped_W(x, 0x1.8001fcp+23f);
 }
 
 /* 2^n (exp(r) - 1) + (2^n - 1), all halved because 2^128 is no float. Below 2^-25 it is x. */
 SOL_INLINE vfW expm1_W(vfW x) {
-    vfW c = sel_W(x > 89.0f, set_W(89.0f), x);
-    c = sel_W(c < -26.0f, set_W(-26.0f), c);
+    vfW c = larger_W(set_W(-26.0f), smaller_W(set_W(89.0f), x));
     vfW shifted = c * 0x1.715476p+0f + 0x1.8000fcp+23f;
     vfW r = reduceln2_W(c, shifted - 0x1.8000fcp+23f);
     vfW q = expseries_W(r) * r * r + r;
@@ -57,11 +65,14 @@ SOL_INLINE vfW expm1_W(vfW x) {
    division, no overflow, and denormal results keep their bits. */
 SOL_INLINE vfW sigmoid_W(vfW x) {
     vfW a = frombits_W(bits_W(x) | INT32_MIN);
-    vfW e = expclamped_W(sel_W(a < -104.0f, set_W(-104.0f), a), 0x1.8001fcp+23f);
+    vfW e = expclamped_W(larger_W(set_W(-104.0f), a), 0x1.8001fcp+23f);
     vfW d = e / (1.0f + e);
     vfW c = sel_W(x < 0.0f, e, set_W(1.0f));
     return c - c * d;
 }
+
+/* x sigmoid(x), which below -88 is 0: less than 1e-36. */
+SOL_INLINE vfW silu_W(vfW x) { return x / (1.0f + exp_W(-x)); }
 
 /* Near 0 a polynomial, which also passes NaN on, else 1 - 2 / (exp(2 |x|) + 1). */
 SOL_INLINE vfW tanh_W(vfW x) {
@@ -106,7 +117,7 @@ SOL_INLINE vfW erf_W(vfW x) {
 /* exp(|x|) / 2, without overflow where sinh and cosh have none. */
 SOL_INLINE vfW halfexp_W(vfW x) {
     vfW a = abs_W(x);
-    return expclamped_W(sel_W(a > 90.0f, set_W(90.0f), a), 0x1.8001fap+23f);
+    return expclamped_W(smaller_W(set_W(90.0f), a), 0x1.8001fap+23f);
 }
 
 SOL_INLINE vfW sinh_W(vfW x) {

@@ -62,6 +62,29 @@ SOL_INLINE vfW sel_W(viW m, vfW a, vfW b) { return (vfW)((m & (viW)a) ^ (~m & (v
 
 SOL_INLINE vf1 sel_1(vi1 m, vf1 a, vf1 b) { return m ? a : b; }
 
+/* a > b ? a : b, so b where one is NaN: one instruction of x86, which gcc does not see in the
+   selection. */
+SOL_INLINE vfW larger_W(vfW a, vfW b) {
+#if (defined(__AVX512F__) && W == 16) || (defined(__AVX__) && (W == 4 || W == 8))
+    vfW r;
+    __asm__("vmaxps %2, %1, %0" : "=v"(r) : "v"(a), "v"(b));
+    return r;
+#else
+    return sel_W(a > b, a, b);
+#endif
+}
+
+/* a < b ? a : b, so b where one is NaN. */
+SOL_INLINE vfW smaller_W(vfW a, vfW b) {
+#if (defined(__AVX512F__) && W == 16) || (defined(__AVX__) && (W == 4 || W == 8))
+    vfW r;
+    __asm__("vminps %2, %1, %0" : "=v"(r) : "v"(a), "v"(b));
+    return r;
+#else
+    return sel_W(a < b, a, b);
+#endif
+}
+
 SOL_INLINE viW not_W(viW m) { return ~m; }
 
 SOL_INLINE vi1 not_1(vi1 m) { return !m; }

@@ -1,12 +1,12 @@
 /* Functions of a few instructions: extremes, signs, roots, classes. */
 
-/* As torch.maximum: NaN where either is NaN (b != b fails a > b, so b stays). */
-SOL_INLINE vfW max_W(vfW a, vfW b) { return sel_W((a != a) | (a > b), a, b); }
+/* As torch.maximum: NaN where either is NaN. */
+SOL_INLINE vfW max_W(vfW a, vfW b) { return sel_W(a != a, a, larger_W(a, b)); }
 
-SOL_INLINE vfW min_W(vfW a, vfW b) { return sel_W((a != a) | (a < b), a, b); }
+SOL_INLINE vfW min_W(vfW a, vfW b) { return sel_W(a != a, a, smaller_W(a, b)); }
 
 /* NaN stays NaN, and so does -0. */
-SOL_INLINE vfW relu_W(vfW x) { return sel_W(x < 0.0f, set_W(0.0f), x); }
+SOL_INLINE vfW relu_W(vfW x) { return larger_W(set_W(0.0f), x); }
 
 SOL_INLINE vfW abs_W(vfW x) { return frombits_W(bits_W(x) & INT32_MAX); }
 
