@@ -474,12 +474,16 @@ def _in_registers(
     if result.value.dtype != F32 or step(result.index, lane) != 1:
         return False
     parts = [x for x in walk(result.value) if x.dtype == F32 and x.op not in _OPERANDS]
-    if len(parts) > _FEW_OPERATIONS or any(x.op not in _CHEAP for x in parts):
+    if len(parts) > _FEW_OPERATIONS or not all(map(_is_cheap, parts)):
         return False
     if lane_cost([result.value], lane, builder.access) != 0:
         return False
     indices = [result.index, builder.final(result.value)]
     return not any(x.op in ("floordiv", "mod") and p in walk(x) for i in indices for x in walk(i))
+
+
+def _is_cheap(x: Expr) -> bool:
+    return x.op in _CHEAP or (x.op == "div" and x.args[1].op == "const")
 
 
 def _width(shape: Shape, vectors: int, end: int) -> int:

@@ -375,10 +375,13 @@ def _slides(inline: Inliner, group: Group, a: Expr) -> bool:
 def _blocked(plan: Plan, group: Group, inline: Inliner, axes: list[Expr]) -> Group:
     if not axes or isinstance(extent_of(axes[-1]), Dim) or _of_images(plan, group.members[-1]):
         return group
-    per_image = _per_image(axes[:-1])
     last = axes[-1]
     extent = extent_of(last)
     assert isinstance(extent, int)
+    few = _per_image(axes[:-2]) < _FEW_UNITS <= _per_image(axes[:-1])
+    if few and _slides(inline, group, axes[-2]):
+        axes = [*axes[:-2], last]  # lines of few windows stay whole
+    per_image = _per_image(axes[:-1])
     work = _work(plan, group, inline, axes[:-1])
     if per_image >= _FEW_UNITS or work < 4 * _WORK or extent < 32:
         return group

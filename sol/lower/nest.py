@@ -155,8 +155,10 @@ def _jammed(
     assert isinstance(extent, int)
     points = sorted({p for o in outputs for p in split_points(o.value, jam)})
     stmts: list[Stmt] = []
-    for low, high in zip([0, *points], [*points, extent]):
+    for low, high in _runs(extent, points):
         groups, rest = divmod(high - low, _JAM)
+        if groups == 1 and not rest:
+            groups, rest = 0, _JAM
         if groups:
             block = new_axis(f"{jam.value[0]}_b{low}", groups)
             copies = [_moved(outputs, jam, block * _JAM + (low + u)) for u in range(_JAM)]
@@ -169,6 +171,22 @@ def _jammed(
                 _lanes(builder, copies, store_lane, lane, 1 if len(copies) > 1 else _CHAINS)
             )
     return tuple(stmts)
+
+
+def _runs(extent: int, points: Sequence[int]) -> list[tuple[int, int]]:
+    """(begin, end) of parts of an axis: those of more than `_JAM` results have no points inside,
+    where conditions change. The ends are written out, with the border beside what follows it.
+    """
+    if not points:
+        return [(0, extent)]
+    if extent <= 2 * _JAM:
+        count = -(-extent // _JAM)
+        cuts = [extent * n // count for n in range(1, count)]
+    else:
+        cuts = [_JAM, extent - (extent % _JAM or _JAM)]
+        if any(cuts[0] < p < cuts[1] for p in points):
+            cuts = list(points)
+    return [(a, b) for a, b in zip([0, *cuts], [*cuts, extent]) if a < b]
 
 
 def _moved(outputs: Sequence[Output], axis: Expr, position: Expr) -> tuple[Output, ...]:
