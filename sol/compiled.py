@@ -84,7 +84,7 @@ class Compiled:
         self._own = 0  # bytes of memory that weights keep beside parameters
         self._budget = options.budget
         self._prepared = _Prepared(array("Q", bytes(8 * len(tensors))), (), Shelf(), [])
-        self._steady: dict[str, Array] = {}  # packed weights that stay from run to run
+        self._steady: dict[str, Array] = {}  # tensors that stay from run to run
         self._lock = threading.Lock()  # of what is prepared
         self._packing = threading.Lock()  # of a run that packs weights
 
@@ -125,18 +125,13 @@ class Compiled:
         return tuple(n["key"] for n in graph.parameters if n.name in found)
 
     def keep_packed(self, parameters: Mapping[str, Array]) -> None:
-        """Pack the weights that follow from these parameters alone: runs that pack piece by piece
-        leave them out, until they are given anew or forgotten."""
+        """Pack the weights that follow from these parameters alone, once: `prepare_by_piece` and
+        runs leave them out, until they are given anew or forgotten."""
         graph = self.planned.plan.graph
         given = {n.name: parameters[n["key"]] for n in graph.parameters if n["key"] in parameters}
         alone = self._following(given)
-        packings = {m.packed[0]: m.packed for m in self.steps if m.packed and m.packed[1] in alone}
-        values = evaluate_nodes(graph, list({p[1]: None for p in packings.values()}), given)
-        shelf, threads = Shelf(), thread_count.count(self.options.threads)
-        self._steady = {
-            name: _packed(np.asarray(values[source]), packer, shelf, threads)
-            for name, source, packer in packings.values()
-        }
+        names = [t for t in self.tensors[self._offset :] if self._source(t) in alone]
+        self._steady = self._as_read(names, given, Shelf())
 
     def prepare_by_piece(
         self,
@@ -154,7 +149,8 @@ class Compiled:
                 if not shelf.bytes:  # as much as the larger one of both needs
                     shelf = Shelf(max(self._shelf_bytes, other._shelf_bytes if other else 0))
                 self._prepared = replace(self._prepared, shelf=shelf)
-            self._prepare(parameters, not self.planned.plan.splittable, known or {})
+            by_piece = not self.planned.plan.splittable
+            self._prepare(parameters, by_piece, known or {}, self._steady)
 
     def static_values(self, parameters: Mapping[str, Array]) -> dict[str, Array]:
         """What preparing computes of these parameters alone, by name."""
@@ -183,46 +179,57 @@ class Compiled:
         parameters: Mapping[str, Array],
         by_piece: bool = False,
         known: Mapping[str, Array] | None = None,
+        steady: Mapping[str, Array] | None = None,
     ) -> None:
-        graph = self.planned.plan.graph
-        packings = {m.packed[0]: m.packed for m in self.steps if m.packed}
         names = self.tensors[self._offset :]
-        wanted = {
-            t: packings[t][1] if t in packings else t
-            for t in names
-            if not (by_piece and t in packings)
-        }
+        steady = steady or {}
+        wanted = [t for t in names if not (t in steady or (by_piece and t in self._packings))]
+        graph = self.planned.plan.graph
         given = {n.name: parameters[n["key"]] for n in graph.parameters} | dict(known or {})
-        values = evaluate_nodes(graph, list(dict.fromkeys(wanted.values())), given)
-        shared = {id(_root(v)) for v in given.values()}
         before = self._prepared
-        pointers, weights = array("Q", before.pointers), []
-        steady = self._steady if by_piece else {}
-        own = sum(v.nbytes for v in (*(known or {}).values(), *steady.values()))
         shelf = Shelf() if before.running else before.shelf.emptied()
-        threads = thread_count.count(self.options.threads)
-        for position, name in enumerate(names):
-            if name in steady:
-                weights.append(steady[name])
-                pointers[self._offset + position] = steady[name].ctypes.data
-            if name not in wanted:
-                continue
-            value = np.asarray(values[wanted[name]])
-            if name in packings:
-                value = _packed(value, packings[name][2], shelf, threads)
-                own += value.nbytes
-            else:
-                value = np.ascontiguousarray(value.transpose(self.planned.plan.orders[name]))
-                if id(_root(value)) not in shared:
-                    own += value.nbytes
-                    value = shelf.keep(value)
-            weights.append(value)
-            pointers[self._offset + position] = value.ctypes.data
+        weights = self._as_read(wanted, given, shelf) | dict(steady)
+        pointers = array("Q", before.pointers)
+        for position, name in enumerate(names, self._offset):
+            if name in weights:
+                pointers[position] = weights[name].ctypes.data
+        shared = {id(_root(v)) for v in given.values()}
+        own = sum(w.nbytes for w in weights.values() if id(_root(w)) not in shared)
+        own += sum(v.nbytes for v in (known or {}).values())
         own += max((p.bytes for p in self.pieces), default=0) if by_piece else 0
         kept = given if by_piece else None
         places = frozenset(self.tensors.index(name) for name in steady)
-        made = _Prepared(pointers, tuple(weights), shelf, [], kept, places)
+        ordered = tuple(weights[name] for name in names if name in weights)
+        made = _Prepared(pointers, ordered, shelf, [], kept, places)
         self._prepared, self._own = made, own
+
+    @cached_property
+    def _packings(self) -> dict[str, tuple[str, str, Packer]]:
+        """The packings of weights, by tensor."""
+        return {m.packed[0]: m.packed for m in self.steps if m.packed}
+
+    def _source(self, tensor: str) -> str:
+        """The value that a tensor of the program is made of."""
+        return self._packings[tensor][1] if tensor in self._packings else tensor
+
+    def _as_read(
+        self, names: Sequence[str], given: Mapping[str, Array], shelf: Shelf
+    ) -> dict[str, Array]:
+        """Tensors of the program as kernels read them, on the shelf or in the parameters' memory.
+        given: parameters, and what is known of others, by name."""
+        sources = dict.fromkeys(map(self._source, names))
+        values = evaluate_nodes(self.planned.plan.graph, list(sources), given)
+        shared = {id(_root(v)) for v in given.values()}
+        threads = thread_count.count(self.options.threads)
+        found = {}
+        for name in names:
+            value = np.asarray(values[self._source(name)])
+            if name in self._packings:
+                found[name] = _packed(value, self._packings[name][2], shelf, threads)
+                continue
+            value = np.ascontiguousarray(value.transpose(self.planned.plan.orders[name]))
+            found[name] = value if id(_root(value)) in shared else shelf.keep(value)
+        return found
 
     def held_places(self, batch: int) -> dict[str, int]:
         """Where kept results and lent inputs lie in the memory of a call, in bytes from its begin;
