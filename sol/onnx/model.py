@@ -163,7 +163,9 @@ def _port(value: Any, name: str) -> Port:
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
         raise UnsupportedError(
-            f"{value.name} of {name}", f"it is a {kind or 'value without a type'}: {_SEQUENCES}"
+            f"{value.name} of {name}",
+            f"it is a {kind or 'value without a type'}: {_SEQUENCES}",
+            do="export the model with tensors only (skl2onnx: options={'zipmap': False})",
         )
     tensor = value.type.tensor_type
     edge_type(tensor.elem_type)

@@ -19,6 +19,7 @@ from sol.onnx.rows.table import row
 from sol.onnx.values import Call, Results
 
 Array = NDArray[Any]
+_MOST_WEIGHTS = 1 << 26  # of an axis that is resized by a matrix
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,8 @@ def _along(c: Call, x: Node, axis: int, way: Way) -> Node:
         return c.add("take", x, c.constant(index, I64), axis=axis)
     if x.dtype.kind != "float":
         c.refuse("interpolation of integers")
+    if way.m * way.n > _MOST_WEIGHTS:
+        raise UnsupportedError(c.op, f"{way.n} elements resized to {way.m} by a matrix")
     matrix, constant = weights(way, coordinates)
     last = x.tensor.rank - 1
     order = [k for k in range(last + 1) if k != axis] + [axis]

@@ -10,10 +10,13 @@ from sol.core.dtypes import F32, I64
 from sol.ir.graph import Node
 from sol.ops.rules import numbers as rule_numbers
 from sol.tensorflow import windows
-from sol.tensorflow.context import Context, Value
+from sol.tensorflow.context import Context, Known, Value
 from sol.tensorflow.interpolation import cubic, linear, nearest
 from sol.tensorflow.layout import channels_first, channels_last, permute
 from sol.tensorflow.operations.table import operation
+
+_MOST_PIXELS = 1 << 24  # of an axis
+_MOST_WEIGHTS = 1 << 26  # of an axis that is resized by a matrix
 
 
 def _last(c: Context) -> bool:
@@ -119,12 +122,14 @@ def resize(c: Context, x: Node, size: Value) -> Node:
     x, wanted = c.node(x), c.numbers(size, "the size of the result")
     align, half = c.attrs["align_corners"], c.attrs["half_pixel_centers"]
     sizes = rule_numbers(c.target, "a size of the image", x.shape[1:3])
+    if any(not 0 < m <= _MOST_PIXELS for m in wanted):
+        c.refuse(f"an image of {sizes} resized to {tuple(wanted)}")
     if c.target == "ResizeNearestNeighbor":
         if not align and all(o % n == 0 for n, o in zip(sizes, wanted)):
             return windows.resize(c, x, tuple(wanted), "nearest")
         for axis, (n, m) in enumerate(zip(sizes, wanted), 1):
             if n != m:
-                places = c.constant(nearest(n, m, align, half), I64)
+                places = c.node(Known(nearest(n, m, align, half), I64))
                 x = c.op("take", x, places, axis=axis)
         return x
     x = c.cast(x, F32)
@@ -132,10 +137,12 @@ def resize(c: Context, x: Node, size: Value) -> Node:
         return windows.resize(c, x, tuple(wanted), "linear", align)
     if c.target == "ResizeBicubic" and (align or not half):
         c.refuse("bicubic resizing without half_pixel_centers")
+    if any(n * m > _MOST_WEIGHTS for n, m in zip(sizes, wanted, strict=True)):
+        c.refuse(f"an image of {sizes} resized to {tuple(wanted)} by matrices")
     weights = linear if c.target == "ResizeBilinear" else cubic
     for axis, (n, m) in enumerate(zip(sizes, wanted), 1):
         if n != m:
             order = [k for k in range(4) if k != axis] + [axis]
-            y = c.op("linear", permute(c, x, order), c.constant(weights(n, m), F32))
+            y = c.op("linear", permute(c, x, order), c.node(Known(weights(n, m), F32)))
             x = permute(c, y, [order.index(k) for k in range(4)])
     return x

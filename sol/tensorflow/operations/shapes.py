@@ -48,11 +48,18 @@ def expand_dims(c: Context, x: Value, axis: Value) -> Value:
     return c.reshape(x, (*x.shape[:place], 1, *x.shape[place:]))
 
 
+def _block(c: Context, sizes: Value) -> list[int]:
+    steps = c.numbers(sizes, "the size of a block")
+    if any(n < 1 for n in steps):
+        c.refuse(f"blocks of {steps} places")
+    return steps
+
+
 @operation("SpaceToBatchND")
 def space_to_batch(c: Context, x: Node, block: Value, pads: Value) -> Node:
     """Every n-th place of the axes behind the batch as an image of its own: how TensorFlow
     dilates windows."""
-    x, steps = c.node(x), c.numbers(block, "the size of a block")
+    x, steps = c.node(x), _block(c, block)
     ends = c.known(pads, "the padding").tolist()
     rank, count = x.tensor.rank, len(steps)
     rest = (0,) * (rank - count - 1)
@@ -70,7 +77,7 @@ def space_to_batch(c: Context, x: Node, block: Value, pads: Value) -> Node:
 @operation("BatchToSpaceND")
 def batch_to_space(c: Context, x: Node, block: Value, crops: Value) -> Node:
     """The inverse of SpaceToBatchND; crops: of both ends."""
-    x, steps = c.node(x), c.numbers(block, "the size of a block")
+    x, steps = c.node(x), _block(c, block)
     ends = c.known(crops, "what is cut off").tolist()
     count, (batch, *sizes) = len(steps), x.shape
     images = batch // math.prod(steps)
