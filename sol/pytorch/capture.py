@@ -25,6 +25,7 @@ from sol.pytorch.trace import Signature, describe, trace
 
 _DEPENDS_ON_VALUES = "GuardOnDataDependentSymNode"  # fixed sizes would not help
 _ONE_BATCH = "Constraints violated"  # torch.export's message about code that asks for the batch
+_MOST_COMPARED = 1 << 20  # bytes of a buffer of inference mode
 BATCH = "batch size B"  # what reasons say where fixed sizes would help
 
 
@@ -49,7 +50,7 @@ def capture(
     call = call or model.forward
     if signature is None:
         signature = signature_of(args, kwargs or {})[1]
-    check_types(model, signature)
+    check_types(model, signature, training)
     model, call = replica(model, call)
     captured, reason = _attempt(model, call, signature, training)
     if captured is not None and not _hindered_by_batch(captured):
@@ -105,19 +106,24 @@ def _hindered_by_batch(captured: Captured) -> bool:
     return captured.signature.symbolic and any(BATCH in e.reason for e in captured.left)
 
 
-def check_types(model: nn.Module, signature: Signature) -> None:
+def check_types(model: nn.Module, signature: Signature, training: bool = False) -> None:
     """UnsupportedError unless parameters and inputs are float32 (or whole numbers) on the CPU."""
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         _check(name, tensor.dtype)
         if tensor.device.type not in ("cpu", "meta"):
             raise UnsupportedError(name, f"it is on {tensor.device}; Sol runs on the CPU")
-        if tensor.is_inference():
+        if tensor.is_inference() and (training or not _comparable(tensor)):
             reason = "it was made in inference mode, where changes leave no trace"
             raise UnsupportedError(name, reason, do="make the model outside torch.inference_mode()")
         if type(tensor.data) is not torch.Tensor or tensor.layout is not torch.strided:
             raise UnsupportedError(name, f"it is a {type(tensor.data).__name__}, {tensor.layout}")
     for number, kind in enumerate(signature.tensors):
         _check(f"input {number}", kind.dtype)
+
+
+def _comparable(tensor: torch.Tensor) -> bool:
+    """Whether all of a tensor may be compared in each call: a table that a forward made, say."""
+    return not isinstance(tensor, nn.Parameter) and tensor.nbytes <= _MOST_COMPARED
 
 
 def _check(name: str, dtype: torch.dtype) -> None:

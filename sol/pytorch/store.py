@@ -42,7 +42,7 @@ def read(
 ) -> Captured:
     """The network that `call` runs: from the cache, else captured, and then kept. training: with
     what matters for gradients (capture.py)."""
-    check_types(model, signature)
+    check_types(model, signature, training)
     try:
         general, exact = _keys(model, call, signature, training)
     except (Unknown, RecursionError, OSError) as error:

@@ -3,13 +3,15 @@
 A program holds packed copies of parameters and was traced from certain submodules in evaluation
 mode. `Watch` compares, in a few microseconds for each call: the submodules (by identity), their
 mode and hooks, the parameters and buffers (by identity, address, version counter and a few sampled
-words of their memory, for writes through `.data` that leave the version alone). What was found once
-holds as long as certain words of memory have not changed (places.py).
+words of their memory, for writes through `.data` that leave the version alone; buffers of inference
+mode, which have no version, by all of their content). What was found once holds as long as certain
+words of memory have not changed (places.py).
 """
 
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping
@@ -25,10 +27,11 @@ from sol.pytorch import hooks, places
 from sol.pytorch.places import Look
 
 _training = attrgetter("training")
-_version = attrgetter("_version")
 _wants_gradient = attrgetter("requires_grad")
 _address = torch.Tensor.data_ptr
 _INDEX = re.compile(r"\[('(?:[^'\\]|\\.)*'|\"[^\"]*\"|-?\d+)\]")
+
+_NUMBERS = itertools.count()  # for contents, no two of them the same
 
 Fingerprint = Callable[["array[int]", "array[int]"], int]  # of addresses and sizes in bytes
 State = tuple[Any, ...]
@@ -65,6 +68,7 @@ class Watch:
         ] + _compiled(self._modules, self.tensors)
         self._kinds = self._kinds_now()
         self._sizes = array("q", [_bytes(t) for t in self._watched])
+        self._contents: dict[int, tuple[torch.Tensor, int]] = {}  # of tensors without a version
         self._settled: Look | None = None
         self._seen: tuple[Look | None, State] = (None, ())
 
@@ -121,10 +125,20 @@ class Watch:
             return state
         now = places.of_tensors(self._watched, self._sizes)  # before the look
         addresses = array("Q", map(_address, self._watched))
-        versions = tuple(map(_version, self._watched))
+        versions = tuple(map(self._version, self._watched))
         state = (addresses.tobytes(), versions, self._fingerprint(addresses, self._sizes))
         self._seen = (now, state)
         return state
+
+    def _version(self, tensor: torch.Tensor) -> int:
+        """A number that changes when a tensor is written."""
+        if not tensor.is_inference():
+            return tensor._version
+        content, number = self._contents.get(id(tensor), (None, 0))
+        if content is None or not _equal(content, tensor):
+            number = next(_NUMBERS)
+            self._contents[id(tensor)] = tensor.detach().clone(), number
+        return number
 
     def same_kinds(self) -> bool:
         """Whether every tensor still has its type, shape and device (`half()`, `to()`)."""
@@ -192,6 +206,14 @@ def _places(modules: tuple[nn.Module, ...], tensors: Mapping[str, torch.Tensor])
                     found[1].append(name)
                     found[2].append(value)
     return found
+
+
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors hold the same bits."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    bits = (t.contiguous().flatten().view(torch.uint8) for t in (a, b))
+    return torch.equal(*bits)
 
 
 def _bytes(tensor: torch.Tensor) -> int:

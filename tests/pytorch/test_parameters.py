@@ -160,6 +160,39 @@ def test_parameters_of_inference_mode(compiler: Compiler) -> None:
     assert "inference mode" in str(fast.sol.report)
 
 
+class Tabled(nn.Module):
+    """Makes a table in its first forward, and keeps it."""
+
+    table: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+        self.register_buffer("table", torch.zeros(1), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(self.table) != x.shape[1]:
+            self.table = torch.arange(float(x.shape[1]))
+        return self.fc(x) + self.table
+
+
+def test_a_table_that_was_made_in_inference_mode(compiler: Compiler) -> None:
+    net = Tabled().eval()
+    with torch.inference_mode():
+        net(torch.ones(2, 4))
+    assert net.table.is_inference()
+    fast: Any = optimize(net, (2, 4))
+    x = torch.randn(3, 4)
+    with torch.no_grad():
+        close(fast(x), net(x))
+        close(fast(x), net(x))
+    with torch.inference_mode():
+        net.table[0] = 7.0  # in no word that is sampled
+        close(fast(x), net(x))
+    assert compiler.runs == 3
+    assert compiler.prepared == 2
+
+
 def test_weight_and_spectral_norm(compiler: Compiler) -> None:
     layer = parametrizations.weight_norm(nn.Linear(4, 4))
     net = nn.Sequential(layer, parametrizations.spectral_norm(nn.Linear(4, 4))).eval()
