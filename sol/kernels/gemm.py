@@ -19,7 +19,7 @@ from sol.core.device import CpuDevice
 from sol.core.dtypes import F32, DType
 from sol.ir.expr import Expr, apply, axis, const, linear, load, substitute, walk
 from sol.ir.expr import local_value as accumulator
-from sol.ir.loop import For, Stmt, Store, when
+from sol.ir.loop import Fetch, For, Stmt, Store, when
 from sol.kernels.lines import Lines, choose_lines, find_lines
 from sol.kernels.micro import AHEAD, Micro, in_one_go, micro_kernel
 from sol.kernels.operands import ACCUMULATED, Product, describe
@@ -39,6 +39,7 @@ _FINISHED = accumulator("finished", F32, True)
 _SHORT = 160  # sums up to which the time of an epilogue counts
 _FEW_OPERATIONS = 6  # of an epilogue on registers: the code of a tile repeats it for each of them
 _CHEAP = ("add", "sub", "mul", "neg", "relu", "max", "min")
+_LINE = 16  # floats of a line of the cache
 _OPERANDS = ("load", "local", "const")
 
 
@@ -407,15 +408,49 @@ def _tile(
     loops = shape.lines.loops(tile.panel) if shape.lines is not None else ()
     extents = tuple(extent for extent, _ in loops)
     micro = Micro(rows, vectors, tile.lanes, a_name, source, a, weights, extents, ahead=AHEAD)
+    hints = _hints(memory, builder, shape, size, row, vector, end)
     if shape.blocks == 1 and in_one_go(shape.depth):
-        return _finished(memory, builder, shape, micro, row, vector, end, target)
+        return (*hints, *_finished(memory, builder, shape, micro, row, vector, end, target))
     resume = block > 0 if shape.blocks > 1 else None
     code = micro_kernel(micro, shape.depth, target, "tile", resume)
     last = when(
         apply("eq", block, const(shape.blocks - 1)),
         _epilogue(memory, builder, shape, size, row, vector, end, target),
     )
-    return (*code, *last)
+    if shape.blocks > 1:
+        hints = when(apply("eq", block, const(shape.blocks - 1)), hints)
+    return (*hints, *code, *last)
+
+
+def _hints(
+    memory: Memory,
+    builder: NestBuilder,
+    shape: Shape,
+    size: tuple[int, int],
+    row: Expr,
+    vector: Expr,
+    end: int,
+) -> tuple[Stmt, ...]:
+    """Fetches what the epilogue of a tile reads for each element, and where it stores that, while
+    the tile is computed: short pieces far from each other, which the processor does not foresee.
+    """
+    width = _width(shape, size[1], end)
+    p, lane = axis("erow", size[0]), axis("ecol", width)
+    result = _element(memory, shape, row + p, vector * shape.tile.lanes + lane, _FINISHED)
+    assert result.index is not None
+    read = [
+        (x.value, x.args[0])
+        for x in walk(builder.final(result.value))
+        if x.op == "load" and p in walk(x.args[0]) and step(x.args[0], lane) == 1
+    ]
+    if not read:
+        return ()
+    return tuple(
+        Fetch(buffer, substitute(index, {p: const(n), lane: const(first)}))
+        for buffer, index in dict.fromkeys([*read, (result.buffer, result.index)])
+        for n in range(size[0])
+        for first in range(0, width, _LINE)
+    )
 
 
 def _finished(
