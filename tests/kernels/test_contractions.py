@@ -7,14 +7,20 @@ These are the direct kernels; Winograd's algorithm has test_winograd.py.
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import replace
 
 import pytest
 
-from sol.compiler import Options
+from sol.backends.c import print_kernel
+from sol.compiler import Options, compile_graph
 from sol.core.device import detect
+from sol.core.dims import B
+from sol.core.dtypes import F32
 from sol.core.errors import ConfigError
+from sol.ir.graph import TensorType
 from sol.kernels.tiles import choose_tile
+from sol.ops.registry import builder
 from tests.compiler.programs import Joined, build_joined, compare, same_bits
 from tests.kernels.contractions import contractions
 
@@ -71,3 +77,19 @@ def test_narrow_vectors_where_whole_ones_are_not_full(columns: int, lanes: int) 
     whole = replace(device, splits=False)
     assert choose_tile(784, columns, 96, whole, packed=False).lanes == 16
     assert device.identity != whole.identity
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_operands_of_epilogues_are_fetched_early(residual: bool) -> None:
+    b = builder()
+    x = b.input("x", TensorType((B, 32, 9, 9), F32))
+    weight = b.parameter("weight", TensorType((40, 32, 1, 1), F32))
+    plain = {"stride": (1, 1), "padding": ((0, 0),) * 2, "dilation": (1, 1), "groups": 1}
+    given = b.add("tanh", b.add("conv", x, weight, **plain))
+    y = b.add("conv", given, b.parameter("next", TensorType((40, 40, 1, 1), F32)), **plain)
+    y = b.add("add", given, y) if residual else y
+    compiled = compile_graph(b.finish([b.add("relu", y)]), options=_DIRECT)
+    made = [m for m in compiled.steps if "tile" in m.why][-1]
+    text, _ = print_kernel(made.calls[0].kernel, "layer")
+    fetched = set(re.findall(r"prefetch\(\(const void \*\)\(\(uintptr_t\)(\w+)", text))
+    assert len(fetched) == (3 if residual else 1)  # weights; what is added, and the result

@@ -44,6 +44,11 @@ def test_layers_agree_with_the_reference(batch: int) -> None:
     compare(program(), batch, threads=2)
 
 
+def test_rows_longer_than_weights_are_fetched_ahead() -> None:
+    cases = [Case(f"{d} to {c}", _layer(d, c, False), -1, 1) for d, c in ((2048, 7), (2500, 20))]
+    compare(build_joined(cases, flags=("-O1",)), 5, threads=2)
+
+
 def test_threads_change_no_bit() -> None:
     assert same_bits(program().run(19, 1), program().run(19, 2))
 
