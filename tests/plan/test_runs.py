@@ -117,3 +117,10 @@ def test_threads_change_no_bit() -> None:
     assert same_bits(found[0], found[1])
     assert same_bits(found[0], found[2])
     assert all(np.isfinite(y).all() for ys in found[0] for y in ys)
+
+
+def test_runs_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sol.plan.runs._SHARED", 1 << 40)
+    together = build_joined(program().cases, flags=("-O1",))
+    assert not any(s.apart for s in together.compiled.planned.plan.segments)
+    assert same_bits(program().run(5, 2), together.run(5, 2))
