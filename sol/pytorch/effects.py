@@ -38,15 +38,17 @@ def unchanged(model: nn.Module) -> Iterator[list[str]]:
 
     Afterwards the list has the names of what the run had set to something else.
     """
-    tables = [(name, table) for name, module in model.named_modules() for table in _tables(module)]
-    kept = [dict(table) for _, table in tables]
+    modules = list(model.named_modules())
+    tables = [(name, m, table) for name, m in modules for table in _tables(m)]
+    kept = [dict(table) for _, _, table in tables]
     changed: list[str] = []
     try:
         yield changed
     finally:
-        for (name, table), before in zip(tables, kept):
+        for (name, module, table), before in zip(tables, kept):
+            no_news = hooks.recomputed(module).union(_NO_NEWS)
             for key in before.keys() | table.keys():
-                if key not in _NO_NEWS and not _same(key, before.get(key), table.get(key)):
+                if key not in no_news and not _same(key, before.get(key), table.get(key)):
                     changed.append(f"{name}.{key}".lstrip("."))
             table.clear()
             table.update(before)

@@ -41,6 +41,22 @@ def in_graph(hook: Any) -> bool:
     return home.startswith(_RECOMPUTING) or home == _COLLECTING
 
 
+def recomputed(module: nn.Module) -> frozenset[str]:
+    """The attributes that such hooks set before each call: `weight` of a layer in weight_norm.
+
+    Not in training mode, in which spectral_norm writes into what its own gradient reads.
+    """
+    if module.training:
+        return frozenset()
+    hooks = module._forward_pre_hooks.values()
+    names = (getattr(h, n, None) for h in hooks if _recomputes(h) for n in ("name", "_tensor_name"))
+    return frozenset(name for name in names if isinstance(name, str))
+
+
+def _recomputes(hook: Any) -> bool:
+    return type(hook).__module__.startswith(_RECOMPUTING)
+
+
 def collecting() -> bool:
     """Whether a model around this one asks for results of layers: its program has none of them."""
     asked = getattr(sys.modules.get(_COLLECTING), "_active_collector", None)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 from sol.pytorch import connect, optimize
 from tests.pytorch.conftest import Compiler
@@ -158,6 +158,22 @@ def test_parameters_of_inference_mode(compiler: Compiler) -> None:
         close(fast(torch.ones(2, 4)), net(torch.ones(2, 4)))
     assert compiler.runs == 0
     assert "inference mode" in str(fast.sol.report)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`")
+def test_weights_that_hooks_recompute(compiler: Compiler) -> None:
+    old = nn.utils.weight_norm(nn.Linear(4, 4))
+    net = nn.Sequential(old, nn.utils.spectral_norm(nn.Linear(4, 4)), nn.Linear(4, 4)).eval()
+    prune.l1_unstructured(net[2], "weight", 0.5)  # type: ignore[no-untyped-call]
+    fast: Any = optimize(net, (2, 4))
+    x = torch.randn(2, 4)
+    with torch.no_grad():
+        close(fast(x), net(x))
+        old.weight_g.mul_(2)
+        net[2].weight_orig.mul_(2)
+        close(fast(x), net(x))
+    assert compiler.runs == 2
+    assert not fast.sol.report.refused
 
 
 class Tabled(nn.Module):
