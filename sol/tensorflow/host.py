@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2, tensor_shape_pb2
 from tensorflow.python.eager import context, execute
 
-from sol.core.dims import Size, concrete, dim
+from sol.core.dims import Dim, Size, concrete, dim
 from sol.core.errors import UnsupportedError
 from sol.ir.graph import Node, TensorType
 from sol.tensorflow.context import Array, Hosted, Known, Reading, Value, computable, dtype_of
@@ -48,7 +48,7 @@ def operation(
     if any(isinstance(x, Known) and x.symbolic for x in inputs):
         raise UnsupportedError(op.type, f"{reason}; it reads sizes that follow the batch")
     nodes = [x for x in inputs if isinstance(x, Node)]
-    types = _types(op.type, nodes, op.outputs, lambda *tensors: _again(op, inputs, tensors))
+    types = _types(op.type, nodes, op.outputs, None)
 
     def run(*arrays: Array) -> Sequence[Array]:
         given = iter(arrays)
@@ -57,27 +57,20 @@ def operation(
     return add(reading, run, nodes, types, op.type, origin, reason)
 
 
-def _again(op: Any, inputs: Sequence[Value], tensors: Sequence[Any]) -> list[Any]:
-    """An operation once more, in the graph that is being made."""
-    given = iter(tensors)
-    own = [tf.constant(x.array) if isinstance(x, Known) else next(given) for x in inputs]
-    attributes = {a.name: op.node_def.attr[a.name] for a in op.op_def.attr}
-    made = tf.compat.v1.get_default_graph().create_op(
-        op.type, own, [t.dtype for t in op.outputs], attrs=attributes
-    )
-    return list(made.outputs)
-
-
 def _types(
-    operator: str, inputs: Sequence[Node], results: Sequence[Any], function: Callable[..., Any]
-) -> list[TensorType]:
+    operator: str, inputs: Sequence[Node], results: Sequence[Any],
+    function: Callable[..., Any] | None,
+) -> list[TensorType]:  # fmt: skip
     """The types of results. Sizes that their symbolic tensors do not have are those that
-    TensorFlow infers for two batches: a size that grows with the batch, or none that does."""
+    TensorFlow infers for two batches, or else, and without a function to infer them of, those of
+    the inputs' batch."""
     if any(r.shape is None or getattr(r.shape, "rank", 0) is None for r in results):
         raise UnsupportedError(operator, "TensorFlow does not know the shape of its result")
     shapes = [list(r.shape) for r in results]
     if any(None in shape for shape in shapes):
         try:
+            if function is None:
+                raise UnsupportedError(operator, _UNKNOWN)
             first, second = (_inferred(operator, inputs, function, batch) for batch in _BATCHES)
         except UnsupportedError:
             shapes = [_by_convention(operator, shape, inputs) for shape in shapes]
@@ -88,11 +81,15 @@ def _types(
 
 
 def _by_convention(operator: str, shape: list[Any], inputs: Sequence[Node]) -> list[Any]:
-    """Sizes of a result whose first one is that of all inputs, if that is all that is open."""
-    batches = {x.shape[0] for x in inputs if x.shape}
-    if None in shape[1:] or len(batches) != 1:
+    """Sizes of a result of which what is open is the batch, if the inputs agree what that is."""
+    if None not in shape:
+        return shape
+    opened = {s for x in inputs for s in x.shape if isinstance(s, Dim)}
+    batches = opened or {x.shape[0] for x in inputs if x.shape}
+    if len(batches) != 1 or (not opened and None in shape[1:]):
         raise UnsupportedError(operator, _UNKNOWN)
-    return [next(iter(batches)), *shape[1:]] if shape[0] is None else shape
+    (batch,) = batches
+    return [batch if s is None else s for s in shape]
 
 
 def _inferred(

@@ -316,7 +316,9 @@ def by_trace(
     """A function of TensorFlow, or a model that is more than its layers."""
     names = tuple(f"argument {k}" for k in range(len(tensors)))
     shapes = [_open(t.shape.as_list()) for t in tensors]
-    inputs = [input_of(n, s, t.dtype.name) for n, s, t in zip(names, shapes, tensors)]
+    inputs = [
+        input_of(n, (None,) * len(s), t.dtype.name) for n, s, t in zip(names, shapes, tensors)
+    ]
 
     def on_tensors(*given: Any) -> Any:
         args, kwargs = kind.filled(given)
@@ -326,6 +328,8 @@ def by_trace(
         reading = Reading(variables)
         nodes = [reading.builder.input(n, types[n]) for n in names]
         function = traced(on_tensors, [types[n] for n in names])
+        if not _is_alike(function.structured_outputs, structure):
+            raise UnsupportedError(name, "its results have another structure for these sizes")
         return cut(reading, as_nodes(reading, read_function(reading, function, nodes)))
 
     example = tf.function(on_tensors, autograph=False).get_concrete_function(
@@ -335,6 +339,14 @@ def by_trace(
     outputs = tuple(f"output {k}" for k in range(len(tf.nest.flatten(structure))))
     network = settings.network(inputs, outputs, read, name)
     return Source(network, names, outputs, lambda r: tf.nest.pack_sequence_as(structure, r))
+
+
+def _is_alike(structure: Any, other: Any) -> bool:
+    try:
+        tf.nest.assert_same_structure(structure, other)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _open(shape: list[int]) -> tuple[int | None, ...]:

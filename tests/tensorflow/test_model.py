@@ -200,6 +200,23 @@ def test_a_model_that_is_more_than_its_layers() -> None:
     assert list(fast.sol.fallbacks.values()) == [1]
 
 
+def test_other_sizes_than_the_batch_may_change() -> None:
+    model = Own()
+    model(X)
+    fast = optimize(randomise(model))
+    for sizes in (IMAGE, (9, 7, *IMAGE[2:]), IMAGE):
+        assert_same(fast(example(sizes, 2)), model(example(sizes, 2)))
+    assert fast.sol.fallbacks == {}
+
+
+def test_results_of_another_structure_are_left_to_tensorflow() -> None:
+    function = tf.function(lambda x: tf.unstack(x * 2.0, axis=1))
+    fast = optimize(function)
+    for count in (3, 5, 3):
+        assert_same(fast(example((count,), 2)), function(example((count,), 2)))
+    assert list(fast.sol.fallbacks.values()) == [1]
+
+
 def test_a_changed_layer_is_read_again(model: Any) -> None:
     fast = optimize(model)
     assert_same(fast(X), model(X))
