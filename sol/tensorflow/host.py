@@ -84,7 +84,7 @@ def _by_convention(operator: str, shape: list[Any], inputs: Sequence[Node]) -> l
     """Sizes of a result of which what is open is the batch, if the inputs agree what that is."""
     if None not in shape:
         return shape
-    opened = {s for x in inputs for s in x.shape if isinstance(s, Dim)}
+    opened: set[Size] = {s for x in inputs for s in x.shape if isinstance(s, Dim)}
     batches = opened or {x.shape[0] for x in inputs if x.shape}
     if len(batches) != 1 or (not opened and None in shape[1:]):
         raise UnsupportedError(operator, _UNKNOWN)
