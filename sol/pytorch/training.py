@@ -7,7 +7,7 @@ the values that are kept, and backward. Steps of PyTorch run as they are, so aut
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +98,7 @@ class _TrainingRunner:
         tensors = [*inputs, *parameters]
         wants = tuple(torch.is_grad_enabled() and t.requires_grad for t in tensors)
         pair, threads = self._pairs.get(wants), program.threads()
+        written = program.captured.state
         if pair is None or not program.fits(pair, batch, threads):
             request = Request(self._step.graph, wants, batch, threads)
             pair = self._pairs[wants] = program.pair(request, pair)
@@ -108,9 +109,14 @@ class _TrainingRunner:
             batch,
             threads,
             len(inputs),
+            tuple(name for name, r in zip(pair.names, self._step.inputs) if _is_in(r, written)),
         )
         apply: Any = _Function.apply
         values.update(zip(self._step.outputs, apply(call, *tensors)))
+
+
+def _is_in(reference: Any, keys: Collection[str]) -> bool:
+    return isinstance(reference, Parameter) and reference.key in keys
 
 
 @dataclass
@@ -123,6 +129,7 @@ class _Call:
     batch: int
     threads: int
     inputs: int
+    written: tuple[str, ...] = ()  # inputs that the network writes into after it has run
 
     def forward(self, inputs: Tensors) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Run the forward half; its results, and what it keeps."""
@@ -191,6 +198,8 @@ class _Function(torch.autograd.Function):
         results, kept = call.forward(tensors[: call.inputs])
         made = dict(zip(halves.forward.outputs, [*results, *kept]))
         given = dict(zip(call.pair.names, tensors))
+        # what the network itself writes after this is kept as it is now
+        given.update((n, given[n].clone()) for n in call.written if n in halves.saved)
         saved = [made[n] if n in made else given[n] for n in halves.saved]
         ctx.call = call
         # parameters too: PyTorch tells if one is changed before its gradient is computed

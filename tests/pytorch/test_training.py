@@ -449,3 +449,19 @@ def test_the_judge_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(entry.verdicts) == 1
     assert entry.accuracy.error < 1e-4
     assert "of the norm of a result or gradient" in entry.accuracy.text("PyTorch")
+
+
+def test_a_buffer_that_its_own_gradient_reads() -> None:
+    """spectral_norm writes its vectors in each step, and the gradient needs them as they were."""
+    net = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)), nn.ReLU())
+    other = nn.Sequential(nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)), nn.ReLU())
+    other.load_state_dict(net.state_dict())
+    fast = optimize(other.train(), (3, 4), never_slower=False)
+    for _ in range(2):
+        x = torch.randn(3, 4)
+        for model in (net.train(), fast):
+            model(x).square().sum().backward()
+    for expected, found in zip(net.parameters(), other.parameters()):
+        torch.testing.assert_close(found.grad, expected.grad)
+    for expected, found in zip(net.buffers(), other.buffers()):
+        torch.testing.assert_close(found, expected)
