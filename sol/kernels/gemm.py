@@ -438,10 +438,12 @@ def _hints(
     p, lane = axis("erow", size[0]), axis("ecol", width)
     result = _element(memory, shape, row + p, vector * shape.tile.lanes + lane, _FINISHED)
     assert result.index is not None
+    value = builder.final(result.value)
+    summed = {a for x in walk(value) if x.op == "reduce" for a in x.args[1:]}
     read = [
         (x.value, x.args[0])
-        for x in walk(builder.final(result.value))
-        if x.op == "load" and p in walk(x.args[0]) and step(x.args[0], lane) == 1
+        for x in walk(value)
+        if x.op == "load" and _foreseen(x.args[0], p, summed) and step(x.args[0], lane) == 1
     ]
     if not read:
         return ()
@@ -451,6 +453,12 @@ def _hints(
         for n in range(size[0])
         for first in range(0, width, _LINE)
     )
+
+
+def _foreseen(index: Expr, row: Expr, summed: set[Expr]) -> bool:
+    """Whether an index differs from row to row, and is known before anything is read."""
+    parts = set(walk(index))
+    return row in parts and not summed & parts and not any(x.op == "load" for x in parts)
 
 
 def _finished(
