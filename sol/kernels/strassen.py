@@ -259,7 +259,7 @@ class _Lowering:
         """Loops over a chunk of k in vectors; body gets the four elements of A."""
         code: list[Stmt] = []
         for begin, end, width in lane_pieces(self.sizes.chunk, self.widths):
-            emit = Emitter("a")
+            emit = Emitter("a", k)
             place = self.chunk * self.sizes.chunk + k
             loaded = [
                 emit.let(self.builder.final(self._a(row, place + half * self.sizes.depth)))
@@ -307,7 +307,8 @@ class _Lowering:
         )
 
     def _sums(self, pair: Expr) -> tuple[Stmt, ...]:
-        column, body = self._inside(), Emitter("m")
+        column = self._inside()
+        body = Emitter("m", column)
         at = [pair * self.slabs.m_pitch + column + x * self.slabs.m_slab for x in range(PRODUCTS)]
         loaded = [body.let(load("@m", F32, a)) for a in at]
         for q, row in enumerate(_RESULT):

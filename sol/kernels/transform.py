@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sol.core.dtypes import F32
-from sol.ir.expr import Expr, const
+from sol.ir.expr import Expr, const, walk
 from sol.ir.expr import local_value as local
 from sol.ir.loop import Let, Stmt
 
@@ -110,11 +110,13 @@ def _polynomial(roots: Sequence[Fraction]) -> list[Fraction]:
 
 
 class Emitter:
-    """Collects `Let` statements of vector values under fresh names."""
+    """Collects `Let` statements under fresh names, of values within a loop over `lane`: vectors,
+    but for what is the same for all lanes."""
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, lane: Expr) -> None:
         self.stmts: list[Stmt] = []
         self._prefix = prefix
+        self._lane = lane
 
     def let(self, value: Expr) -> Expr:
         """The value under a name of its own."""
@@ -122,7 +124,8 @@ class Emitter:
             return value
         name = f"{self._prefix}{len(self.stmts)}"
         self.stmts.append(Let(name, value))
-        return local(name, F32, True)
+        vector = any(p is self._lane or (p.op == "local" and p.value[1]) for p in walk(value))
+        return local(name, F32, vector)
 
     def inputs(self, t: Transform, x: Sequence[Expr]) -> list[Expr]:
         """B^T x."""

@@ -221,7 +221,7 @@ class _Lowering:
         possible = lane_cost(values, channel, self.builder.access) is not None
         code: list[Stmt] = []
         for begin, end, width in lane_pieces(self.layer.inputs, self.widths if possible else (1,)):
-            emit = Emitter("d")
+            emit = Emitter("d", channel)
             loaded = [emit.let(self.builder.final(v)) for v in values]
             for x, value in enumerate(self._transformed(emit, loaded, "n")):
                 emit.stmts.append(Store("v", base + channel + x * self.slabs.v_slab, value))
@@ -305,7 +305,7 @@ class _Lowering:
         return substitute(value, moved), tuple(substitute(i, moved) for i in index)
 
     def _output_tile(self, tile: Expr, starts: list[Expr], column: Expr) -> tuple[Stmt, ...]:
-        emit = Emitter("y")
+        emit = Emitter("y", column)
         inside = column - self.share * (self.blocking.share * self.blocking.lanes)
         base = tile * self.slabs.m_pitch + inside
         loaded = [

@@ -281,7 +281,7 @@ class _Kernel:
         array, base, slab = target
         code: list[Stmt] = []
         for begin, end, width in lane_pieces(count, self.builder.widths):
-            emit = Emitter("d")
+            emit = Emitter("d", number)
             loaded = [emit.let(self.builder.final(v)) for v in values]
             change = emit.inputs if name == "x" else emit.filters
             for k, value in enumerate(over_axes(loaded, lengths, self.cut.transforms, change)):
@@ -329,7 +329,7 @@ class _Kernel:
         code: list[Stmt] = []
         sizes = [t.n for t in cut.transforms]
         for begin, end, width in lane_pieces(cut.channels, self.builder.widths):
-            emit = Emitter("w")
+            emit = Emitter("w", number)
             at = row * self.c_pitch + number
             values = [emit.let(load("@m", F32, at + k * self.m_slab)) for k in range(cut.products)]
             results = over_axes(values, sizes, cut.transforms, emit.outputs)

@@ -55,11 +55,18 @@ def _scaled(b: Builder, y: Node) -> Node:
 
 
 def tokens(
-    name: str, rows: int, depth: int, columns: int, end: End = _relu, bias: bool = True
+    name: str,
+    rows: int,
+    depth: int,
+    columns: int,
+    end: End = _relu,
+    bias: bool = True,
+    alike: bool = False,
 ) -> Case:
-    """A linear layer of each of some tokens, behind a normalisation."""
+    """A linear layer of each of some tokens, all numbers of a token alike or not."""
     b = builder()
-    x = b.input("x", TensorType((B, rows, depth), F32))
+    x = b.input("x", TensorType((B, rows, 1 if alike else depth), F32))
+    x = b.add("expand", x, shape=(B, rows, depth)) if alike else x
     w = b.parameter("weight", TensorType((columns, depth), F32))
     more = [b.parameter("bias", TensorType((columns,), F32))] if bias else []
     y = b.add("linear", b.add("relu", x), w, *more)
@@ -88,6 +95,7 @@ LAYERS = (
     tokens("columns of no vector", 36, 32, 42, bias=False),
     tokens("many columns", 34, 16, 640),
     tokens("long sum", 33, 1700, 32),
+    tokens("numbers alike", 32, 48, 32, alike=True),
     pointwise("map", (9, 7), 36, 64, end=_scaled),
     pointwise("stride", (12, 13), 32, 80, stride=2),
 )
