@@ -190,17 +190,16 @@ class Compiled:
         shelf = Shelf() if before.running else before.shelf.emptied()
         weights = self._as_read(wanted, given, shelf) | dict(steady)
         pointers = array("Q", before.pointers)
-        for position, name in enumerate(names, self._offset):
-            if name in weights:
-                pointers[position] = weights[name].ctypes.data
+        places = {name: k for k, name in enumerate(names, self._offset) if name in weights}
+        for name, k in places.items():
+            pointers[k] = weights[name].ctypes.data
         shared = {id(_root(v)) for v in given.values()}
         own = sum(w.nbytes for w in weights.values() if id(_root(w)) not in shared)
         own += sum(v.nbytes for v in (known or {}).values())
         own += max((p.bytes for p in self.pieces), default=0) if by_piece else 0
         kept = given if by_piece else None
-        places = frozenset(self.tensors.index(name) for name in steady)
-        ordered = tuple(weights[name] for name in names if name in weights)
-        made = _Prepared(pointers, ordered, shelf, [], kept, places)
+        held = tuple(weights[name] for name in places)
+        made = _Prepared(pointers, held, shelf, [], kept, frozenset(places[n] for n in steady))
         self._prepared, self._own = made, own
 
     @cached_property

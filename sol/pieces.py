@@ -65,7 +65,6 @@ def _blocks(planned: Planned) -> list[range]:
     """Clusters that are in the same piece."""
     found = []
     for s in planned.plan.segments:
-        found += (
-            [range(s.begin, s.end)] if s.apart else [range(k, k + 1) for k in range(s.begin, s.end)]
-        )
+        length = max(1, s.end - s.begin) if s.apart else 1
+        found += [range(k, k + length) for k in range(s.begin, s.end, length)]
     return found

@@ -90,6 +90,10 @@ class CpuDevice:
         whole = self.vector_lanes(4)
         return (whole, whole // 2) if self.splits else (whole,)
 
+    def fma_cycles(self, lanes: int) -> float:
+        """How long a multiply-add of so many floats takes, where one of a whole vector takes 1."""
+        return lanes / self.vector_lanes(4)
+
     def describe(self) -> str:
         """A line for people, as `sol devices` prints it."""
         vectors = f"{self.vector_registers} vector registers of {8 * self.vector_bytes} bits"

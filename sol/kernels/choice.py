@@ -208,7 +208,7 @@ def _direct(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> fl
     tile = choose_tile(rows, product.columns, depth, device, packed=True)
     vectors = -(-product.columns // tile.lanes)
     shares = -(-vectors // tile.columns)
-    size, each = (tile.rows, tile.vectors), tile.lanes / device.vector_lanes(4)
+    size, each = (tile.rows, tile.vectors), device.fma_cycles(tile.lanes)
     steps = tile_cycles(rows, vectors, size, each) * depth
     packing = shares * rows * depth / device.vector_lanes(4) * _PACKING
     weights = 4 * depth * product.columns / (_CACHED if cached else _DRAM)
@@ -272,7 +272,7 @@ def _in_place(layer: Halves, plan: Plan, device: CpuDevice, cached: bool) -> flo
     vectors = -(-product.columns // tile.lanes)
     shares, panels = -(-vectors // tile.columns), -(-layer.rows // tile.panel)
     lanes = device.vector_lanes(4)
-    size, each = (tile.rows, tile.vectors), tile.lanes / lanes
+    size, each = (tile.rows, tile.vectors), device.fma_cycles(tile.lanes)
     steps = tile_cycles(layer.rows, vectors, size, each) * depth
     packing = shares * layer.rows * depth / lanes * _PACKING if packed else 0.0
     total = steps + packing + _moved(4 * depth * vectors * tile.lanes, cached, layer.rows)

@@ -23,7 +23,7 @@ from sol.ir.expr import Expr, axis, const, free_axes, where
 from sol.ir.graph import Node
 from sol.ir.loop import If, Stmt
 from sol.kernels.operands import Product, spine
-from sol.kernels.tiles import FEWEST_ROWS, Tile, best_tile, fastest, share_of_columns, tile_cycles
+from sol.kernels.tiles import Tile, best_tile, fastest, share_of_columns, tile_cycles, vector_widths
 from sol.lower.nest import NestBuilder, Output, nest
 from sol.lower.ranges import extent_of
 from sol.lower.units import decode
@@ -224,14 +224,14 @@ def choose_lines(lines: Lines, device: CpuDevice) -> Tile | None:
     if depth > _DEEPEST:
         return None
     whole = device.vector_lanes(4)
-    widths = device.fma_lanes()[: 1 if lines.length < FEWEST_ROWS else None]
+    widths = vector_widths(lines.length, device)
     found = [t for lanes in widths if (t := _tile(lines, device, depth, lanes)) is not None]
     if not found:
         return None
     cycles, tile = fastest(found)
     packing = _COPY / whole if lines.run >= whole else _SHORT_RUN
     total, columns = _volume(lines.product.rows), lines.product.columns
-    vectors, each = -(-columns // tile.lanes), tile.lanes / whole
+    vectors, each = -(-columns // tile.lanes), device.fma_cycles(tile.lanes)
     other = best_tile(total, vectors, device, each=each)
     packed = tile_cycles(total, vectors, other, each) + total * packing
     return tile if cycles < packed * depth else None
@@ -239,7 +239,7 @@ def choose_lines(lines: Lines, device: CpuDevice) -> Tile | None:
 
 def _tile(lines: Lines, device: CpuDevice, depth: int, lanes: int) -> tuple[float, Tile] | None:
     """(cycles, tile) with vectors of so many lanes; None if a region does not fit the cache."""
-    product, each = lines.product, lanes / device.vector_lanes(4)
+    product, each = lines.product, device.fma_cycles(lanes)
     vectors = -(-product.columns // lanes)
     rows, v = best_tile(lines.length, vectors, device, again=_AGAIN / depth, each=each)
     panel = _panel(lines, rows, device)

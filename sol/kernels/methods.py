@@ -135,7 +135,7 @@ def _register_tiles(
         for t in candidates(device.vector_registers)
         if t[0] <= rows and t[1] <= vectors and (not block or block % t[1] == 0)
     ]
-    each = lanes / device.vector_lanes(4)
+    each = device.fma_cycles(lanes)
     fitting.sort(key=lambda t: (round(tile_cycles(rows, vectors, t, each), 3), -t[0] * t[1]))
     best: dict[int, tuple[int, int]] = {}
     for tile in fitting:

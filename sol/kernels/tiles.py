@@ -26,7 +26,7 @@ _NEAR = 32.0  # and from it
 _EXPOSED = 0.5  # of these do not overlap with multiply-adds
 _UNEVEN = 0.2  # of a unit: cores are never equally fast
 _NARROW = 1.03  # that narrower vectors must gain: they are more instructions
-FEWEST_ROWS = 4  # for which it matters
+_FEWEST_ROWS = 4  # for which it matters
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +115,14 @@ def choose_tile(
 
     packed: whether A is packed into panels. block: columns per block of W where that is given.
     """
-    widths = device.fma_lanes()[: 1 if block or rows < FEWEST_ROWS else None]
+    widths = device.fma_lanes()[:1] if block else vector_widths(rows, device)
     found = [_best(rows, columns, depth, device, packed, block, lanes) for lanes in widths]
     return fastest(found)[1]
+
+
+def vector_widths(rows: int, device: CpuDevice) -> tuple[int, ...]:
+    """Lanes of vectors that are worth an estimate with so many rows."""
+    return device.fma_lanes()[: 1 if rows < _FEWEST_ROWS else None]
 
 
 def fastest(found: Sequence[tuple[float, Tile]]) -> tuple[float, Tile]:
@@ -130,7 +135,7 @@ def _best(
 ) -> tuple[float, Tile]:
     """(cycles, tile) of the fastest with vectors of so many lanes."""
     vectors = -(-columns // lanes)
-    p, v = best_tile(rows, vectors, device, block // lanes, each=lanes / device.vector_lanes(4))
+    p, v = best_tile(rows, vectors, device, block // lanes, each=device.fma_cycles(lanes))
     most = max(p, min(_whole(rows, p), _PANEL_BYTES // (4 * min(depth, _LONGEST_K)) // p * p))
     panels = {min(most, _whole(-(-rows // n), p)) for n in _pieces(-(-rows // p))}
     shares = {_whole(-(-vectors // n), v) for n in _pieces(-(-vectors // v))}
@@ -157,7 +162,7 @@ def _time(
     turns = -(-units // device.cores)  # units of the core that has most
     full, rest = divmod(rows, tile.panel)
     size = (tile.rows, tile.vectors)
-    each = tile.lanes / device.vector_lanes(4)
+    each = device.fma_cycles(tile.lanes)
     steps: float = full * tile_cycles(tile.panel, vectors, size, each)
     steps += tile_cycles(rest, vectors, size, each) if rest else 0
     unit = steps * depth / units + _UNIT

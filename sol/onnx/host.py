@@ -135,20 +135,27 @@ class Runner:
             ) from error
 
 
-def _computed(node: Any, version: int, feeds: Mapping[str, Array]) -> tuple[Array, ...]:
+def _renewed(node: Any, version: int) -> tuple[Any, int]:
+    """A node of an old operator set as a newer one says it, and that set."""
     if node.op_type == "Scatter":  # its newer name
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        copy.op_type, node, version = "ScatterElements", copy, 11
-    if (
-        node.op_type == "RoiAlign" and version < 16
-    ):  # before the attribute, whose default is another
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
-        copy.attribute.append(
-            onnx.helper.make_attribute("coordinate_transformation_mode", "output_half_pixel")
-        )
-        node, version = copy, 16
+        node = _copy(node)
+        node.op_type = "ScatterElements"
+        return node, 11
+    if node.op_type == "RoiAlign" and version < 16:  # the attribute came with another default
+        node, mode = _copy(node), "coordinate_transformation_mode"
+        node.attribute.append(onnx.helper.make_attribute(mode, "output_half_pixel"))
+        return node, 16
+    return node, version
+
+
+def _copy(node: Any) -> Any:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy
+
+
+def _computed(node: Any, version: int, feeds: Mapping[str, Array]) -> tuple[Array, ...]:
+    node, version = _renewed(node, version)
     if node.op_type in HOSTED and node.domain in ("", "ai.onnx"):
         return _hosted(node, [feeds.get(n) if n else None for n in node.input])
     outputs = [o for o in node.output if o]

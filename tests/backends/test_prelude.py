@@ -59,6 +59,7 @@ def test_each_definition_stands_once_and_after_what_it_uses() -> None:
 
 def test_only_what_is_called() -> None:
     text = prelude([("max", 16)])
+    assert re.findall(r"SOL_INLINE \w+ (\w+)\(", text) == ["sel_16", "larger_16", "max_16"]
     assert "max_16" in text
     assert "exp" not in text
     assert "vf8" not in text
