@@ -13,6 +13,12 @@ from sol.core.errors import ConfigError
 Precision = Literal["float32", "careful", "strict"]  # from the one that rounds most
 
 
+def no_coarser(asked: Precision, least: Precision) -> Precision:
+    """The precision that rounds less, or the same one."""
+    known = get_args(Precision)
+    return max(asked, least, key=known.index)
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a user may ask for.

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
 from typing import Any
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from sol.compiler import Compiled, Options, Progress, Recall, compile_graph
 from sol.core.dims import concrete
 from sol.ir.graph import Graph, Node
+from sol.options import no_coarser
 from sol.passes.autodiff import differentiate
 from sol.passes.partition import Halves, partition
 from sol.passes.pipeline import run as run_passes
@@ -79,11 +80,15 @@ class Pair:
         held: Collection[str] = (),
     ) -> Pair:
         """Differentiate, cut and compile. wanted: names of inputs and parameters. Raises
-        UnsupportedError for an operator without a gradient, and what the compiler raises."""
+        UnsupportedError for an operator without a gradient, and what the compiler raises.
+
+        The forward program rounds little: a value that rounds to the other side of 0 changes a
+        ReLU's gradient by far more than rounding does (docs/training.md)."""
         halves = halves_of(graph, wanted)
-        make = partial(compile_graph, options=options, progress=progress, recall=recall)
-        second = make(halves.backward) if halves.backward.outputs else None
-        return Pair(graph, halves, make(halves.forward), second, frozenset(held))
+        make = partial(compile_graph, progress=progress, recall=recall)
+        careful = replace(options, precision=no_coarser(options.precision, "careful"))
+        second = make(halves.backward, options) if halves.backward.outputs else None
+        return Pair(graph, halves, make(halves.forward, careful), second, frozenset(held))
 
     @property
     def programs(self) -> tuple[Compiled, ...]:

@@ -83,8 +83,8 @@ class _Part:
         )  # fmt: skip
         return self._session
 
-    def _compile(self, graphs: Any) -> Any:
-        return connect.compile_all(graphs, self._options, None)
+    def _compile(self, graphs: Any, plans: Any = (), careful: Any = ()) -> Any:
+        return connect.compile_all(graphs, self._options, None, plans, careful)
 
     def _arguments(self, inputs: Sequence[Any], parameters: Sequence[Any]) -> list[Any]:
         """All arguments of the graph in its order; sizes are read off the inputs."""

@@ -25,32 +25,42 @@ Progress = Callable[[str, int, int], None]
 
 def compile_all(
     graphs: Sequence[Graph], options: dict[str, Any], progress: Progress | None,
-    plans: Sequence[Planned] = (),
+    plans: Sequence[Planned] = (), careful: Collection[int] = (),
 ) -> list[Executable]:  # fmt: skip
     """Executables of a network in parts, whose weights share a memory budget. plans: of the parts,
-    if they are known.
+    if they are known. careful: numbers of parts that have to round little.
 
     A part gets what the others leave. Raises MemoryBudgetError if that is not enough.
     """
+    each = [_careful(options) if n in careful else options for n in range(len(graphs))]
     if plans:
-        return [compile_with(g, options, progress, p) for g, p in zip(graphs, plans)]
-    if options.get("memory") is None or len(graphs) < 2:
-        return [compile_with(g, options, progress) for g in graphs]
+        return [compile_with(g, o, progress, p) for g, o, p in zip(graphs, each, plans)]
+    budget = options.get("memory")
+    if budget is None or len(graphs) < 2:
+        return [compile_with(g, o, progress) for g, o in zip(graphs, each)]
     try:
-        return _within(graphs, options, progress)
+        return _within(graphs, each, budget, progress)
     except MemoryBudgetError:  # the last ones, because the first ones took what they liked
-        return _within(graphs, options | {"precision": "strict"}, progress)
+        strict = options | {"precision": "strict"}
+        return _within(graphs, [strict] * len(graphs), budget, progress)
+
+
+def _careful(options: dict[str, Any]) -> dict[str, Any]:
+    from sol.options import no_coarser
+
+    return options | {"precision": no_coarser(options.get("precision", "float32"), "careful")}
 
 
 def _within(
-    graphs: Sequence[Graph], options: dict[str, Any], progress: Progress | None
+    graphs: Sequence[Graph], each: Sequence[dict[str, Any]], memory: Any, progress: Progress | None
 ) -> list[Executable]:
-    """Parts run one after the other in one arena, as large as the largest needs."""
-    from sol.compiler import Options
+    """Parts, each with its options, run one after the other in one arena, as large as the largest
+    needs."""
+    from sol.options import parse_memory
 
-    budget = Options(**options).budget or 0
-    made: list[Any] = [compile_with(g, options, progress) for g in graphs]
-    for number, graph in enumerate(graphs):
+    budget = parse_memory(memory)
+    made: list[Any] = [compile_with(g, o, progress) for g, o in zip(graphs, each)]
+    for number, (graph, options) in enumerate(zip(graphs, each)):
         others = sum(e.reserved[0] for k, e in enumerate(made) if k != number)
         if others + sum(made[number].reserved) <= budget:
             continue
@@ -59,7 +69,7 @@ def _within(
             made[number] = compile_with(graph, left, progress)
         except MemoryBudgetError as error:
             raise MemoryBudgetError(
-                f"{error.what}; memory={options['memory']!r} less {others} bytes that the packed "
+                f"{error.what}; memory={memory!r} less {others} bytes that the packed "
                 f"weights of {len(graphs) - 1} other parts of the network take",
                 do="allow more memory",
             ) from None

@@ -6,7 +6,7 @@ session of every copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
@@ -18,9 +18,9 @@ from sol.options import Precision, parse_memory
 from sol.plan.planner import Planned
 from sol.pytorch import connect, store
 from sol.pytorch.backend import Parts
-from sol.pytorch.halves import Budget, CompilePlanned
+from sol.pytorch.halves import Budget
 from sol.pytorch.judge import Judge
-from sol.pytorch.program import Executable
+from sol.pytorch.program import Compile, Executable
 from sol.pytorch.session import Session
 from sol.pytorch.training_race import TrainingJudge
 
@@ -49,13 +49,16 @@ class Connector:
         """A network that cannot be read whole, by torch.compile and Sol's backend."""
         return Parts(call, dict(self.options))
 
-    def compiler(self, **more: Any) -> CompilePlanned:
+    def compiler(self, **more: Any) -> Compile:
         """Compiles the graphs of a network with these options and `more`."""
 
         def compile_(
-            graphs: Sequence[Graph], plans: Sequence[Planned] = ()
+            graphs: Sequence[Graph],
+            plans: Sequence[Planned] = (),
+            careful: Collection[int] = (),
         ) -> Sequence[Executable]:
-            return connect.compile_all(graphs, dict(self.options) | more, self.progress, plans)
+            options = dict(self.options) | more
+            return connect.compile_all(graphs, options, self.progress, plans, careful)
 
         return compile_
 

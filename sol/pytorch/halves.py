@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Protocol
 
 from sol import recorded
 from sol.core.device import detect
@@ -30,19 +29,11 @@ from sol.plan.kept import keep_orders
 from sol.plan.planner import Planned, make_plan
 from sol.pytorch import connect
 from sol.pytorch.pair import Pair, Ready
-from sol.pytorch.program import Compile, Executable
+from sol.pytorch.program import Compile
 from sol.report.text import size
 from sol.report.work import node_operations
 
 _WAYS = ((4, 3), (16, 3), (16, 1))  # to find segments (checkpoints.py); each needs less memory
-
-
-class CompilePlanned(Protocol):
-    """Compiles all parts of a network together, by plans if they are there."""
-
-    def __call__(
-        self, graphs: Sequence[Graph], plans: Sequence[Planned] = ()
-    ) -> Sequence[Executable]: ...
 
 
 @dataclass(frozen=True)
@@ -52,8 +43,8 @@ class Budget:
 
     bytes: int
     given: object
-    usual: CompilePlanned
-    small: CompilePlanned
+    usual: Compile
+    small: Compile
 
 
 @dataclass(frozen=True)
@@ -183,7 +174,7 @@ class _Way:
         shared = (p.arena.bytes(batch) for p in self.plans if not p.plan.splittable)
         return max(shared, default=0)
 
-    def compiled(self, request: Request, compile_graphs: CompilePlanned) -> Pair:
+    def compiled(self, request: Request, compile_graphs: Compile) -> Pair:
         """Its programs, by these plans."""
         return _compiled(
             request, self.halves, partial(compile_graphs, plans=self.plans), self.again
@@ -251,7 +242,11 @@ def _in_turn(halves: Halves) -> Halves:
 def _compiled(
     request: Request, halves: Halves, compile_graphs: Compile, again: int, keep: bool = False
 ) -> Pair:
-    """keep: weights of parameters that want no gradient stay packed from step to step."""
+    """keep: weights of parameters that want no gradient stay packed from step to step.
+
+    What gradients of ReLU and maxima follow from rounds little: a value that rounds to the other
+    side of a kink changes them by far more than rounding does.
+    """
     wanted = any(request.wants)
     graphs = [halves.forward, *([halves.backward] if wanted else [])]
     wants = dict(zip(request.names, request.wants, strict=True))
@@ -262,7 +257,7 @@ def _compiled(
             tuple(n["key"] for n in g.parameters),
             frozen=connect.steady_keys(e, frozen) if frozen else (),
         )
-        for g, e in zip(graphs, compile_graphs(graphs))
+        for g, e in zip(graphs, compile_graphs(graphs, careful=(0, 1) if again else (0,)))
     ]
     backward = made[1] if wanted else None
     share = _share(halves) if again else 0.0

@@ -8,7 +8,7 @@ everything else a step of Sol needs is its own.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from sol.core.dims import Dim, concrete, evaluate
 from sol.ir.graph import Graph
+from sol.plan.planner import Planned
 from sol.pytorch.steps import Captured, Lifted, Parameter, Seed, SolStep, TorchStep, Value, reads
 from sol.pytorch.tree import Branch, Leaf, unflatten
 from sol.pytorch.types import TO_TORCH
@@ -38,7 +39,13 @@ class Executable(Protocol):
         """Compute; addresses of contiguous tensors in the order of the graph."""
 
 
-Compile = Callable[[Sequence[Graph]], Sequence[Executable]]  # all parts of a network together
+class Compile(Protocol):
+    """Compiles all parts of a network together, by plans if they are there. careful: numbers of
+    parts that have to round little, whatever the user allows."""
+
+    def __call__(
+        self, graphs: Sequence[Graph], plans: Sequence[Planned] = (), careful: Collection[int] = ()
+    ) -> Sequence[Executable]: ...
 
 
 class Program:

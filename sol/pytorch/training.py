@@ -32,7 +32,7 @@ class TrainingProgram(Program):
         budget: Budget | None = None,
     ) -> None:  # fmt: skip
         self._compile, self._budget = compile_graphs, budget
-        super().__init__(captured, lambda graphs: [_Absent()] * len(graphs), threads)
+        super().__init__(captured, lambda graphs, *_, **__: [_Absent()] * len(graphs), threads)
         self.pairs: list[Pair] = []
 
     def _runner(self, step: SolStep, executable: Executable) -> Callable[..., None]:
