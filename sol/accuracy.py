@@ -23,6 +23,7 @@ Precision = Literal["default", "careful", "strict"]
 ROUNDING = 5e-5  # of the largest element: what the default precision may differ by unexamined
 LARGEST = 8e-5  # what it may be off the exact result by estimate: 1e-4 on other inputs
 FAR = 1e-3  # what the better precision may differ by before users are warned
+_NO_WORSE = 1.2  # times the error of the strict program: estimates differ by more
 _BESIDE_STRICT = 3e-5  # what it may differ by from the strict program: other inputs differ more
 
 
@@ -31,8 +32,9 @@ class Accuracy:
     """Largest differences from the framework relative to the largest element of a result: as
     compiled by default, and with precision="strict" if that was tried.
 
-    own, careful: then, too, how far the default program and, if that was tried, the careful one
-    are from exact results, by estimate (`own_error`). of: what differences are relative to.
+    own, careful, exact: then, too, how far the default program and, if that was tried, the careful
+    one and beside it the strict one are from exact results, by estimate (`own_error`). of: what
+    differences are relative to.
     """
 
     error: float
@@ -40,6 +42,7 @@ class Accuracy:
     own: float = 0.0
     careful: float | None = None
     of: str = "the largest element"
+    exact: float | None = None
 
     @property
     def suspect(self) -> bool:
@@ -49,16 +52,12 @@ class Accuracy:
     @property
     def precision(self) -> Precision:
         """The better of both, but the default one, or else the careful one, where it is not off
-        by more than it may be."""
+        by more than it may be. Where small errors grow so much that all are, the careful one if
+        it is hardly worse than the strict one."""
         if self.strict is None or self.strict >= self.error or self.own <= LARGEST:
             return "default"
-        return "careful" if self.careful is not None and self.careful <= LARGEST else "strict"
-
-    @property
-    def between(self) -> bool:
-        """Whether the careful precision is worth trying: the default one is not exact enough, and
-        small errors do not grow so much that only the best will do."""
-        return self.precision == "strict" and self.strict is not None and self.strict <= LARGEST
+        allowed = max(LARGEST, _NO_WORSE * (self.exact or 0.0))
+        return "careful" if self.careful is not None and self.careful <= allowed else "strict"
 
     @property
     def best(self) -> float:

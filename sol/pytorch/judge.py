@@ -103,8 +103,13 @@ class Judge:
             plain = again("strict")
             own = own_error(results, expected, plain)
             found = Accuracy(found.error, difference(plain, expected), own)
-            if found.between and "careful" in self._stricter:
-                found = replace(found, careful=own_error(again("careful"), expected, plain))
+            if found.precision == "strict" and "careful" in self._stricter:
+                careful = again("careful")
+                own, exact = (
+                    own_error(careful, expected, plain),
+                    own_error(plain, expected, careful),
+                )
+                found = replace(found, careful=own, exact=exact)
             entry.program = programs[found.precision]
         if found.far:
             log.warning("%s by Sol: %s", describe(entry.captured.signature), found.text(_OWN))

@@ -403,11 +403,11 @@ def test_what_accuracy_says() -> None:
     assert Accuracy(6e-5, 3e-5, 5e-5).precision == "default"
     assert "hardly better" in Accuracy(6e-5, 3e-5, 5e-5).text("PyTorch")
     assert Accuracy(1e-4, 5e-5, 8.1e-5).precision == "strict"
-    assert Accuracy(1e-4, 5e-5, 8.1e-5).between
-    assert not Accuracy(1e-4, 9e-5, 9e-5).between
     assert Accuracy(1e-4, 5e-5, 8.1e-5, 4e-5).precision == "careful"
     assert Accuracy(1e-4, 5e-5, 8.1e-5, 4e-5).best == 4e-5
-    assert Accuracy(1e-4, 5e-5, 8.1e-5, 8.1e-5).precision == "strict"
+    assert Accuracy(1e-4, 5e-5, 8.1e-5, 8.1e-5, exact=5e-5).precision == "strict"
+    assert Accuracy(5e-4, 3e-4, 4e-4, 2.3e-4, exact=2e-4).precision == "careful"
+    assert Accuracy(5e-4, 3e-4, 4e-4, 2.5e-4, exact=2e-4).precision == "strict"
     assert Accuracy(1e-2, 1e-7, 1e-2).best == 1e-7
     assert not Accuracy(1e-2, 1e-7, 1e-2).far
     assert Accuracy(1e-2, 2e-2).far
