@@ -78,6 +78,7 @@ def test_a_budget_is_obeyed_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     pair, gradients = step(less)
     assert need(pair) <= budget
     assert pair.again > 0
+    assert "float32" not in [e.options.precision for e, _ in pair.parts]  # of kinks, both times
     assert pair.again_share == pytest.approx(pair.again / 8)
     assert f"computes {pair.again} layers again" in str(less.sol.report)
     with monkeypatch.context() as patch:

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from sol import compiled, pieces
+from sol import compiled, pieces, training
+from sol.options import Options, no_coarser
 from sol.plan import runs
 from sol.pytorch import connect, optimize
 
@@ -116,6 +117,14 @@ def test_memory_is_given_back(networks: tuple[Any, nn.Module]) -> None:
     assert pair.memory.bytes == 0
     assert all(executable.packed_bytes == 0 for executable, _ in pair.parts)
     same_gradients(networks, lambda loss: loss.backward())
+
+
+def test_the_forward_half_rounds_little(networks: tuple[Any, nn.Module]) -> None:
+    pair = pair_of(networks[0])
+    assert [e.options.precision for e, _ in pair.parts] == ["careful", "float32"]
+    other = training.Pair.of(pair.source, [n.name for n in pair.source.parameters], Options())
+    assert [p.options.precision for p in other.programs] == ["careful", "float32"]
+    assert no_coarser("strict", "careful") == "strict"
 
 
 def test_parts_run_apart(networks: tuple[Any, nn.Module]) -> None:
