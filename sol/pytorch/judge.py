@@ -105,11 +105,11 @@ class Judge:
             found = Accuracy(found.error, difference(plain, expected), own)
             if found.precision == "strict" and "careful" in self._stricter:
                 careful = again("careful")
-                own, exact = (
-                    own_error(careful, expected, plain),
-                    own_error(plain, expected, careful),
+                found = replace(
+                    found,
+                    careful=own_error(careful, expected, plain),
+                    exact=own_error(plain, expected, careful),
                 )
-                found = replace(found, careful=own, exact=exact)
             entry.program = programs[found.precision]
         if found.far:
             log.warning("%s by Sol: %s", describe(entry.captured.signature), found.text(_OWN))

@@ -405,6 +405,7 @@ def test_what_accuracy_says() -> None:
     assert Accuracy(1e-4, 5e-5, 8.1e-5).precision == "strict"
     assert Accuracy(1e-4, 5e-5, 8.1e-5, 4e-5).precision == "careful"
     assert Accuracy(1e-4, 5e-5, 8.1e-5, 4e-5).best == 4e-5
+    assert Accuracy(1e-4, 5e-5, 8.1e-5, 8.1e-5).precision == "strict"
     assert Accuracy(1e-4, 5e-5, 8.1e-5, 8.1e-5, exact=5e-5).precision == "strict"
     assert Accuracy(5e-4, 3e-4, 4e-4, 2.3e-4, exact=2e-4).precision == "careful"
     assert Accuracy(5e-4, 3e-4, 4e-4, 2.5e-4, exact=2e-4).precision == "strict"
