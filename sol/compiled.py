@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -27,6 +27,7 @@ from sol.plan.planner import Planned
 from sol.plan.records import Place
 from sol.runtime import threads as thread_count
 from sol.runtime.arena import Shelf, whole_pages
+from sol.runtime.native import Look
 from sol.runtime.pack import fits, pack
 from sol.runtime.program import Program
 from sol.steps import Made
@@ -261,6 +262,29 @@ class Compiled:
             return self.program.run(pointers, batch, threads)
         finally:
             prepared.running.pop()
+
+    def again(self, batch: int, threads: int, look: Look) -> Callable[[bytes], bool] | None:
+        """What makes a call of `run` once more, with the least that can be done for it: it takes
+        the addresses of inputs and outputs in an array of C. It returns False, and has done
+        nothing, if a word of the look has changed or the weights were prepared anew (and once in a
+        while). None if runs do more than that.
+        """
+        prepared, lock = self._prepared, self._lock
+        if prepared.given is not None or len(self._inputs) + len(self._outputs) != self._offset:
+            return None
+        run = self.program.again(prepared.pointers, self._offset, batch, threads, look)
+
+        def call(tensors: bytes) -> bool:
+            with lock:
+                if self._prepared is not prepared:
+                    return False
+                prepared.running.append(None)
+            try:
+                return run(tensors)
+            finally:
+                prepared.running.pop()
+
+        return call
 
     def _run_by_piece(
         self, prepared: _Prepared, pointers: array[int], batch: int, threads: int,

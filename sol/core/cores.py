@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-_QUOTA_SECONDS = 1.0
+QUOTA_SECONDS = 1.0
 _quota: tuple[float, float] = (-math.inf, math.inf)  # when it was read, and what it said
 
 
@@ -27,7 +27,7 @@ def available_cores() -> int:
     """The number of threads that can run at once, at least 1."""
     global _quota
     now = time.monotonic()
-    if now - _quota[0] > _QUOTA_SECONDS:
+    if now - _quota[0] > QUOTA_SECONDS:
         _quota = (now, cgroup_quota(Path("/")))
     cores = len(usable_cpus())
     return max(1, cores if math.isinf(_quota[1]) else min(cores, math.ceil(_quota[1])))

@@ -242,12 +242,12 @@ def fingerprint(addresses: array[int], sizes: array[int]) -> int:
     return native(addresses, sizes)
 
 
-def look(first: array[int], others: array[int]) -> Callable[[], int]:
+def look(first: array[int], others: array[int], alive: object = None) -> Any:
     """Tells whether the 64-bit words at these addresses are what they are now; the others are read
-    only while the first ones have not changed."""
+    only while the first ones have not changed. alive: what keeps these readable."""
     from sol.runtime.native import look as native
 
-    return native(first, others)
+    return native(first, others, alive)
 
 
 def words_at(places: array[int]) -> array[int]:

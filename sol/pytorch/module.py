@@ -4,7 +4,8 @@ The result is an instance of a subclass of the model's own class, made for it, t
 original's parameters, buffers, submodules and hooks (the very dictionaries). So it *is* a ResNet:
 isinstance, state_dict and its keys, attributes, methods, hooks, `to`, `train` and assignment work
 without a line of code here. A wrapper that forwards attributes breaks more: names in state_dict,
-isinstance, code that walks modules. Only `forward` is replaced; copying and pickling go through the
+isinstance, code that walks modules. Only `forward` is replaced (and where calls are like the last
+one, what PyTorch does around it, which is nothing then); copying and pickling go through the
 original class, and where a module is loaded Sol makes its programs anew.
 """
 
@@ -22,6 +23,7 @@ from sol.core.errors import InputError
 from sol.pytorch.effects import same_value
 
 _SESSION = "_sol_session"
+CHANGED: Any = object()  # what `again` of a session returns if a call is not like the last one
 Connect = Callable[[nn.Module, Callable[..., Any]], Any]
 
 
@@ -115,9 +117,23 @@ def _new_class(cls: type[Any]) -> type[Any]:
         session = self.__dict__.get(_SESSION)
         if session is None:  # made by the class itself, as slices of nn.Sequential are
             return cls.forward(self, *args, **kwargs)
-        return session(args, kwargs)
+        return session.at_length(args, kwargs)
 
-    body = {"__module__": cls.__module__, "__doc__": cls.__doc__, "forward": forward}
+    def call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        session = self.__dict__.get(_SESSION)
+        if session is not None and session.again is not None:
+            result = session.again(args, kwargs)
+            if result is not CHANGED:
+                return result
+        return nn.Module.__call__(self, *args, **kwargs)
+
+    body: dict[str, Any] = {
+        "__module__": cls.__module__,
+        "__doc__": cls.__doc__,
+        "forward": forward,
+    }
+    if cls.__call__ is nn.Module.__call__:
+        body["__call__"] = call
     try:
         meta: Any = type(cls)
         made: type[Any] = meta(cls.__name__, (Optimized, cls), body)

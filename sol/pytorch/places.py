@@ -16,8 +16,10 @@ import functools
 import os
 import struct
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -30,9 +32,17 @@ _PAGE = 4096
 _TENSOR = range(0, 256, _WORD)  # where words of a tensor's and a storage's object may lie
 _COUNTER = range(_WORD, 40, 4)
 _OBJECT = range(-48, 80, _WORD)
+_TABLES: tuple[type[Any], ...] = (dict, OrderedDict)
 
 
-Look = Callable[[], int]  # true as long as nothing has changed
+class Look(Protocol):
+    """Tells whether words of memory are what they were."""
+
+    def __call__(self) -> bool:
+        """True as long as nothing has changed."""
+
+    def joined(self, other: Any) -> Any:
+        """Both as one."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ def of_modules(modules: Iterable[nn.Module]) -> Look | None:
     if known is None:
         return None
     places = array("Q")
+    alive: list[object] = []  # else what is there now could be another object's
     for module in modules:
         tables = (module.__dict__, module._parameters, module._buffers, module._modules)
         if any(type(table) is not dict for table in tables):
@@ -68,7 +79,20 @@ def of_modules(modules: Iterable[nn.Module]) -> Look | None:
         if connect.words_at(places[-1:])[0] != id(tables[0]):
             return None
         places.extend(id(table) + known.version for table in tables)
-    return connect.look(places, array("Q"))
+        alive.extend((module, *tables))
+    seen: Look = connect.look(places, array("Q"), alive)
+    return seen
+
+
+def of_tables(tables: Iterable[Any]) -> Look | None:
+    """Sees any change of these dictionaries."""
+    known = _object_words()
+    alive = list(tables)
+    if known is None or any(type(table) not in _TABLES for table in alive):
+        return None
+    places = array("Q", [id(t) + known.version for t in alive])
+    seen: Look = connect.look(places, array("Q"), alive)
+    return seen
 
 
 def of_tensors(tensors: Sequence[torch.Tensor], sizes: Sequence[int]) -> Look | None:
@@ -92,7 +116,8 @@ def of_tensors(tensors: Sequence[torch.Tensor], sizes: Sequence[int]) -> Look | 
         address = tensor.data_ptr()
         samples = (0, size // 2, size - 1) if size > _PAGE else (size // 2,)[:size]
         others += [_aligned(address + sample) for sample in samples]
-    return connect.look(array("Q", first), array("Q", others))
+    seen: Look = connect.look(array("Q", first), array("Q", others), list(tensors))
+    return seen
 
 
 def _aligned(address: int) -> int:
@@ -130,7 +155,11 @@ def _object_words() -> _ObjectWords | None:
 
 def _version_of_tables(memory: _Memory) -> int | None:
     """Where the word of a dictionary lies that every change changes, and nothing else."""
-    table: dict[str, object] = {"a": 1, "b": 2.0}
+    found = {_version_of(memory, kind(a=1, b=2.0)) for kind in _TABLES}
+    return found.pop() if len(found) == 1 else None
+
+
+def _version_of(memory: _Memory, table: dict[str, object]) -> int | None:
     changes: tuple[Callable[[], object], ...] = (
         lambda: table.__setitem__("a", 2), lambda: table.__setitem__("c", 1),
         lambda: table.pop("b"), lambda: table.update(a=3), lambda: table.setdefault("d", 1),

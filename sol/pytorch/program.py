@@ -24,6 +24,7 @@ from sol.pytorch.types import TO_TORCH
 from sol.runtime.threads import count
 
 Tensors = Sequence[torch.Tensor]
+Kind = tuple[tuple[int, ...], torch.dtype]
 _SEEDS = 1 << 62
 
 
@@ -37,6 +38,10 @@ class Executable(Protocol):
         self, inputs: Sequence[int], outputs: Sequence[int], batch: int, threads: int
     ) -> object:
         """Compute; addresses of contiguous tensors in the order of the graph."""
+
+    def again(self, batch: int, threads: int, look: Any) -> Callable[[bytes], bool] | None:
+        """What makes a call of `run` once more, on the tensors of which it is handed the addresses,
+        and returns False if a look says that something has changed; None if it cannot."""
 
 
 class Compile(Protocol):
@@ -107,7 +112,7 @@ class Program:
 
     # ---- running
 
-    def _shortcut(self) -> Callable[[Tensors, int], list[torch.Tensor]] | None:
+    def _shortcut(self) -> _SolRunner | None:
         """The one runner of a network that is one step of Sol from arguments to results."""
         c = self.captured
         if len(c.steps) != 1 or not isinstance(c.steps[0], SolStep) or c.mutations:
@@ -115,12 +120,17 @@ class Program:
         step, runner = c.steps[0], self._runs[0]
         whole = step.inputs == tuple(map(Value, c.inputs))
         whole = whole and c.results == tuple(map(Value, step.outputs))
-        return runner.direct if whole and isinstance(runner, _SolRunner) else None
+        return runner if whole and isinstance(runner, _SolRunner) else None
+
+    def again(self, batch: int, look: Any) -> tuple[Callable[[bytes], bool], list[Kind]] | None:
+        """What makes a call once more (`Executable.again`), and the kinds of outputs of which it
+        needs the addresses behind those of the inputs; None unless the network is one step."""
+        return None if self._direct is None else self._direct.again(batch, look)
 
     def run(self, tensors: Tensors, batch: int) -> list[torch.Tensor]:
         """The tensors of the network's result."""
         if self._direct is not None:
-            return self._direct(tensors, batch)
+            return self._direct.direct(tensors, batch)
         return self.finish(tensors, batch, self.compute(tensors, batch))
 
     def compute(self, tensors: Tensors, batch: int) -> dict[str, Any]:
@@ -168,7 +178,7 @@ class _SolRunner:
         graph = step.graph
         self._types = [(graph[o].shape, TO_TORCH[graph[o].dtype]) for o in graph.outputs]
         self._dtypes = [TO_TORCH[n.dtype] for n in graph.inputs]
-        self._shapes: dict[int, list[tuple[tuple[int, ...], torch.dtype]]] = {}
+        self._shapes: dict[int, list[Kind]] = {}
 
     def use(self, executable: Executable) -> None:
         """Run another executable from now on."""
@@ -184,7 +194,12 @@ class _SolRunner:
         )  # fmt: skip
         return outputs
 
-    def _concrete(self, batch: int) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    def again(self, batch: int, look: Any) -> tuple[Callable[[bytes], bool], list[Kind]] | None:
+        """`Program.again`."""
+        run = self._executable.again(batch, self._program.threads(), look)
+        return None if run is None else (run, self._shapes.get(batch) or self._concrete(batch))
+
+    def _concrete(self, batch: int) -> list[Kind]:
         if len(self._shapes) > 64:
             self._shapes.clear()
         shapes = [(concrete(shape, batch), dtype) for shape, dtype in self._types]

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import is_
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from torch.func import functional_call
 from sol.accuracy import Accuracy
 from sol.core import config
 from sol.core.errors import MemoryBudgetError, SolError, UnsupportedError
+from sol.pytorch.again import Again, again
 from sol.pytorch.capture import BATCH, NotCaptured, capture
 from sol.pytorch.guard import Guard, dense, foreign_mode, shares_memory, unfit
 from sol.pytorch.halves import Budget
@@ -32,6 +34,7 @@ from sol.pytorch.handle import Handle
 from sol.pytorch.inputs import signature_of
 from sol.pytorch.judge import Judge, batch_class
 from sol.pytorch.lazy import with_history
+from sol.pytorch.module import CHANGED
 from sol.pytorch.program import Compile, Program
 from sol.pytorch.replica import replica
 from sol.pytorch.steps import Captured
@@ -107,6 +110,8 @@ class Session:
         self.refused: dict[Signature, str] = {}
         self.judge = judge
         self._forced: Way | None = None  # while ways are measured
+        self.again: Again | None = None  # for calls like the last one
+        self._last: tuple[Any, ...] = ()  # what the last call was like
         self._too_large: dict[Signature, MemoryBudgetError] = {}
         self._refused_as: Any = None  # what the module was like then
         self.parts: Callable[..., Any] | None = None
@@ -145,6 +150,14 @@ class Session:
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the network returns for these arguments."""
+        if self.again is not None:
+            result = self.again(args, kwargs)
+            if result is not CHANGED:
+                return result
+        return self.at_length(args, kwargs)
+
+    def at_length(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call, by asking everything that matters for it anew."""
         reason = self._why_original()
         if reason is not None:
             return self.by_original(reason, args, kwargs)
@@ -264,7 +277,31 @@ class Session:
             results = self._with_history(entry, tensors, given, batch)
         else:
             results = entry.program.run(tensors, batch)
+            if kwargs or any(a is not b for a, b in zip(args, tensors)):
+                self._last = ()
+            else:
+                self._remember(entry, tensors, batch)
         return entry.program.put_together(results)
+
+    def _remember(self, entry: Entry, tensors: list[torch.Tensor], batch: int) -> None:
+        """Make ready for more calls like this one if it was like the one before."""
+        last = (entry, entry.program, batch, *self._watch.looks)
+        if len(self._last) == len(last) and all(map(is_, last, self._last)):
+            look = self._watch.look()
+            if look is not None and not entry.shares:
+                self.again = again(self, entry, tensors, batch, look)
+            self._last = ()
+        else:
+            self._last = last
+
+    def count_run(self) -> None:
+        """Sol has computed once more."""
+        self._runs += 1
+
+    @property
+    def forced_way(self) -> Way | None:
+        """The way that calls take because somebody wants to measure it."""
+        return self._forced
 
     def _wants_gradient(self, given: list[torch.Tensor]) -> bool:
         return torch.is_grad_enabled() and (
@@ -415,7 +452,7 @@ class Session:
             program,
             _shares(captured),
         )
-        self.entries = [entry, *self.entries][:_MOST_PROGRAMS]
+        self.entries, self.again = [entry, *self.entries][:_MOST_PROGRAMS], None
         keys = [k for e in self.entries for k in e.captured.keys if k not in e.captured.state]
         state = {k for e in self.entries for k in e.captured.state}
         self._watch = Watch(self.model, self.fingerprint, keys, state)
@@ -436,7 +473,7 @@ class Session:
     def forget(self) -> None:
         """Drop all programs: the module is another one now, or the user says so."""
         with self._lock:
-            self.entries, self.refused, self.parts = [], {}, None
+            self.entries, self.refused, self.parts, self.again = [], {}, None, None
             self._too_large = {}
             self.trainer.forget()
             self._watch = Watch(self.model, self.fingerprint)

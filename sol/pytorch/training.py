@@ -82,6 +82,9 @@ class _Absent:
         """Nothing to run."""
         raise AssertionError("a step in training has executables of its own")
 
+    def again(self, *_: Any) -> None:
+        """Nothing to run again."""
+
 
 class _TrainingRunner:
     """One step of Sol: a function of autograd, if any of its tensors wants a gradient."""

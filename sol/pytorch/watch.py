@@ -31,6 +31,7 @@ _wants_gradient = attrgetter("requires_grad")
 _address = torch.Tensor.data_ptr
 _INDEX = re.compile(r"\[('(?:[^'\\]|\\.)*'|\"[^\"]*\"|-?\d+)\]")
 
+_AROUND = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 _NUMBERS = itertools.count()  # for contents, no two of them the same
 
 Fingerprint = Callable[["array[int]", "array[int]"], int]  # of addresses and sizes in bytes
@@ -117,6 +118,26 @@ class Watch:
         if self._collects and hooks.collecting():
             return "a model around this one asks for the results of its layers"
         return None
+
+    def look(self) -> Look | None:
+        """Sees whatever would change an answer of `settled`, `hooked` or `values`, or make PyTorch
+        call a hook around the module; but hooks of submodules, for which there are new handles.
+        None if there are hooks, or if it takes more than a look.
+        """
+        around = [getattr(self._model, name) for name in _AROUND]
+        around += [getattr(torch_module, f"_global{name}") for name in _AROUND]
+        seen = places.of_tables(around)
+        if self._settled is None or self._seen[0] is None or seen is None:
+            return None
+        if self._collects or any(around):
+            return None
+        found: Look = self._settled.joined(seen).joined(self._seen[0])
+        return found
+
+    @property
+    def looks(self) -> tuple[Look | None, Look | None]:
+        """What was looked at last, other objects whenever something had changed."""
+        return self._settled, self._seen[0]
 
     def values(self) -> State:
         """What differs after any tensor was written or got other memory."""

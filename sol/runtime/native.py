@@ -1,7 +1,7 @@
 """The C part of the runtime (UNITS): compiled with the user's compiler at first use, loaded once by
 a process, because a process has one thread pool.
 
-`ProgramTable` and `SegmentTable` mirror structs of sol_runtime.h; a test compares the former.
+`ProgramTable`, `SegmentTable` and `AgainTable` mirror structs of sol_runtime.h.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import re
 import struct
 import threading
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from sol.backends.toolchain import build
@@ -50,6 +51,24 @@ class SegmentTable(ctypes.Structure):
     """struct sol_segment."""
 
     _fields_ = (("begin", ctypes.c_int32), ("end", ctypes.c_int32), ("apart", ctypes.c_int32))
+
+
+class AgainTable(ctypes.Structure):
+    """struct sol_again."""
+
+    _fields_ = (
+        ("program", ctypes.c_void_p),
+        ("tensors", ctypes.c_void_p),
+        ("given", ctypes.c_int64),
+        ("batch", ctypes.c_int64),
+        ("group", ctypes.c_int64),
+        ("threads", ctypes.c_int64),
+        ("places", ctypes.c_void_p),
+        ("words", ctypes.c_void_p),
+        ("first", ctypes.c_int64),
+        ("n", ctypes.c_int64),
+        ("until_ns", ctypes.c_int64),
+    )
 
 
 def source(name: str) -> str:
@@ -95,6 +114,7 @@ def _load(store: Cache) -> ctypes.CDLL:
         ctypes.c_int32,
         ctypes.c_int32,
     )
+    library.sol_run_again.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
     return library
 
 
@@ -116,22 +136,40 @@ def fingerprint(pointers: Sequence[int], sizes: Sequence[int]) -> int:
     return int(runtime().sol_fingerprint(words(pointers), words(sizes), len(sizes)))
 
 
-def look(first: array[int], others: array[int]) -> Callable[[], int]:
-    """Tells whether the aligned 64-bit words at these addresses are what they are now.
+class Look:
+    """Tells whether the aligned 64-bit words at some places are what they were when it was made.
 
-    The others are read only while the first ones have not changed.
+    places: all addresses. The first ones, so many, are read before the others, and these only if
+    those have not changed. words: what was there. alive: what keeps the first ones readable.
     """
+
+    __slots__ = ("_alive", "_call", "first", "places", "words")
+
+    def __init__(
+        self, places: array[int], words: array[int], first: int, alive: object = None
+    ) -> None:
+        self.places, self.words, self.first, self._alive = places, words, first, alive
+        at, known = places.buffer_info()[0], words.buffer_info()[0]
+        self._call = partial(runtime().sol_unchanged, at, known, first, len(places))
+
+    def __call__(self) -> bool:
+        return bool(self._call())
+
+    def joined(self, other: Look) -> Look:
+        """Both of them as one."""
+        a, b = self.first, other.first
+        return Look(
+            self.places[:a] + other.places[:b] + self.places[a:] + other.places[b:],
+            self.words[:a] + other.words[:b] + self.words[a:] + other.words[b:],
+            a + b, (self._alive, other._alive),
+        )  # fmt: skip
+
+
+def look(first: array[int], others: array[int], alive: object = None) -> Look:
+    """Tells whether the aligned 64-bit words at these addresses are what they are now; the others
+    are read only while the first ones have not changed. alive: what keeps these readable."""
     places = first + others
-    known = words_at(places)
-    same, counts = runtime().sol_unchanged, (len(first), len(places))
-
-    def unchanged(
-        at: int = places.buffer_info()[0], words: int = known.buffer_info()[0],
-        _alive: object = (places, known),
-    ) -> int:  # fmt: skip
-        return same(at, words, *counts)  # type: ignore[no-any-return]
-
-    return unchanged
+    return Look(places, words_at(places), len(first), alive)
 
 
 def words_at(places: array[int]) -> array[int]:

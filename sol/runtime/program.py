@@ -7,16 +7,20 @@ threads at once: one of them has the thread pool, the others run alone, with the
 from __future__ import annotations
 
 import ctypes
+import time
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sol.core.cores import QUOTA_SECONDS
 from sol.core.errors import CacheError, InputError
 from sol.runtime import threads as thread_count
 from sol.runtime.arena import arenas
 from sol.runtime.cache import Cache, cache
-from sol.runtime.native import ABI, ProgramTable, SegmentTable, runtime, words
+from sol.runtime.native import ABI, AgainTable, Look, ProgramTable, SegmentTable, runtime, words
+
+_OK = 0  # the status of a call that ran
 
 
 class Program:
@@ -92,6 +96,34 @@ class Program:
             self._table, words(pointers), batch, group, arena, threads, None
         )
         _check(status, batch, threads)
+
+    def again(
+        self, pointers: array[int], given: int, batch: int, threads: int, look: Look
+    ) -> Callable[[bytes], bool]:
+        """What makes a call of `run` once more, with the least that can be done for it.
+
+        It takes the addresses of the first tensors, as many as are `given`, in an array of C; the
+        others stay what `pointers` says. It returns False, and has done nothing, if a word of the
+        look has changed, or if a second is over, for there may be other cores.
+        """
+        table = AgainTable(
+            self._table, pointers.buffer_info()[0], given, batch, self.group, threads,
+            look.places.buffer_info()[0], look.words.buffer_info()[0], look.first,
+            len(look.places), time.monotonic_ns() + int(1e9 * QUOTA_SECONDS),
+        )  # fmt: skip
+
+        size, at = self.arena_bytes(batch, threads), ctypes.addressof(table)
+        run, alive = self._runtime.sol_run_again, (table, pointers, look)
+
+        def call(given: bytes) -> bool:
+            assert alive
+            arena = arenas.take(size)
+            try:
+                return bool(run(at, given, arena.address) == _OK)
+            finally:
+                arenas.give(arena)
+
+        return call
 
     def run_in_parts(
         self, pointers: array[int], batch: int, threads: int,
@@ -169,7 +201,7 @@ class Program:
 
 
 def _check(status: int, batch: int, threads: int) -> None:
-    if status:
+    if status != _OK:
         raise InputError(
             f"the runtime refused a call with a batch of {batch} on {threads} threads",
             expected="a batch of 0 or more and 1 or more threads",

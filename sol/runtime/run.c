@@ -25,7 +25,9 @@ typedef struct {
 
 typedef struct {
     const sol_program *program;
-    char *const *tensors;
+    char *const *given; /* the first tensors of the caller */
+    int64_t n_given;
+    char *const *tensors; /* the others, at the places behind these */
     int64_t batch, group;
     int64_t first, images; /* of the current pass */
     char *arena;
@@ -79,7 +81,7 @@ static char *resolve(const call *c, const sol_buffer *b, int64_t first, int64_t 
         int64_t offset = linear(b->offset_coef, b->offset_const, c->images);
         return c->arena + offset + b->image_stride * first;
     }
-    char *tensor = c->tensors[b->index];
+    char *tensor = (b->index < c->n_given ? c->given : c->tensors)[b->index];
     int64_t offset = linear(b->offset_coef, b->offset_const, images);
     return tensor ? tensor + offset + b->image_stride * (c->first + first) : NULL;
 }
@@ -261,8 +263,9 @@ static int useful_threads(const sol_program *p, int64_t images, int threads) {
     return (int)least(most, threads);
 }
 
-int sol_run(const sol_program *program, char *const *tensors, int64_t batch, int64_t group,
-            char *arena, int threads, int64_t *profile_ns) {
+static int run(const sol_program *program, char *const *given, int64_t n_given,
+               char *const *tensors, int64_t batch, int64_t group, char *arena, int threads,
+               int64_t *profile_ns) {
     if (program->abi != SOL_ABI) return SOL_WRONG_ABI;
     if (batch < 0 || threads < 1 || (uintptr_t)arena % LINE) return SOL_WRONG_ARGUMENT;
     if (batch == 0) return SOL_OK;
@@ -270,6 +273,8 @@ int sol_run(const sol_program *program, char *const *tensors, int64_t batch, int
 
     call c; /* most of it are counters that nobody needs */
     c.program = program;
+    c.given = given;
+    c.n_given = n_given;
     c.tensors = tensors;
     c.batch = batch;
     c.group = group;
@@ -289,4 +294,16 @@ int sol_run(const sol_program *program, char *const *tensors, int64_t batch, int
     sol_pool_run(c.threads, run_passes, &c);
     sol_pool_release();
     return SOL_OK;
+}
+
+int sol_run(const sol_program *program, char *const *tensors, int64_t batch, int64_t group,
+            char *arena, int threads, int64_t *profile_ns) {
+    return run(program, tensors, 0, tensors, batch, group, arena, threads, profile_ns);
+}
+
+int sol_run_again(const sol_again *a, char *const *given, char *arena) {
+    if (now_ns() > a->until_ns) return SOL_CHANGED;
+    if (!sol_unchanged(a->places, a->words, (int32_t)a->first, (int32_t)a->n)) return SOL_CHANGED;
+    return run(a->program, given, a->given, a->tensors, a->batch, a->group, arena,
+               (int)a->threads, NULL);
 }

@@ -61,7 +61,7 @@ typedef struct {
 /* Every program exports this. */
 extern SOL_EXPORT const sol_program sol_program_table;
 
-enum { SOL_OK = 0, SOL_WRONG_ABI = 1, SOL_WRONG_ARGUMENT = 2 };
+enum { SOL_OK = 0, SOL_WRONG_ABI = 1, SOL_WRONG_ARGUMENT = 2, SOL_CHANGED = 3 };
 
 /* Runs a program over `batch` images on `threads` threads (the caller is one of them).
  *
@@ -94,6 +94,22 @@ SOL_EXPORT uint64_t sol_fingerprint(char *const *pointers, const int64_t *bytes,
  * are read only if the first ones are. */
 SOL_EXPORT int sol_unchanged(const uint64_t *const *places, const uint64_t *words, int32_t first,
                              int32_t n);
+
+/* A call of sol_run, to be made again on other tensors in the place of the first ones. */
+typedef struct {
+    const sol_program *program;
+    char *const *tensors; /* of that call */
+    int64_t given;        /* so many of them are others in each call */
+    int64_t batch, group, threads;
+    const uint64_t *const *places; /* of what the call depends on, as for sol_unchanged */
+    const uint64_t *words;
+    int64_t first, n;
+    int64_t until_ns; /* of the monotonic clock: not to be made later */
+} sol_again;
+
+/* Makes a call again, or returns SOL_CHANGED and does nothing if a word is not what it was or it is
+ * too late. given: the tensors that are others. */
+SOL_EXPORT int sol_run_again(const sol_again *again, char *const *given, char *arena);
 
 /* How a weight is packed: groups, and in each outputs (columns), channels and taps of a window. */
 typedef struct {

@@ -91,7 +91,7 @@ def test_nothing_is_prepared_anew_without_a_change(compiler: Compiler) -> None:
 
 def test_writes_through_data(monkeypatch: pytest.MonkeyPatch) -> None:
     """They leave the version counter alone; the fingerprint of the memory sees them."""
-    monkeypatch.setattr(connect, "fingerprint", _sum_of_words)
+    monkeypatch.setattr(connect, "fingerprint", sum_of_words)
     net = Net().eval()
     fast = optimize(net, X)
     x = torch.randn(X)
@@ -100,7 +100,7 @@ def test_writes_through_data(monkeypatch: pytest.MonkeyPatch) -> None:
     close(fast(x), net(x))
 
 
-def _sum_of_words(addresses: Any, sizes: Any) -> int:
+def sum_of_words(addresses: Any, sizes: Any) -> int:
     import ctypes
 
     return hash(tuple(ctypes.string_at(a, s) for a, s in zip(addresses, sizes)))

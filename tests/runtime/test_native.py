@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 import subprocess
+from array import array
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,16 @@ import pytest
 from sol.backends import compilers
 from sol.backends.compilers import Compiler, probe
 from sol.backends.toolchain import FLAGS, abi_header
-from sol.runtime.native import ABI, UNITS, ProgramTable, runtime, source
+from sol.runtime.native import (
+    ABI,
+    UNITS,
+    AgainTable,
+    ProgramTable,
+    SegmentTable,
+    look,
+    runtime,
+    source,
+)
 from tests.runtime.sample_program import PROGRAMS, build_library
 
 CLEAN = ("-std=gnu11", "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wno-sign-conversion")
@@ -39,20 +49,45 @@ def test_sources_stand_alone() -> None:
             assert text.count(f"#ifndef {guard}") == 1
 
 
-def test_the_python_table_is_the_c_table() -> None:
-    names = [name for name, _ in ProgramTable._fields_]
-    offsets = ", ".join(f"offsetof(sol_program, {name})" for name in names)
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [(ProgramTable, "sol_program"), (SegmentTable, "sol_segment"), (AgainTable, "sol_again")],
+)
+def test_a_python_table_is_the_c_table(table: type[ctypes.Structure], name: str) -> None:
+    names = [field[0] for field in table._fields_]
+    offsets = ", ".join(f"offsetof({name}, {field})" for field in names)
     library = ctypes.CDLL(
         str(
             build_library(
                 f"#include <stddef.h>\n{abi_header()}\n"
-                f"SOL_EXPORT const int64_t layout[] = {{SOL_ABI, sizeof(sol_program), {offsets}}};"
+                f"SOL_EXPORT const int64_t layout[] = {{SOL_ABI, sizeof({name}), {offsets}}};"
             )
         )
     )
     layout = list((ctypes.c_int64 * (2 + len(names))).in_dll(library, "layout"))
-    expected = [getattr(ProgramTable, name).offset for name in names]
-    assert layout == [ABI, ctypes.sizeof(ProgramTable), *expected]
+    assert layout == [ABI, ctypes.sizeof(table), *(getattr(table, n).offset for n in names)]
+
+
+def test_a_look_at_words() -> None:
+    """The others are nowhere once the first ones have changed, and are not read then."""
+    first, others = array("Q", [1, 2]), array("Q", [3])
+    a = look(addresses(first), addresses(others))
+    b = look(addresses(others), array("Q"))
+    both = b.joined(a)
+    assert (both.first, len(both.places)) == (3, 4)
+    assert [both(), a(), b()] == [True] * 3
+    others[0] = 4
+    assert [both(), a(), b()] == [False] * 3
+    others[0] = 3
+    assert both()
+    first[1] = 7
+    both.places[3] = 8
+    assert not both()
+
+
+def addresses(values: array[int]) -> array[int]:
+    at, count = values.buffer_info()
+    return array("Q", range(at, at + 8 * count, 8))
 
 
 @pytest.mark.parametrize("kind", ["gcc", "clang", "zig"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -15,9 +16,9 @@ import pytest
 
 from sol.core.errors import CacheError, InputError, MemoryBudgetError
 from sol.runtime.arena import Arena, ArenaPool, arenas
-from sol.runtime.native import fingerprint
+from sol.runtime.native import fingerprint, look
 from sol.runtime.program import Program
-from tests.runtime.sample_program import PROGRAM, PROGRAMS, build_library, make_call
+from tests.runtime.sample_program import PROGRAM, PROGRAMS, Call, build_library, make_call
 
 PAGE = 4096
 
@@ -50,6 +51,31 @@ def test_results_do_not_depend_on_threads_or_groups(library: Path) -> None:
         Program(library, group=group).run(call.pointers, 9, threads)
         results.add(call.y.tobytes() + call.s.tobytes())
     assert len(results) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("group", [0, 2])
+def test_a_call_again(
+    library: Path, group: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On other inputs with the weights of the first call, until what it depends on changes."""
+    program, first, watched = Program(library, group=group), make_call(5), array("Q", [11])
+    seen = look(array("Q", [watched.buffer_info()[0]]), array("Q"))
+    x, w, y, s = first.pointers
+    others = [Call(np.float32(k) * first.x, first.w) for k in range(3)]
+    again = program.again(array("Q", [0, w, y, s]), 1, 5, threads, seen)
+    for other in others:
+        assert again(struct.pack("Q", other.pointers[0]))
+        np.testing.assert_array_equal(first.y, (other.x * first.w)[:, ::-1])
+    first.y[:] = 3
+    watched[0] = 12
+    assert not again(struct.pack("Q", x))
+    watched[0] = 11
+    assert again(struct.pack("Q", x))
+    first.check()
+    monkeypatch.setattr("sol.runtime.program.QUOTA_SECONDS", -1.0)
+    late = program.again(array("Q", [0, w, y, s]), 1, 5, threads, seen)
+    assert not late(struct.pack("Q", x))
 
 
 def test_no_images_no_work(program: Program) -> None:
