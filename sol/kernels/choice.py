@@ -16,6 +16,7 @@ from sol.core.device import CpuDevice
 from sol.kernels.blocks import Blocking, scratch_of
 from sol.kernels.gemm import reads_in_place
 from sol.kernels.operands import describe
+from sol.kernels.schedule import of_units
 from sol.kernels.strassen import PRODUCTS, Halves, Sizes, halves_of
 from sol.kernels.tiles import candidates, choose_tile, tile_cycles
 from sol.kernels.winograd_layer import Layer, layer_of
@@ -42,7 +43,6 @@ _WAIT = 0.05  # cycles of waiting for a byte of weights from the last-level cach
 _WAIT_DRAM = 0.05  # from memory
 _WAIT_ROWS = 3.0  # and so many more, divided by the rows that need it
 _CACHED_SHARE = 0.5  # of the last-level cache: weights that stay there from block to block
-_MANY_UNITS = 16  # for each core: how they are shared out no longer counts
 _PAIRS = 32  # of rows at least: fewer wait for weights
 _BUSY = 16  # accumulators of a register tile at least
 _MARGIN = 1.05  # how much faster an estimate must be to be believed
@@ -164,30 +164,30 @@ def _blockings(layer: Layer, device: CpuDevice) -> Iterator[Blocking]:
                 continue
             per_tile = scratch_of(layer.products, layer.depth, share * lanes)
             most = max(rows, int(min(_MOST_TILES, room // per_tile)) // rows * rows)
-            most = min(most, -(-layer.tiles // rows) * rows)
-            for tiles in {most, max(rows, -(-layer.tiles // 2 // rows) * rows)}:
-                if tiles <= most:
-                    yield Blocking(rows, v, lanes, tiles, share)
+            blocks = -(-layer.tiles // most)
+            even = -(-blocks // device.cores) * device.cores  # as many for each core
+            for count in {blocks, even}:
+                tiles = -(-layer.tiles // count // rows) * rows
+                yield Blocking(rows, v, lanes, tiles, share)
 
 
 def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float:
     """Estimated cycles of one image."""
     vectors = -(-layer.columns // b.lanes)
-    shares = -(-vectors // b.share)
-    blocks = -(-layer.tiles // b.tiles)
-    share = vectors / shares
-    last = layer.tiles - (blocks - 1) * b.tiles
-    each = [_unit(layer, b, tiles, share, device, cached) for tiles in (b.tiles, last)]
-    total = shares * layer.groups * ((blocks - 1) * each[0] + each[1])
-    units = shares * layer.groups * blocks
-    idle = -(-units // device.cores) * device.cores / units if units < 8 * device.cores else 1.0
-    return total * idle / device.cores + _BARRIER
+    each = functools.cache(lambda tiles, wide: _unit(layer, b, tiles, wide, device, cached))
+    units = [
+        each(min(b.tiles, layer.tiles - first), min(b.share, vectors - column))
+        for _ in range(layer.groups)
+        for column in range(0, vectors, b.share)
+        for first in range(0, layer.tiles, b.tiles)
+    ]
+    return of_units(units, device.cores) + _BARRIER
 
 
 def _unit(
-    layer: Layer, b: Blocking, tiles: int, share: float, device: CpuDevice, cached: bool
+    layer: Layer, b: Blocking, tiles: int, share: int, device: CpuDevice, cached: bool
 ) -> float:
-    steps = tile_cycles(tiles, int(-(-share // 1)), (b.rows, b.vectors)) * layer.depth
+    steps = tile_cycles(tiles, share, (b.rows, b.vectors)) * layer.depth
     weights = 4 * layer.depth * share * b.lanes / (_CACHED if cached else _DRAM)
     inside = -(-layer.depth // b.lanes) * tiles * layer.products * _TRANSFORM
     outside = share * tiles * layer.products * _TRANSFORM
@@ -261,7 +261,7 @@ def _halves_cycles(sizes: Sizes, b: Blocking, device: CpuDevice, cached: bool) -
     stays = weights < _CACHED_SHARE * device.l3
     rows = min(b.tiles, sizes.pairs)
     moved = _moved(weights, cached, rows) + _moved(again, stays, rows)
-    return _makespan(units, device.cores) + moved / device.cores + _BARRIER
+    return of_units(units, device.cores) + moved / device.cores + _BARRIER
 
 
 def _in_place(layer: Halves, plan: Plan, device: CpuDevice, cached: bool) -> float:
@@ -283,13 +283,3 @@ def _moved(weights: int, cached: bool, rows: int) -> float:
     """Cycles of waiting for so many bytes of weights; rows: that are multiplied with them once they
     are there, in which time more can come."""
     return weights * (_WAIT if cached else _WAIT_DRAM + _WAIT_ROWS / rows)
-
-
-def _makespan(units: list[float], cores: int) -> float:
-    """Until all cores are done, each taking the next unit when it is free."""
-    if len(units) > _MANY_UNITS * cores:
-        return sum(units) / cores
-    ends = [0.0] * cores
-    for unit in units:
-        ends[ends.index(min(ends))] += unit
-    return max(ends)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sol.core.device import CpuDevice
+from sol.kernels.schedule import of_grid
 
 _PANEL_BYTES = 160 * 1024  # of packed A per thread: leaves room for weights in a 1 MiB L2 cache
 _LONGEST_K = 2304  # longer reductions are cut at kernel taps, so that a panel stays in the cache
@@ -25,7 +26,7 @@ _FAR = 8.0  # bytes a cycle from beyond the L2 cache
 _NEAR = 32.0  # and from it
 _EXPOSED = 0.5  # of these do not overlap with multiply-adds
 _UNEVEN = 0.2  # of a unit: cores are never equally fast
-_NARROW = 1.03  # that narrower vectors must gain: they are more instructions
+_NARROW = 1.05  # that narrower vectors must gain: they are more instructions
 _FEWEST_ROWS = 4  # for which it matters
 
 
@@ -160,14 +161,19 @@ def _time(
     units = panels * shares
     busy = min(units, device.cores)
     turns = -(-units // device.cores)  # units of the core that has most
-    full, rest = divmod(rows, tile.panel)
-    size = (tile.rows, tile.vectors)
-    each = device.fma_cycles(tile.lanes)
-    steps: float = full * tile_cycles(tile.panel, vectors, size, each)
-    steps += tile_cycles(rest, vectors, size, each) if rest else 0
-    unit = steps * depth / units + _UNIT
-    if packed:
-        unit += rows / panels * depth / device.vector_lanes(4) * _PACKED
+    size, each = (tile.rows, tile.vectors), device.fma_cycles(tile.lanes)
+    packing = depth / device.vector_lanes(4) * _PACKED if packed else 0.0
+
+    def panel(present: int, wide: int) -> float:
+        return tile_cycles(present, wide, size, each) * depth + present * packing + _UNIT
+
+    def part(wide: int) -> list[float]:
+        last = rows - (panels - 1) * tile.panel
+        return [panel(tile.panel, wide)] * (panels - 1) + [panel(last, wide)]
+
+    whole, last = part(tile.columns), part(vectors - (shares - 1) * tile.columns)
+    unit = (sum(whole) * (shares - 1) + sum(last)) / units
+    ends = of_grid(shares, whole, last, device.cores)
 
     share = 4 * depth * tile.columns * tile.lanes  # bytes of W
     met = -(-turns // panels)  # shares that one core meets
@@ -175,11 +181,11 @@ def _time(
     far: float = share * (met if stays else turns)
     near = share * (turns - met) if stays else 0
     images = 4 * depth * rows  # bytes of A
-    part = images * min(turns, panels) / panels
-    far += part if part <= _WEIGHTS * device.l2 else part * met
+    read = images * min(turns, panels) / panels
+    far += read if read <= _WEIGHTS * device.l2 else read * met
     moved = (far / _FAR + near / _NEAR) * _EXPOSED
     waiting = unit * _UNEVEN if busy > 1 else 0.0
-    return turns * unit + moved + waiting
+    return ends + moved + waiting
 
 
 def _whole(rows: int, p: int) -> int:
