@@ -24,7 +24,7 @@ Weights = Callable[[Expr, Expr, int], Expr]
 @dataclass(frozen=True, slots=True)
 class Blocking:
     """How a layer is cut: register tiles of `rows` x `vectors`, `tiles` per block, and vectors of
-    output channels per unit (a multiple of `vectors`)."""
+    output channels per unit: a multiple of `vectors`, or as many for each unit."""
 
     rows: int
     vectors: int
@@ -81,35 +81,50 @@ class Slabs:
         u(x, vector, width): where U[x] has the first of a block of columns. Where `resume` holds,
         products are added to what is there.
         """
-        b, x = self.blocking, axis("x", self.count)
-        whole, tail = divmod(-(-self.columns // b.lanes), b.vectors)
+        x = axis("x", self.count)
+        body = self._columns(lambda vector, vectors: self._rows(u, resume, x, vector, vectors))
+        return (For(x, const(0), const(self.count), body),)
+
+    def _columns(self, block: Callable[[Expr, int], tuple[Stmt, ...]]) -> tuple[Stmt, ...]:
+        """Whole blocks of columns of the share, and the rest: of the last share, or of each."""
+        b, every = self.blocking, -(-self.columns // self.blocking.lanes)
+        per, rest = divmod(b.share, b.vectors)
+        if rest:
+            assert every % b.share == 0, "shares with a rest are equal"
+            first = self.share * b.share
+            code: list[Stmt] = []
+            if per:
+                column = axis("cblock", per)
+                body = block(first + column * b.vectors, b.vectors)
+                code.append(For(column, const(0), const(per), body))
+            return (*code, *block(first + per * b.vectors, rest))
+        whole, tail = divmod(every, b.vectors)
         stmts: list[Stmt] = []
-        per = b.share // b.vectors
         if whole:
             column = axis("cblock", whole)
             begin = self.share * per
             end = apply("min", begin + per, const(whole))
-            body = self._rows(u, resume, x, column * b.vectors, b.vectors)
-            stmts.append(For(column, begin, end, body))
+            stmts.append(For(column, begin, end, block(column * b.vectors, b.vectors)))
         if tail:
             here = apply("eq", const(whole) // per, self.share)
-            body = self._rows(u, resume, x, const(whole * b.vectors), tail)
-            stmts.extend(when(here, body))
-        return (For(x, const(0), const(self.count), tuple(stmts)),)
+            stmts.extend(when(here, block(const(whole * b.vectors), tail)))
+        return tuple(stmts)
 
     def _rows(
         self, u: Weights, resume: Expr | None, x: Expr, vector: Expr, vectors: int
     ) -> tuple[Stmt, ...]:
-        b, rest = self.blocking, self.tiles % self.blocking.rows
+        """Whole register tiles of the block, and the rest, which the last block has another of."""
+        b = self.blocking
         step = axis("step", -(-b.tiles // b.rows))
         full = self.present // b.rows
+        last = self.tiles - (-(-self.tiles // b.tiles) - 1) * b.tiles
         stmts: list[Stmt] = []
-        if self.tiles >= b.rows:
+        if max(b.tiles, last) >= b.rows:
             body = self._product(u, resume, x, step * b.rows, b.rows, vector, vectors)
             stmts.append(For(step, const(0), full, body))
-        if rest:
+        for rest in sorted({min(b.tiles, self.tiles) % b.rows, last % b.rows} - {0}):
             body = self._product(u, resume, x, full * b.rows, rest, vector, vectors)
-            stmts.extend(when(self.present % b.rows > 0, body))
+            stmts.extend(when(apply("eq", self.present % b.rows, const(rest)), body))
         return tuple(stmts)
 
     def _product(

@@ -158,17 +158,22 @@ def _blockings(layer: Layer, device: CpuDevice) -> Iterator[Blocking]:
     for rows, v in candidates(device.vector_registers):
         if rows > layer.tiles or v > vectors or v == 1 < vectors:
             continue  # with one vector the weights come too slowly
-        for parts in (1, 2, 3, 4, 6, 8):
-            share = -(-vectors // parts // v) * v
-            if parts > 1 and (parts - 1) * share >= vectors:
-                continue
+        for share in _shares(vectors, v):
             per_tile = scratch_of(layer.products, layer.depth, share * lanes)
             most = max(rows, int(min(_MOST_TILES, room // per_tile)) // rows * rows)
             blocks = -(-layer.tiles // most)
             even = -(-blocks // device.cores) * device.cores  # as many for each core
             for count in {blocks, even}:
-                tiles = -(-layer.tiles // count // rows) * rows
-                yield Blocking(rows, v, lanes, tiles, share)
+                tiles = -(-layer.tiles // count)
+                for size in {tiles, -(-tiles // rows) * rows}:
+                    yield Blocking(rows, v, lanes, size, share)
+
+
+def _shares(vectors: int, v: int) -> set[int]:
+    """Whole blocks of columns, and equal shares of all columns."""
+    parts = (1, 2, 3, 4, 6, 8)
+    whole = {-(-vectors // n // v) * v for n in parts}
+    return whole | {vectors // n for n in parts if vectors % n == 0 and vectors // n >= v}
 
 
 def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float:

@@ -24,7 +24,8 @@ class Recipe:
 
     Steps are in elements of the array. taps: steps of the taps that `transform` [products, taps]
     makes products of, for each tap that k counts (one, without a transform); rows: k of the first
-    channel, for the same; row_step: from channel to channel in k.
+    channel, for the same; row_step: from channel to channel in k. width: columns of a block; share:
+    columns after which blocks begin anew, 0 if they never do.
     """
 
     groups: int
@@ -39,13 +40,18 @@ class Recipe:
     transform: Array | None
     width: int
     lanes: int
+    share: int = 0
+
+    @property
+    def columns(self) -> int:
+        """Of a group, with those beyond the last output."""
+        return -(-self.outputs // self.lanes) * self.lanes
 
     @property
     def size(self) -> int:
         """Elements of the packed weight."""
         products = 1 if self.transform is None else len(self.transform)
-        columns = -(-self.outputs // self.lanes) * self.lanes
-        return self.groups * products * len(self.rows) * self.channels * columns
+        return self.groups * products * len(self.rows) * self.channels * self.columns
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,13 +46,15 @@ Array = NDArray[Any]
 class WinogradPacking:
     """U = G g G^T for each pair of channels: [group][x][column block][c][vectors * lanes].
 
-    Axes without a transform keep their taps, which c then counts outside of the channels.
+    Axes without a transform keep their taps, which c then counts outside of the channels. share:
+    vectors of columns after which blocks begin anew.
     """
 
     transforms: tuple[Transform, ...]
     groups: int
     vectors: int
     lanes: int
+    share: int
 
     def apply(self, weight: Array) -> Array:
         """The packed weight, float32, of one of shape (O, I/groups, taps…)."""
@@ -66,8 +68,9 @@ class WinogradPacking:
         tiles = dense.astype(np.float32).transpose(*moved, *plain, 1, 0)  # (x…, taps…, I, O)
         tiles = tiles.reshape(self._products, -1, self.groups, weight.shape[0] // self.groups)
         matrices = tiles.transpose(2, 0, 1, 3).reshape(-1, *tiles.shape[1::2])
-        width = self.vectors * self.lanes
-        return np.concatenate([columns_in_blocks(m, width, self.lanes) for m in matrices])
+        width, share = self.vectors * self.lanes, self.share * self.lanes
+        parts = (m[:, n : n + share] for m in matrices for n in range(0, m.shape[1], share))
+        return np.concatenate([columns_in_blocks(p, width, self.lanes) for p in parts])
 
     def recipe(self, weight: Array) -> Recipe:
         """The same as loops."""
@@ -94,6 +97,7 @@ class WinogradPacking:
             transform,
             self.vectors * self.lanes,
             self.lanes,
+            self.share * self.lanes,
         )
 
     def size(self, shape: tuple[int, ...]) -> int:
@@ -106,7 +110,9 @@ class WinogradPacking:
     def signature(self) -> str:
         """Equal for equal packings."""
         sizes = "x".join(f"{t.m},{t.r}" for t in self.transforms)
-        return f"winograd{sizes}x{self.vectors}x{self.lanes}g{self.groups}"
+        blocks = f"{self.vectors}x{self.lanes}"
+        anew = f"of{self.share}" if self.share % self.vectors else ""
+        return f"winograd{sizes}x{blocks}{anew}g{self.groups}"
 
     @property
     def _products(self) -> int:
@@ -120,7 +126,8 @@ def lower_winograd(
     lowering = _Lowering(plan, layer, blocking, widths)
     weight = layer.spine.root.inputs[1]
     transforms = tuple(s.transform for s in layer.spatial)  # a plain axis keeps its taps
-    packing = WinogradPacking(transforms, layer.groups, blocking.vectors, blocking.lanes)
+    shape = (blocking.vectors, blocking.lanes, blocking.share)
+    packing = WinogradPacking(transforms, layer.groups, *shape)
     buffer = f"{weight}/{packing.signature}"
     return lowering.lowered(buffer), (buffer, weight, packing)
 

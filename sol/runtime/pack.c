@@ -36,12 +36,20 @@ static int64_t round_to(int64_t n, int64_t unit) { return (n + unit - 1) / unit 
 
 static int64_t depth_of(const sol_packing *p) { return p->plain * p->channels; }
 
-static int64_t blocks_of(const sol_packing *p) { return (p->outputs + p->width - 1) / p->width; }
+static int64_t blocks_of(const sol_packing *p, int64_t columns) {
+    return (columns + p->width - 1) / p->width;
+}
+
+static int64_t blocks_of_group(const sol_packing *p) {
+    return p->outputs / p->share * blocks_of(p, p->share) + blocks_of(p, p->outputs % p->share);
+}
 
 static block find_block(const sol_packing *p, int64_t number) {
-    int64_t group = number / blocks_of(p), first = number % blocks_of(p) * p->width;
+    int64_t group = number / blocks_of_group(p), place = number % blocks_of_group(p);
+    int64_t share = place / blocks_of(p, p->share) * p->share;
+    int64_t first = share + place % blocks_of(p, p->share) * p->width;
     int64_t matrix = depth_of(p) * round_to(p->outputs, p->lanes);
-    int64_t outputs = least(p->width, p->outputs - first);
+    int64_t outputs = least(p->width, least(share + p->share, p->outputs) - first);
     return (block){p->source + group * p->group_step + first * p->output_step,
                    p->target + group * p->products * matrix + first * depth_of(p), outputs,
                    round_to(outputs, p->lanes)};
@@ -111,7 +119,7 @@ static void pack_all(void *argument, int thread) {
     (void)thread;
     for (;;) {
         int64_t unit = atomic_fetch_add_explicit(&work->taken, 1, memory_order_relaxed);
-        if (unit >= p->groups * blocks_of(p) * parts) return;
+        if (unit >= p->groups * blocks_of_group(p) * parts) return;
         block b = find_block(p, unit / parts);
         int64_t first = unit % parts * step, count = least(step, p->channels - first);
         if (p->transform)
@@ -123,7 +131,7 @@ static void pack_all(void *argument, int thread) {
 
 int sol_pack(const sol_packing *packing, int threads) {
     const sol_packing *p = packing;
-    int fits = threads >= 1;
+    int fits = threads >= 1 && p->share >= 1 && p->share % p->lanes == 0;
     if (p->transform) /* rows of one channel follow each other */
         fits = fits && p->taps <= MOST_TAPS && p->lanes <= MOST_LANES && p->row_step == 1 &&
                p->products * p->width <= MOST_TOGETHER;

@@ -28,7 +28,7 @@ class _Packing(ctypes.Structure):
         ("rows", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("row_step", "products")),
         ("transform", ctypes.c_void_p),
-        *((name, ctypes.c_int64) for name in ("width", "lanes")),
+        *((name, ctypes.c_int64) for name in ("width", "lanes", "share")),
     )
 
 
@@ -52,7 +52,7 @@ def pack(weight: Array, recipe: Recipe, target: Array, threads: int) -> None:
         *taps.shape, taps.ctypes.data, rows.ctypes.data, recipe.row_step,
         1 if factors is None else len(factors),
         None if factors is None else factors.ctypes.data,
-        recipe.width, recipe.lanes,
+        recipe.width, recipe.lanes, recipe.share or recipe.columns,
     )  # fmt: skip
     status = runtime().sol_pack(ctypes.addressof(packing), threads)
     assert status == 0, "the runtime refused a packing"

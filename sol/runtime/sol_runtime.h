@@ -125,6 +125,7 @@ typedef struct {
     int64_t products;         /* matrices of a group */
     const double *transform;  /* [products][taps], or NULL */
     int64_t width, lanes;     /* columns of a block; the last one has as many as its vectors */
+    int64_t share;            /* columns after which blocks begin anew, whole vectors */
 } sol_packing;
 
 /* Packs a weight on up to so many threads. */

@@ -33,13 +33,15 @@ PLAIN = [
     (GatesPacking(1, 64), (130, 130)),
 ]
 WINOGRAD = [
-    (WinogradPacking((Transform(4, 3), Transform(4, 3)), 1, 2, 16), (40, 9, 3, 3)),
-    (WinogradPacking((Transform(6, 3), Transform(2, 3)), 2, 1, 8), (20, 5, 3, 3)),
+    (WinogradPacking((Transform(4, 3), Transform(2, 3)), 1, 2, 16, 3), (90, 5, 3, 3)),
+    (WinogradPacking((Transform(2, 3), Transform(2, 3)), 2, 3, 8, 4), (124, 4, 3, 3)),
+    (WinogradPacking((Transform(4, 3), Transform(4, 3)), 1, 2, 16, 4), (40, 9, 3, 3)),
+    (WinogradPacking((Transform(6, 3), Transform(2, 3)), 2, 1, 8, 1), (20, 5, 3, 3)),
     (
-        WinogradPacking((Transform(1, 1), Transform(4, 3), Transform(2, 3)), 1, 3, 16),
+        WinogradPacking((Transform(1, 1), Transform(4, 3), Transform(2, 3)), 1, 3, 16, 3),
         (7, 3, 2, 3, 3),
     ),
-    (WinogradPacking((Transform(2, 5), Transform(1, 1)), 1, 1, 4), (5, 6, 5, 1)),
+    (WinogradPacking((Transform(2, 5), Transform(1, 1)), 1, 1, 4, 2), (5, 6, 5, 1)),
 ]
 STRASSEN = [
     (StrassenPacking(2, 16), (88, 34)),

@@ -155,9 +155,10 @@ LAYERS = (
 
 
 def _forced(
-    rows: int, tiles: int, m: tuple[int, int], vectors: int, share: int
+    rows: int, tiles: int, m: tuple[int, int], vectors: int, share: int, uneven: bool = False
 ) -> Callable[..., Winograd | None]:
-    """A choice that takes the algorithm wherever it can."""
+    """A choice that takes the algorithm wherever it can. uneven: blocks and shares that register
+    tiles do not divide."""
 
     def choose(plan: Any, cluster: Any, device: CpuDevice, *_: Any) -> Winograd | None:
         lanes = device.vector_lanes(4)
@@ -171,6 +172,9 @@ def _forced(
         r = min(rows, sized.tiles)
         whole = -(-wide // v) * v
         cut = Blocking(r, v, lanes, -(-tiles // r) * r, min(share * v, whole))
+        if uneven:
+            parts = next(n for n in (3, 2, 1) if wide % n == 0 and wide // n >= v)
+            cut = replace(cut, tiles=tiles, share=wide // parts)
         return Winograd(sized, cut, 1.0, 2.0)
 
     return choose
@@ -181,6 +185,8 @@ BLOCKINGS = {
     "small blocks": _forced(3, 6, (4, 4), 2, 1),
     "odd tiles": _forced(5, 5, (4, 4), 3, 2),
     "mixed, wide": _forced(2, 8, (2, 6), 4, 1),
+    "nothing divides": _forced(4, 7, (4, 4), 2, 1, uneven=True),
+    "a rest of each": _forced(3, 10, (2, 2), 3, 1, uneven=True),
 }
 
 
