@@ -33,17 +33,23 @@ class Blocking:
     share: int
 
 
+def even_blocks(tiles: int, most: int) -> list[int]:
+    """The sizes of as few blocks as there can be, which differ by one tile at most."""
+    count = -(-tiles // most)
+    return [(k + 1) * tiles // count - k * tiles // count for k in range(count)]
+
+
 @dataclass(frozen=True, slots=True)
 class Slabs:
     """V and M of a block, and the loops over its products.
 
-    count: of x; tiles, columns: of the layer; depth: of V; source: the name of U; share: which
-    vectors of columns; present: tiles of the block.
+    count: of x; sizes: how many tiles a block may have; columns: of the layer; depth: of V; source:
+    the name of U; share: which vectors of columns; present: tiles of the block.
     """
 
     blocking: Blocking
     count: int
-    tiles: int
+    sizes: frozenset[int]
     columns: int
     depth: int
     source: str
@@ -113,16 +119,15 @@ class Slabs:
     def _rows(
         self, u: Weights, resume: Expr | None, x: Expr, vector: Expr, vectors: int
     ) -> tuple[Stmt, ...]:
-        """Whole register tiles of the block, and the rest, which the last block has another of."""
+        """Whole register tiles of the block, and the rest, which differs from block to block."""
         b = self.blocking
         step = axis("step", -(-b.tiles // b.rows))
         full = self.present // b.rows
-        last = self.tiles - (-(-self.tiles // b.tiles) - 1) * b.tiles
         stmts: list[Stmt] = []
-        if max(b.tiles, last) >= b.rows:
+        if max(self.sizes) >= b.rows:
             body = self._product(u, resume, x, step * b.rows, b.rows, vector, vectors)
             stmts.append(For(step, const(0), full, body))
-        for rest in sorted({min(b.tiles, self.tiles) % b.rows, last % b.rows} - {0}):
+        for rest in sorted({size % b.rows for size in self.sizes} - {0}):
             body = self._product(u, resume, x, full * b.rows, rest, vector, vectors)
             stmts.extend(when(apply("eq", self.present % b.rows, const(rest)), body))
         return tuple(stmts)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sol.core.device import CpuDevice
-from sol.kernels.blocks import Blocking, scratch_of
+from sol.kernels.blocks import Blocking, even_blocks, scratch_of
 from sol.kernels.gemm import reads_in_place
 from sol.kernels.operands import describe
 from sol.kernels.schedule import of_units
@@ -31,6 +31,7 @@ _SPILL = 0.5  # cycles for each byte that does not
 _STREAMED = 4  # times the L2 cache: weights that never stay there
 _CACHED = 20.0  # bytes a cycle of weights from the last-level cache, for one core
 _DRAM = 5.0  # from memory
+_READ = 0.5  # cycles for a vector of weights that a register tile reads
 _PACKING = 3.0  # cycles for a vector of packed inputs of the direct kernel
 _TRANSFORM = 3.5  # cycles for each of a tile's values and vector of channels
 _BARRIER = 3000.0  # cycles until all cores have begun
@@ -47,7 +48,7 @@ _PAIRS = 32  # of rows at least: fewer wait for weights
 _BUSY = 16  # accumulators of a register tile at least
 _MARGIN = 1.05  # how much faster an estimate must be to be believed
 _MARGIN_STRASSEN = 1.03  # whose gain is never larger than an eighth
-_MOST_TILES = 64
+_MOST_TILES = 50
 _MOST_PRODUCTS = 36
 _CAREFUL = 4  # inputs per tile along an axis where nothing may be lost
 
@@ -160,13 +161,11 @@ def _blockings(layer: Layer, device: CpuDevice) -> Iterator[Blocking]:
             continue  # with one vector the weights come too slowly
         for share in _shares(vectors, v):
             per_tile = scratch_of(layer.products, layer.depth, share * lanes)
-            most = max(rows, int(min(_MOST_TILES, room // per_tile)) // rows * rows)
+            most = max(rows, int(min(_MOST_TILES, room // per_tile)))
             blocks = -(-layer.tiles // most)
             even = -(-blocks // device.cores) * device.cores  # as many for each core
             for count in {blocks, even}:
-                tiles = -(-layer.tiles // count)
-                for size in {tiles, -(-tiles // rows) * rows}:
-                    yield Blocking(rows, v, lanes, size, share)
+                yield Blocking(rows, v, lanes, -(-layer.tiles // count), share)
 
 
 def _shares(vectors: int, v: int) -> set[int]:
@@ -181,10 +180,10 @@ def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float
     vectors = -(-layer.columns // b.lanes)
     each = functools.cache(lambda tiles, wide: _unit(layer, b, tiles, wide, device, cached))
     units = [
-        each(min(b.tiles, layer.tiles - first), min(b.share, vectors - column))
+        each(tiles, min(b.share, vectors - column))
         for _ in range(layer.groups)
         for column in range(0, vectors, b.share)
-        for first in range(0, layer.tiles, b.tiles)
+        for tiles in even_blocks(layer.tiles, b.tiles)
     ]
     return of_units(units, device.cores) + _BARRIER
 
@@ -193,6 +192,7 @@ def _unit(
     layer: Layer, b: Blocking, tiles: int, share: int, device: CpuDevice, cached: bool
 ) -> float:
     steps = tile_cycles(tiles, share, (b.rows, b.vectors)) * layer.depth
+    steps += -(-tiles // b.rows) * share * layer.depth * _READ
     weights = 4 * layer.depth * share * b.lanes / (_CACHED if cached else _DRAM)
     inside = -(-layer.depth // b.lanes) * tiles * layer.products * _TRANSFORM
     outside = share * tiles * layer.products * _TRANSFORM

@@ -209,15 +209,17 @@ class _Lowering:
         self.builder = NestBuilder(self.memory.access(), widths)
         vectors = -(-sizes.columns // blocking.lanes)
         self.share = axis("share", -(-vectors // blocking.share))
-        self.block = axis("block", -(-sizes.pairs // blocking.tiles))
+        whole, last = divmod(sizes.pairs, blocking.tiles)
+        blocks = [blocking.tiles] * whole + [last] * (last > 0)
+        self.block = axis("block", len(blocks))
         chunks = sizes.depth // sizes.chunk
         self.chunk, self.chunks = axis("chunk", chunks), const(chunks)
         self.first = self.block * blocking.tiles
         self.present = apply("min", const(blocking.tiles), const(sizes.pairs) - self.first)
         self.source = self.memory.buffers.read("@weights", F32)
         self.slabs = Slabs(
-            blocking, PRODUCTS, sizes.pairs, sizes.columns, sizes.chunk, self.source, self.share,
-            self.present,
+            blocking, PRODUCTS, frozenset(blocks), sizes.columns, sizes.chunk, self.source,
+            self.share, self.present,
         )  # fmt: skip
 
     def lowered(self, weights: str) -> Lowered:

@@ -26,7 +26,7 @@ from sol.core.dtypes import F32
 from sol.ir.expr import Expr, apply, axis, const, load, substitute, where
 from sol.ir.expr import local_value as local
 from sol.ir.loop import For, If, Let, Stmt, Store
-from sol.kernels.blocks import Blocking, Slabs
+from sol.kernels.blocks import Blocking, Slabs, even_blocks
 from sol.kernels.operands import ACCUMULATED, oriented_channel
 from sol.kernels.pack import Recipe, columns_in_blocks, positions
 from sol.kernels.transform import Emitter, Transform, over_axes
@@ -146,13 +146,14 @@ class _Lowering:
         self.group = axis("group", layer.groups) if layer.groups > 1 else None
         vectors = -(-layer.columns // blocking.lanes)
         self.share = axis("share", -(-vectors // blocking.share))
-        self.block = axis("block", -(-layer.tiles // blocking.tiles))
-        self.first = self.block * blocking.tiles
-        self.present = apply("min", const(blocking.tiles), const(layer.tiles) - self.first)
+        blocks = even_blocks(layer.tiles, blocking.tiles)
+        self.block = axis("block", len(blocks))
+        self.first = self.block * layer.tiles // len(blocks)
+        self.present = (self.block + 1) * layer.tiles // len(blocks) - self.first
         source = self.memory.buffers.read("@weights", F32)
         self.slabs = Slabs(
-            blocking, layer.products, layer.tiles, layer.columns, layer.depth, source, self.share,
-            self.present,
+            blocking, layer.products, frozenset(blocks), layer.columns, layer.depth, source,
+            self.share, self.present,
         )  # fmt: skip
 
     def lowered(self, weights: str) -> Lowered:
