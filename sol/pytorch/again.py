@@ -33,10 +33,12 @@ _C: Any = torch._C
 
 
 def again(
-    session: Session, entry: Entry, tensors: list[torch.Tensor], batch: int, look: Look
-) -> Again | None:
-    """What computes calls like this one, whose arguments are these tensors; None if more has to be
-    done for them than the program does. look: sees what `Watch` would.
+    session: Session, entry: Entry, tensors: list[torch.Tensor], batch: int,
+    names: tuple[str, ...], look: Look,
+) -> Again | None:  # fmt: skip
+    """What computes calls like this one, whose arguments are these tensors, the last ones by these
+    names; None if more has to be done for them than the program does. look: sees what `Watch`
+    would.
 
     Calls do not want gradients, and the program was prepared.
     """
@@ -52,8 +54,8 @@ def again(
     direct = program.again(batch, look.joined(seen))
     if direct is None:
         return None
-    run, shapes = direct
-    count, pack = len(tensors), struct.Struct(f"{len(tensors) + len(shapes)}Q").pack
+    run, order, kinds = direct
+    count, pack = len(tensors), struct.Struct(f"{len(order) + len(kinds)}Q").pack
     one = isinstance(entry.captured.tree, Leaf)
     entries, executables = session.entries, program.executables
     asks = session.threads_wanted is None and config.THREADS.get() is None
@@ -61,9 +63,11 @@ def again(
     modes, empty = _C._len_torch_function_stack, torch.empty
 
     def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if kwargs and len(kwargs) == len(names):
+            args = (*args, *map(kwargs.get, names))
         if (
             torch.compiler.is_compiling()
-            or kwargs
+            or len(kwargs) != len(names)
             or len(args) != count
             or modes()
             or torch.is_grad_enabled()
@@ -77,8 +81,9 @@ def again(
             or entry.ways.get(kind) != way
         ):
             return CHANGED
-        outputs = [empty(shape, dtype=dtype) for shape, dtype in shapes]
-        if not run(pack(*[t.data_ptr() for t in args], *[t.data_ptr() for t in outputs])):
+        outputs = [empty(shape, dtype=dtype) for shape, dtype in kinds]
+        read = [args[k].data_ptr() for k in order]
+        if not run(pack(*read, *[t.data_ptr() for t in outputs])):
             return CHANGED
         session.count_run()
         return outputs[0] if one else program.put_together(outputs)

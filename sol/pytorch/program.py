@@ -25,6 +25,7 @@ from sol.runtime.threads import count
 
 Tensors = Sequence[torch.Tensor]
 Kind = tuple[tuple[int, ...], torch.dtype]
+Again = tuple[Callable[[bytes], bool], tuple[int, ...], list[Kind]]
 _SEEDS = 1 << 62
 
 
@@ -112,25 +113,35 @@ class Program:
 
     # ---- running
 
-    def _shortcut(self) -> _SolRunner | None:
-        """The one runner of a network that is one step of Sol from arguments to results."""
+    def _shortcut(self) -> tuple[_SolRunner, tuple[int, ...]] | None:
+        """The one runner of a network that is one step of Sol from arguments to results, and the
+        numbers of the arguments that it reads, in its order."""
         c = self.captured
         if len(c.steps) != 1 or not isinstance(c.steps[0], SolStep) or c.mutations:
             return None
         step, runner = c.steps[0], self._runs[0]
-        whole = step.inputs == tuple(map(Value, c.inputs))
+        arguments = {Value(name): number for number, name in enumerate(c.inputs)}
+        whole = all(i in arguments for i in step.inputs)
         whole = whole and c.results == tuple(map(Value, step.outputs))
-        return runner if whole and isinstance(runner, _SolRunner) else None
+        if not whole or not isinstance(runner, _SolRunner):
+            return None
+        return runner, tuple(arguments[i] for i in step.inputs if isinstance(i, Value))
 
-    def again(self, batch: int, look: Any) -> tuple[Callable[[bytes], bool], list[Kind]] | None:
-        """What makes a call once more (`Executable.again`), and the kinds of outputs of which it
-        needs the addresses behind those of the inputs; None unless the network is one step."""
-        return None if self._direct is None else self._direct.again(batch, look)
+    def again(self, batch: int, look: Any) -> Again | None:
+        """What makes a call once more (`Executable.again`), the numbers of the arguments of which
+        it needs the addresses, and the kinds of outputs, of which it needs them, too; None unless
+        the network is one step."""
+        if self._direct is None:
+            return None
+        runner, order = self._direct
+        run = runner.again(batch, look)
+        return None if run is None else (run, order, runner.kinds(batch))
 
     def run(self, tensors: Tensors, batch: int) -> list[torch.Tensor]:
         """The tensors of the network's result."""
         if self._direct is not None:
-            return self._direct.direct(tensors, batch)
+            runner, order = self._direct
+            return runner.direct([tensors[k] for k in order], batch)
         return self.finish(tensors, batch, self.compute(tensors, batch))
 
     def compute(self, tensors: Tensors, batch: int) -> dict[str, Any]:
@@ -177,7 +188,6 @@ class _SolRunner:
         self._step, self._executable, self._program = step, executable, program
         graph = step.graph
         self._types = [(graph[o].shape, TO_TORCH[graph[o].dtype]) for o in graph.outputs]
-        self._dtypes = [TO_TORCH[n.dtype] for n in graph.inputs]
         self._shapes: dict[int, list[Kind]] = {}
 
     def use(self, executable: Executable) -> None:
@@ -186,25 +196,26 @@ class _SolRunner:
 
     def direct(self, tensors: Tensors, batch: int) -> list[torch.Tensor]:
         """Run on these inputs; the outputs."""
-        shapes = self._shapes.get(batch) or self._concrete(batch)
-        outputs = [torch.empty(shape, dtype=dtype) for shape, dtype in shapes]
+        outputs = [torch.empty(shape, dtype=dtype) for shape, dtype in self.kinds(batch)]
         self._executable.run(
             [t.data_ptr() for t in tensors], [t.data_ptr() for t in outputs],
             batch, self._program.threads(),
         )  # fmt: skip
         return outputs
 
-    def again(self, batch: int, look: Any) -> tuple[Callable[[bytes], bool], list[Kind]] | None:
-        """`Program.again`."""
-        run = self._executable.again(batch, self._program.threads(), look)
-        return None if run is None else (run, self._shapes.get(batch) or self._concrete(batch))
+    def again(self, batch: int, look: Any) -> Callable[[bytes], bool] | None:
+        """What runs once more (`Executable.again`), on as many threads."""
+        return self._executable.again(batch, self._program.threads(), look)
 
-    def _concrete(self, batch: int) -> list[Kind]:
-        if len(self._shapes) > 64:
-            self._shapes.clear()
-        shapes = [(concrete(shape, batch), dtype) for shape, dtype in self._types]
-        self._shapes[batch] = shapes
-        return shapes
+    def kinds(self, batch: int) -> list[Kind]:
+        """Shapes and types of the outputs."""
+        found = self._shapes.get(batch)
+        if found is None:
+            if len(self._shapes) > 64:
+                self._shapes.clear()
+            found = [(concrete(shape, batch), dtype) for shape, dtype in self._types]
+            self._shapes[batch] = found
+        return found
 
     def __call__(self, values: dict[str, Any], batch: int) -> None:
         inputs = [self._program.tensor(r, values).contiguous() for r in self._step.inputs]

@@ -112,6 +112,7 @@ class Session:
         self._forced: Way | None = None  # while ways are measured
         self.again: Again | None = None  # for calls like the last one
         self._last: tuple[Any, ...] = ()  # what the last call was like
+        self._in_vain = False  # whether such calls have no short way
         self._too_large: dict[Signature, MemoryBudgetError] = {}
         self._refused_as: Any = None  # what the module was like then
         self.parts: Callable[..., Any] | None = None
@@ -277,22 +278,25 @@ class Session:
             results = self._with_history(entry, tensors, given, batch)
         else:
             results = entry.program.run(tensors, batch)
-            if kwargs or any(a is not b for a, b in zip(args, tensors)):
-                self._last = ()
-            else:
-                self._remember(entry, tensors, batch)
+            self._remember(entry, tensors, batch, args, kwargs)
         return entry.program.put_together(results)
 
-    def _remember(self, entry: Entry, tensors: list[torch.Tensor], batch: int) -> None:
+    def _remember(
+        self, entry: Entry, tensors: list[torch.Tensor], batch: int, args: Any, kwargs: Any
+    ) -> None:
         """Make ready for more calls like this one if it was like the one before."""
-        last = (entry, entry.program, batch, *self._watch.looks)
-        if len(self._last) == len(last) and all(map(is_, last, self._last)):
+        names = tuple(sorted(kwargs))
+        given = (*args, *map(kwargs.get, names))
+        if len(given) != len(tensors) or not all(map(is_, given, tensors)):
+            return
+        last = (batch, names, entry, entry.program, *self._watch.looks)
+        if last[:2] != self._last[:2] or not all(map(is_, last[2:], self._last[2:])):
+            self._last, self._in_vain = last, False
+        elif not self._in_vain:
             look = self._watch.look()
             if look is not None and not entry.shares:
-                self.again = again(self, entry, tensors, batch, look)
-            self._last = ()
-        else:
-            self._last = last
+                self.again = again(self, entry, tensors, batch, names, look)
+            self._in_vain = self.again is None
 
     def count_run(self) -> None:
         """Sol has computed once more."""

@@ -25,11 +25,12 @@ X = (3, 3, 6, 6)
 class Warm:
     """A network that was called often enough, and how many calls took the long way since."""
 
-    def __init__(self, net: nn.Module, *args: torch.Tensor, **options: Any) -> None:
+    def __init__(self, net: nn.Module, *args: torch.Tensor) -> None:
         self.net, self.args, self.long = net, args, 0
-        self.fast = optimize(net, never_slower=False, **options)
+        self.fast = optimize(net, never_slower=False)
         self.session: Any = self.fast.__dict__["_sol_session"]
-        self.warm()
+        if args:
+            self.warm()
         at_length = self.session.at_length
 
         def counted(*given: Any) -> Any:
@@ -210,10 +211,39 @@ def test_other_arguments(other: Callable[[torch.Tensor], torch.Tensor]) -> None:
 
 def test_arguments_by_name() -> None:
     warm = warmed()
+    x = warm.args[0]
     with torch.no_grad():
-        got = warm.fast(x=warm.args[0])
-        torch.testing.assert_close(got, warm.net(*warm.args), rtol=1e-4, atol=1e-5)
-    assert warm.long == 1
+        expected = warm.net(x)
+        for _ in range(4):  # a signature of its own, which is read first
+            torch.testing.assert_close(warm.fast(x=x), expected, rtol=1e-4, atol=1e-5)
+            warm.fast(x=x)
+        assert warm.long < 8
+        warm.long = 0
+        torch.testing.assert_close(warm.fast(x=x), expected, rtol=1e-4, atol=1e-5)
+        assert warm.long == 0
+        torch.testing.assert_close(warm.fast(x), expected, rtol=1e-4, atol=1e-5)
+        assert warm.long == 1
+        with pytest.raises(TypeError, match="unexpected keyword"):
+            warm.fast(y=x)
+
+
+def test_names_in_another_order() -> None:
+    net = Apply(lambda m, *, a, b: a - m.table * b, table=torch.randn(4)).eval()
+    warm = Warm(net)
+    a, b = torch.randn(2, 3, 4)
+    with torch.no_grad():
+        for _ in range(5):
+            torch.testing.assert_close(warm.fast(b=b, a=a), net(a=a, b=b))
+        warm.long = 0
+        torch.testing.assert_close(warm.fast(a=b, b=a), net(a=b, b=a))
+        assert warm.long == 0
+        torch.testing.assert_close(warm.fast(a=b, b=a[:1]), net(a=b, b=a[:1]))
+        assert warm.long == 1
+
+
+def test_a_large_batch() -> None:
+    warm = Warm(Net().eval(), torch.randn(300, 3, 4, 4))
+    warm.check(long=0)
 
 
 def test_wrong_arguments() -> None:
