@@ -179,13 +179,13 @@ def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float
     """Estimated cycles of one image."""
     vectors = -(-layer.columns // b.lanes)
     each = functools.cache(lambda tiles, wide: _unit(layer, b, tiles, wide, device, cached))
-    units = [
+    blocks = even_blocks(layer.tiles, b.tiles)
+    group = [
         each(tiles, min(b.share, vectors - column))
-        for _ in range(layer.groups)
         for column in range(0, vectors, b.share)
-        for tiles in even_blocks(layer.tiles, b.tiles)
+        for tiles in blocks
     ]
-    return of_units(units, device.cores) + _BARRIER
+    return of_units(group * layer.groups, device.cores) + _BARRIER
 
 
 def _unit(
