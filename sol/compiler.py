@@ -32,7 +32,7 @@ from sol.plan.planner import Planned, make_plan
 from sol.runtime import threads as thread_count
 from sol.runtime.cache import cache
 from sol.runtime.program import Program
-from sol.steps import Made, default_steps, lower, lower_by, other_methods
+from sol.steps import Made, default_steps, lower, lower_by, other_methods, pooled_windows
 
 __all__ = [
     "Compiled",
@@ -79,7 +79,7 @@ def compile_graph(
     fuel = config.FUEL.get()
     if planned is None or watching or fuel is not None:
         optimised = run_passes(graph, fuel=fuel, observe=partial(_tell, watching))
-        planned = make_plan(optimised, keep, device.vector_lanes(4))
+        planned = _plan(optimised, keep, device, options)
     _tell(watching, "planned", planned.plan.graph)
     made = default_steps(planned, device, options, _compiling(progress))
     made = recall(planned, made, device, options) if recall else made
@@ -87,6 +87,15 @@ def compile_graph(
     if key:
         recorded.keep(key, _record(compiled))
     return compiled
+
+
+def _plan(graph: Graph, keep: bool, device: CpuDevice, options: Options) -> Planned:
+    """The plan, with the windows that layers before them compute: which do follows from the methods
+    of these layers, so that it is known after a first plan only."""
+    lanes = device.vector_lanes(4)
+    planned = make_plan(graph, keep, lanes)
+    windows = pooled_windows(planned, device, options) if options.budget is None else ()
+    return make_plan(graph, keep, lanes, windows) if windows else planned
 
 
 def _record_key(graph: Graph, options: Options, device: CpuDevice, recall: Recall | None) -> str:

@@ -16,7 +16,7 @@ from sol.core.device import CpuDevice
 from sol.core.dims import concrete
 from sol.ir.graph import Graph
 from sol.kernels.attention import lower_attention
-from sol.kernels.choice import Strassen, Winograd, choose_fast
+from sol.kernels.choice import Fast, Strassen, Winograd, choose_fast, winograd_ways
 from sol.kernels.gemm import lower_contraction
 from sol.kernels.grouped import choose_grouped
 from sol.kernels.grouped_kernel import lower_grouped
@@ -35,6 +35,7 @@ from sol.lower.cluster import Lowered, lower_group, part_group
 from sol.options import DEFAULTS, Options
 from sol.plan.facts import is_thin
 from sol.plan.planner import Planned
+from sol.plan.pooled import Pooled
 from sol.plan.records import Cluster, Plan
 from sol.runtime import threads as thread_count
 
@@ -75,6 +76,38 @@ def lower(planned: Planned, device: CpuDevice, options: Options = DEFAULTS) -> t
         if cluster.kind == "contraction"
         else _lower_cluster(planned, cluster, device, widths, options.precision)
         for cluster in planned.plan.clusters
+    )
+
+
+def pooled_windows(planned: Planned, device: CpuDevice, options: Options) -> frozenset[str]:
+    """Windows of `planned.pooled` that the convolution before them may as well compute: by
+    Winograd's algorithm, with tiles that hold whole windows."""
+    found = set()
+    clusters = {c.values[-1]: c for c in planned.plan.clusters if c.kind == "contraction"}
+    for sink, pooled in planned.pooled.items():
+        cluster = clusters[pooled.hidden]
+        if _winograd_of(planned, cluster, pooled, device, options.precision) is not None:
+            found.add(sink)
+    return frozenset(found)
+
+
+def _winograd_of(
+    planned: Planned, cluster: Cluster, pooled: Pooled, device: CpuDevice, precision: str
+) -> Winograd | None:
+    """The best way of Winograd's algorithm with tiles that hold whole windows, None if another
+    algorithm is better."""
+    plan, cached = planned.plan, _weights_stay(planned, device)
+    if choose_grouped(plan, cluster, device) is not None or not isinstance(
+        _fast(plan, cluster, device, cached, precision), Winograd
+    ):
+        return None
+    return next(
+        (
+            w
+            for w in winograd_ways(plan, cluster, device, cached, precision)
+            if all(s.transform.m % n == 0 for s, n in zip(w.layer.spatial, pooled.size))
+        ),
+        None,
     )
 
 
@@ -127,10 +160,18 @@ def _contraction(
     if grouped is not None:
         call, weights = lower_grouped(plan, grouped, widths)
         return Made(cluster, (call,), weights, grouped.why)
+    fast = _fast(plan, cluster, device, cached, precision)
+    return _contraction_by(plan, cluster, device, widths, fast)
+
+
+def _fast(
+    plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool, precision: str
+) -> Fast | None:
+    """The algorithm with fewer multiplications that seems best, None if the direct kernel does."""
     fast = choose_fast(plan, cluster, device, cached, precision)
     if fast is not None and less_work(plan, cluster, device) > fast.direct / fast.cycles:
-        fast = None  # without the taps that meet padding there is less to do
-    return _contraction_by(plan, cluster, device, widths, fast)
+        return None  # without the taps that meet padding there is less to do
+    return fast
 
 
 def _contraction_by(
@@ -160,6 +201,8 @@ def _lower_cluster(
     plan = planned.plan
     if cluster.kind == "stage":
         return _stage(planned, cluster, device, widths)
+    if cluster.kind == "pooled":
+        return _pooled(planned, cluster, device, widths, precision)
     if cluster.kind == "attention":
         attention = lower_attention(plan, cluster, device, widths)
         return Made(cluster, (attention.lowered,), None, attention.why)
@@ -190,6 +233,18 @@ def _stage(planned: Planned, cluster: Cluster, device: CpuDevice, widths: tuple[
         f"tile {tile.rows}x{tile.vectors * tile.lanes}"
     )
     return Made(cluster, (made.lowered,), made.packed, why)
+
+
+def _pooled(
+    planned: Planned, cluster: Cluster, device: CpuDevice, widths: tuple[int, ...], precision: str
+) -> Made:
+    pooled = planned.pooled[cluster.values[-1]]
+    layer = replace(cluster, kind="contraction", values=(pooled.hidden,))
+    way = _winograd_of(planned, layer, pooled, device, precision)
+    assert way is not None, "pooled layers are chosen for Winograd's algorithm"
+    lowered, packed = lower_winograd(planned.plan, way.layer, way.blocking, widths, pooled)
+    windows = "x".join(map(str, pooled.size))
+    return Made(cluster, (lowered,), packed, f"{way.why}, windows of {windows} in its tiles")
 
 
 def use_libraries(

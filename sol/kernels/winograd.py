@@ -7,7 +7,8 @@ output channels through three phases, all in the scratch memory of one thread:
     M[x][tile][k] = V[x] U[x]      one matrix product for each x, by the micro-kernel
     y             = A^T M A        the results of each tile, then the epilogue of the cluster
 
-U, the transformed weights, are packed once (transform.py has the matrices). So a tile costs n_y n_x
+The windows of a pooling behind it are computed of the tiles (winograd_windows.py). U, the
+transformed weights, are packed once (transform.py has the matrices). So a tile costs n_y n_x
 multiplications for each pair of channels instead of m_y m_x r_y r_x. Called by kernels/choice.py,
 which decides where that pays.
 """
@@ -25,18 +26,20 @@ from numpy.typing import NDArray
 from sol.core.dtypes import F32
 from sol.ir.expr import Expr, apply, axis, const, load, substitute, where
 from sol.ir.expr import local_value as local
-from sol.ir.loop import For, If, Let, Stmt, Store
+from sol.ir.loop import For, If, Let, Stmt, Store, when
 from sol.kernels.blocks import Blocking, Slabs, even_blocks
 from sol.kernels.operands import ACCUMULATED, oriented_channel
 from sol.kernels.pack import Recipe, columns_in_blocks, positions
 from sol.kernels.transform import Emitter, Transform, over_axes
 from sol.kernels.winograd_layer import Layer
+from sol.kernels.winograd_windows import Windows
 from sol.lower.cluster import Lowered, Memory, lowered_units
 from sol.lower.nest import NestBuilder
 from sol.lower.ranges import lane_pieces
 from sol.lower.units import decode
 from sol.lower.vector import lane_cost
 from sol.plan.inline import Inliner
+from sol.plan.pooled import Pooled
 from sol.plan.records import Plan
 
 Array = NDArray[Any]
@@ -120,10 +123,17 @@ class WinogradPacking:
 
 
 def lower_winograd(
-    plan: Plan, layer: Layer, blocking: Blocking, widths: tuple[int, ...]
+    plan: Plan,
+    layer: Layer,
+    blocking: Blocking,
+    widths: tuple[int, ...],
+    pooled: Pooled | None = None,
 ) -> tuple[Lowered, tuple[str, str, WinogradPacking]]:
-    """The kernel of a layer, and the weight to pack for it (buffer, value, packing)."""
-    lowering = _Lowering(plan, layer, blocking, widths)
+    """The kernel of a layer, and the weight to pack for it (buffer, value, packing).
+
+    pooled: windows over its results that the same kernel computes.
+    """
+    lowering = _Lowering(plan, layer, blocking, widths, pooled)
     weight = layer.spine.root.inputs[1]
     transforms = tuple(s.transform for s in layer.spatial)  # a plain axis keeps its taps
     shape = (blocking.vectors, blocking.lanes, blocking.share)
@@ -136,8 +146,14 @@ class _Lowering:
     """The kernel of one layer: names and axes that its parts share."""
 
     def __init__(
-        self, plan: Plan, layer: Layer, blocking: Blocking, widths: tuple[int, ...]
+        self,
+        plan: Plan,
+        layer: Layer,
+        blocking: Blocking,
+        widths: tuple[int, ...],
+        pooled: Pooled | None,
     ) -> None:
+        self.pooled = pooled
         self.plan, self.layer, self.blocking = plan, layer, blocking
         self.memory = Memory(plan)
         self.builder = NestBuilder(self.memory.access(), widths)
@@ -265,11 +281,21 @@ class _Lowering:
     # ---- outputs
 
     @cached_property
+    def _channel(self) -> dict[Expr, Expr]:
+        """The channel of the result in terms of `column`."""
+        column = axis("column", self.layer.columns)
+        return oriented_channel(self.layer.spine.channel, self.group, column, self.layer.columns)
+
+    @cached_property
+    def _windows(self) -> Windows | None:
+        if self.pooled is None:
+            return None
+        return Windows(self.plan, self.pooled, self.layer, self._channel)
+
+    @cached_property
     def _value(self) -> tuple[Expr, tuple[Expr, ...]]:
         """Element and index of the result, over `column`, `place0` …, and the outer axes."""
-        found = self.layer.spine
-        column = axis("column", self.layer.columns)
-        mapping = oriented_channel(found.channel, self.group, column, self.layer.columns)
+        found, mapping = self.layer.spine, self._channel
         return (
             substitute(found.value, mapping),
             tuple(substitute(i, mapping) for i in found.axes),
@@ -295,10 +321,10 @@ class _Lowering:
     def _output_widths(self, column: Expr, starts: list[Expr]) -> tuple[int, ...]:
         """Widths of vectors along the channels; (1,) where the epilogue has no vector form."""
         zero = (0,) * len(starts)
-        value, _ = self._moved(starts, zero)
-        finished = load("@m", F32, column)
-        value = substitute(value, {ACCUMULATED: finished})
-        return self.widths if lane_cost([value], column, self.builder.access) is not None else (1,)
+        values = [self._finished(starts, zero, load("@m", F32, column))]
+        if self._windows is not None:
+            values.append(self._windows.element(starts, zero, lambda x: values[0]))
+        return self.widths if lane_cost(values, column, self.builder.access) is not None else (1,)
 
     def _moved(self, starts: list[Expr], x: tuple[int, ...]) -> tuple[Expr, tuple[Expr, ...]]:
         """Value and index of the result at position x of a tile."""
@@ -321,19 +347,43 @@ class _Lowering:
             for x in range(self.layer.products)
         ]
         results = self._transformed(emit, loaded, "m")
-        stmts = emit.stmts
-        for x, result in zip(self._positions("m"), results):
-            stmts.extend(self._stored(starts, x, result))
-        return tuple(stmts)
+        tile_of = dict(zip(self._positions("m"), results))
+        if self.pooled is None or not self.pooled.alone:
+            for x, result in tile_of.items():
+                emit.stmts.extend(self._stored(starts, x, result))
+        if self._windows is not None:
+            for window in self._windows.positions:
+                emit.stmts.extend(self._stored_window(self._windows, starts, window, tile_of))
+        return tuple(emit.stmts)
+
+    def _finished(self, starts: list[Expr], x: tuple[int, ...], result: Expr) -> Expr:
+        """What the epilogue makes of a result."""
+        return substitute(self._moved(starts, x)[0], {ACCUMULATED: result})
 
     def _stored(self, starts: list[Expr], x: tuple[int, ...], result: Expr) -> tuple[Stmt, ...]:
-        value, index = self._moved(starts, x)
-        value = substitute(value, {ACCUMULATED: result})
-        output = self.memory.target(self.layer.spine.end.name, index, value)
-        assert output.index is not None
-        store = Store(output.buffer, output.index, self.builder.final(output.value))
         present = const(True)
         for start, i, along in zip(starts, x, self.layer.spatial):
             if not along.even and (i or along.residues > 1):
                 present = present & (start + i * along.residues < along.results)
-        return (store,) if present.op == "const" else (If(present, (store,)),)
+        value, index = self._finished(starts, x, result), self._moved(starts, x)[1]
+        return self._store(self.layer.spine.end.name, index, value, present)
+
+    def _stored_window(
+        self,
+        windows: Windows,
+        starts: list[Expr],
+        window: tuple[int, ...],
+        results: dict[tuple[int, ...], Expr],
+    ) -> tuple[Stmt, ...]:
+        value = windows.element(starts, window, lambda x: self._finished(starts, x, results[x]))
+        index = windows.index(starts, window)
+        return self._store(windows.pooled.sink, index, value, windows.exists(starts, window))
+
+    def _store(
+        self, name: str, index: tuple[Expr, ...], value: Expr, present: Expr
+    ) -> tuple[Stmt, ...]:
+        """An element of a result where it is present."""
+        output = self.memory.target(name, index, value)
+        assert output.index is not None
+        store = Store(output.buffer, output.index, self.builder.final(output.value))
+        return (store,) if present.op == "const" else when(present, (store,))

@@ -314,7 +314,7 @@ NEUTRAL: dict[str, float] = {
     "any": 0.0,
     "all": 1.0,
 }
-_COMBINE = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "any": "or", "all": "and"}
+COMBINE = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "any": "or", "all": "and"}
 
 
 def neutral(kind: str, dtype: DType) -> Expr:
@@ -400,7 +400,7 @@ def _reduce_loops(
 ) -> list[Stmt]:
     if not axes:
         return [
-            Set(t.value[0], apply(_COMBINE[kind], t, builder.final(b)))
+            Set(t.value[0], apply(COMBINE[kind], t, builder.final(b)))
             for t, b in zip(targets, bodies)
         ]
     axis, *inner = axes
@@ -464,12 +464,10 @@ def _guarded(
         if body is start and kind != "prod":
             continue
         if body.op == "where" and body.args[2] is start and lane not in walk(body.args[0]):
-            update = Set(
-                target.value[0], apply(_COMBINE[kind], target, builder.final(body.args[1]))
-            )
+            update = Set(target.value[0], apply(COMBINE[kind], target, builder.final(body.args[1])))
             stmts.append(If(builder.final(body.args[0]), (update,)))
         else:
-            stmts.append(Set(target.value[0], apply(_COMBINE[kind], target, builder.final(body))))
+            stmts.append(Set(target.value[0], apply(COMBINE[kind], target, builder.final(body))))
     return stmts
 
 
@@ -504,7 +502,7 @@ def _lane_reduction(
                         lanes_reduce(kind, name, dtype, width) if width > 1 else local(name, dtype)
                     )
                     totals[i] = (
-                        part if totals[i] is start else apply(_COMBINE[kind], totals[i], part)
+                        part if totals[i] is start else apply(COMBINE[kind], totals[i], part)
                     )
     results = []
     for total in totals:
@@ -547,7 +545,7 @@ def _lane_piece(
         for mine, body in zip(names, bodies):
             target = local(mine[c], dtype, width > 1)
             moved = shifted(body, lane, lane, c * width) if c else body
-            updates.append(Set(mine[c], apply(_COMBINE[kind], target, builder.final(moved))))
+            updates.append(Set(mine[c], apply(COMBINE[kind], target, builder.final(moved))))
     code: tuple[Stmt, ...] = (For(lane, const(begin), const(end), tuple(updates), width, together),)
     for axis, (low, high) in zip(reversed(outer), reversed(starts)):
         code = (For(axis, low, high, code),)

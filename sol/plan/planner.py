@@ -3,14 +3,14 @@ run, where values lie.
 
     expand composites -> sums over the batch image by image (sums.py) -> choose what is stored
     (fuse.py) -> memory order of axes (layout.py) -> depth-first groups (group.py), sums over one
-    map (twins.py) and stages (stages.py) -> order clusters -> places and buffers (layout.py) -> may
-    the batch be cut (batch.py) -> what runs image by image (segments.py, runs.py) -> results in the
-    place of operands (inplace.py) -> memory (memory.py)
+    map (twins.py), stages (stages.py) and windows behind convolutions (pooled.py) -> order clusters
+    -> places and buffers (layout.py) -> may the batch be cut (batch.py) -> what runs image by image
+    (segments.py, runs.py) -> results in the place of operands (inplace.py) -> memory (memory.py)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sol.ir.graph import Graph, Node, is_lent
@@ -24,6 +24,7 @@ from sol.plan.inline import Inliner
 from sol.plan.inplace import in_place
 from sol.plan.layout import choose_orders, part_places, place_values
 from sol.plan.memory import Arena, Lifetime, plan_arena
+from sol.plan.pooled import Pooled, find_pooled
 from sol.plan.prefixes import share_prefixes
 from sol.plan.prepare import prepare_graph
 from sol.plan.records import Buffer, Cluster, Place, Plan, Segment
@@ -37,14 +38,15 @@ from sol.plan.twins import joined
 
 @dataclass(frozen=True)
 class Planned:
-    """The plan with the groups of its depth-first clusters and its stages (by result), the arena of
-    what images of a pass share or what crosses segments, and that of one image in a segment that
-    runs apart.
+    """The plan with the groups of its depth-first clusters, its stages and the windows that may be
+    computed by the convolution before them (by result), the arena of what images of a pass share or
+    what crosses segments, and that of one image in a segment that runs apart.
     """
 
     plan: Plan
     groups: Mapping[str, Group]
     stages: Mapping[str, Stage]
+    pooled: Mapping[str, Pooled]
     arena: Arena
     own: Arena
 
@@ -54,11 +56,14 @@ def whole(graph: Graph, node: Node) -> bool:
     return node.op == "attention" and takes_attention(graph, node)
 
 
-def make_plan(graph: Graph, keep: bool = False, lanes: int = 16) -> Planned:
+def make_plan(
+    graph: Graph, keep: bool = False, lanes: int = 16, pooled: Collection[str] = ()
+) -> Planned:
     """Plan a network.
 
     keep: no memory is reused, so that all values can be looked at after a run. lanes: floats of a
-    vector of the device.
+    vector of the device. pooled: windows that the convolution before them computes, of those that
+    a plan without any names in `Planned.pooled`.
     """
     graph = image_by_image(expand_composites(split_recurrent(graph, lanes), whole))
     graph = prepare_graph(share_prefixes(graph), lanes)
@@ -67,11 +72,14 @@ def make_plan(graph: Graph, keep: bool = False, lanes: int = 16) -> Planned:
     orders = choose_orders(graph, facts, choice)
     groups = _groups(graph, facts, choice, orders)
     stages = {} if keep else find_stages(graph, facts, choice, orders, groups, lanes)
+    windows = {} if keep else find_pooled(graph, facts, choice, orders, groups, stages)
+    taken = {sink: windows[sink] for sink in pooled}
     hidden = frozenset(s.hidden for s in stages.values())
+    hidden |= {p.hidden for p in taken.values() if p.alone}
     private = frozenset(n for g in groups.values() for n in g.private) | hidden
     places, buffers, views = place_values(graph, facts, choice, orders, private)
     clusters = _ordered(
-        graph, facts, choice, _clusters(graph, facts, choice, groups, stages, places, views)
+        graph, facts, choice, _clusters(graph, facts, choice, groups, stages, taken, places, views)
     )
     uses = _uses(graph, choice, clusters, places)
     splittable = is_splittable(graph, choice.stored)
@@ -92,7 +100,7 @@ def make_plan(graph: Graph, keep: bool = False, lanes: int = 16) -> Planned:
         [replace(item, first=0, last=len(clusters)) for item in shared] if keep else shared
     )
     plan = Plan(graph, clusters, places, orders, buffers, choice.stored, splittable, segments)
-    return Planned(plan, groups, stages, arena, plan_arena(own))
+    return Planned(plan, groups, stages, windows, arena, plan_arena(own))
 
 
 def _groups(
@@ -123,17 +131,20 @@ def _clusters(
     choice: Choice,
     groups: Mapping[str, Group],
     stages: Mapping[str, Stage],
+    pooled: Mapping[str, Pooled],
     places: Mapping[str, Place],
     views: set[str],
 ) -> list[Cluster]:
     clusters = []
-    hidden = {s.hidden for s in stages.values()}
+    hidden = {s.hidden for s in (*stages.values(), *pooled.values())}
     for name in sorted(choice.stored, key=lambda n: facts.position[n]):
         node = graph[name]
         if name in hidden:
             continue
         if name in stages:
             clusters.append(_stage(graph, choice, stages[name]))
+        elif name in pooled:
+            clusters.append(_pooled(graph, choice, pooled[name]))
         elif name in choice.roots:
             root = choice.roots[name]
             chain = chain_between(graph, root, name)
@@ -161,6 +172,14 @@ def _stage(graph: Graph, choice: Choice, stage: Stage) -> Cluster:
     root = choice.roots[hidden]
     layers = (*chain_between(graph, root, hidden), hidden, sink)
     return Cluster("stage", (hidden, sink), root, frozenset((hidden,)), layers=layers)
+
+
+def _pooled(graph: Graph, choice: Choice, pooled: Pooled) -> Cluster:
+    hidden, sink = pooled.hidden, pooled.sink
+    root = choice.roots[hidden]
+    layers = (*chain_between(graph, root, hidden), hidden, sink)
+    private = frozenset((hidden,) if pooled.alone else ())
+    return Cluster("pooled", (hidden, sink), root, private, layers=layers)
 
 
 def _recurrent(graph: Graph, first: Node) -> Cluster:

@@ -59,7 +59,15 @@ class Buffer:
 
 
 ClusterKind = Literal[
-    "dfp", "contraction", "stage", "attention", "recurrent", "weight gradient", "scatter", "library"
+    "dfp",
+    "contraction",
+    "stage",
+    "pooled",
+    "attention",
+    "recurrent",
+    "weight gradient",
+    "scatter",
+    "library",
 ]
 
 

@@ -21,7 +21,7 @@ from sol.plan.facts import is_thin
 from sol.plan.records import Buffer, Cluster, Place, Segment
 from sol.plan.segments import Use, image_bytes, sliced_buffers, static_bytes
 
-_KINDS = ("dfp", "contraction", "stage", "weight gradient", "attention")
+_KINDS = ("dfp", "contraction", "stage", "pooled", "weight gradient", "attention")
 _WAITS = 1 << 18  # bytes of an image that a sum over the batch may keep in memory meanwhile
 _WEIGHTS = 2 << 20  # bytes of weights of a run: they are packed at once before it (sol/pieces.py)
 _SHARED = 1 << 16  # bytes of an image that a run must read again to be worth it
