@@ -28,11 +28,11 @@ from sol.libraries.base import link_flags, open_program
 from sol.observe import Observer, observers
 from sol.options import DEFAULTS, Options
 from sol.passes.pipeline import run as run_passes
-from sol.plan.planner import Planned, make_plan
+from sol.plan.planner import Planned
 from sol.runtime import threads as thread_count
 from sol.runtime.cache import cache
 from sol.runtime.program import Program
-from sol.steps import Made, default_steps, lower, lower_by, other_methods, pooled_windows
+from sol.steps import Made, default_steps, lower, lower_by, other_methods, plan_layers
 
 __all__ = [
     "Compiled",
@@ -45,6 +45,7 @@ __all__ = [
     "lower",
     "lower_by",
     "other_methods",
+    "plan_layers",
     "print_program",
 ]
 Progress = Callable[[str, int, int], None]
@@ -79,7 +80,7 @@ def compile_graph(
     fuel = config.FUEL.get()
     if planned is None or watching or fuel is not None:
         optimised = run_passes(graph, fuel=fuel, observe=partial(_tell, watching))
-        planned = _plan(optimised, keep, device, options)
+        planned = plan_layers(optimised, device, options, keep)
     _tell(watching, "planned", planned.plan.graph)
     made = default_steps(planned, device, options, _compiling(progress))
     made = recall(planned, made, device, options) if recall else made
@@ -87,15 +88,6 @@ def compile_graph(
     if key:
         recorded.keep(key, _record(compiled))
     return compiled
-
-
-def _plan(graph: Graph, keep: bool, device: CpuDevice, options: Options) -> Planned:
-    """The plan, with the windows that layers before them compute: which do follows from the methods
-    of these layers, so that it is known after a first plan only."""
-    lanes = device.vector_lanes(4)
-    planned = make_plan(graph, keep, lanes)
-    windows = pooled_windows(planned, device, options) if options.budget is None else ()
-    return make_plan(graph, keep, lanes, windows) if windows else planned
 
 
 def _record_key(graph: Graph, options: Options, device: CpuDevice, recall: Recall | None) -> str:

@@ -34,7 +34,7 @@ from sol.libraries.base import Packed, Use
 from sol.lower.cluster import Lowered, lower_group, part_group
 from sol.options import DEFAULTS, Options
 from sol.plan.facts import is_thin
-from sol.plan.planner import Planned
+from sol.plan.planner import Planned, make_plan
 from sol.plan.pooled import Pooled
 from sol.plan.records import Cluster, Plan
 from sol.runtime import threads as thread_count
@@ -79,7 +79,21 @@ def lower(planned: Planned, device: CpuDevice, options: Options = DEFAULTS) -> t
     )
 
 
-def pooled_windows(planned: Planned, device: CpuDevice, options: Options) -> frozenset[str]:
+def plan_layers(
+    graph: Graph, device: CpuDevice, options: Options = DEFAULTS, keep: bool = False
+) -> Planned:
+    """The plan of a network after passes, with the windows that the layers before them compute.
+
+    Which do follows from the methods of these layers, so that it is known after a first plan only.
+    keep: as in `make_plan`.
+    """
+    lanes = device.vector_lanes(4)
+    planned = make_plan(graph, keep, lanes)
+    windows = _pooled_windows(planned, device, options) if options.budget is None else ()
+    return make_plan(graph, keep, lanes, windows) if windows else planned
+
+
+def _pooled_windows(planned: Planned, device: CpuDevice, options: Options) -> frozenset[str]:
     """Windows of `planned.pooled` that the convolution before them may as well compute: by
     Winograd's algorithm, with tiles that hold whole windows."""
     found = set()
@@ -97,18 +111,17 @@ def _winograd_of(
     """The best way of Winograd's algorithm with tiles that hold whole windows, None if another
     algorithm is better."""
     plan, cached = planned.plan, _weights_stay(planned, device)
-    if choose_grouped(plan, cluster, device) is not None or not isinstance(
-        _fast(plan, cluster, device, cached, precision), Winograd
-    ):
+    if choose_grouped(plan, cluster, device) is not None:
         return None
-    return next(
-        (
-            w
-            for w in winograd_ways(plan, cluster, device, cached, precision)
-            if all(s.transform.m % n == 0 for s, n in zip(w.layer.spatial, pooled.size))
-        ),
-        None,
-    )
+    best = _fast(plan, cluster, device, cached, precision)
+    if not isinstance(best, Winograd):
+        return None
+    ways = (best, *winograd_ways(plan, cluster, device, cached, precision))
+    return next((w for w in ways if _holds_windows(w, pooled)), None)
+
+
+def _holds_windows(way: Winograd, pooled: Pooled) -> bool:
+    return all(s.transform.m % n == 0 for s, n in zip(way.layer.spatial, pooled.size))
 
 
 def other_methods(

@@ -19,7 +19,7 @@ import sol.ops  # noqa: F401  fills the table
 from sol.backends.clike import print_kernel
 from sol.backends.prelude import prelude
 from sol.backends.toolchain import build
-from sol.compiler import Compiled, Made, Options, images_at_once, lower, print_program
+from sol.compiler import Compiled, Made, Options, images_at_once, lower, plan_layers, print_program
 from sol.core.device import CpuDevice, detect
 from sol.core.dims import concrete
 from sol.core.dtypes import BOOL, F64, U8, DType
@@ -28,7 +28,7 @@ from sol.ir.loop import Kernel
 from sol.ops.reference import evaluate
 from sol.ops.registry import builder
 from sol.passes.pipeline import run as run_passes
-from sol.plan.planner import Planned, make_plan
+from sol.plan.planner import Planned
 from sol.runtime.cache import cache
 from sol.runtime.program import Program
 
@@ -210,7 +210,7 @@ def planned_steps(
 ) -> tuple[Planned, tuple[Made, ...]]:
     """A graph up to kernels; without passes if not `optimise`, so that operators stay as given."""
     graph = run_passes(graph) if optimise else graph
-    planned = make_plan(graph, keep, device.vector_lanes(4))
+    planned = plan_layers(graph, device, options, keep)
     return planned, lower(planned, device, options)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import sol.steps
-from sol.compiler import Options, compile_graph, lower
+from sol.compiler import Options, compile_graph, lower, plan_layers
 from sol.core.device import CpuDevice, detect
 from sol.core.dims import B
 from sol.core.dtypes import F32
@@ -27,7 +27,7 @@ from sol.kernels.transform import Transform
 from sol.kernels.winograd_layer import layer_of
 from sol.ops.reference import evaluate
 from sol.ops.registry import builder
-from sol.plan.planner import make_plan
+from sol.plan.planner import Planned, make_plan
 from tests.compiler.programs import Case, Joined, build_joined, compare, same_bits
 
 SIZES = ((2, 3), (4, 3), (6, 3), (2, 5), (4, 5), (2, 7))
@@ -94,6 +94,43 @@ def _gated(b: Builder, y: Node) -> list[Node]:
     return [b.add("mul", b.add("silu", y), b.add("sigmoid", gate))]
 
 
+def _pool(b: Builder, y: Node, op: str = "max_pool", size: int = 2, **attrs: Any) -> Node:
+    kernel = tuple(size if n >= size else 1 for n in map(int, map(str, y.shape[2:])))
+    none = (0,) * len(kernel)
+    usual: dict[str, Any] = {"dilation": (1,) * len(kernel)}
+    if op == "avg_pool":
+        usual = {"count_include_pad": True, "divisor": None}
+    return b.add(op, y, kernel=kernel, stride=kernel, padding=none, ceil=False, **usual, **attrs)
+
+
+def _read(b: Builder, x: Node) -> Node:
+    """x as the input of another layer, so that it has the channels innermost."""
+    assert isinstance(x.shape[1], int)
+    rank = len(x.shape) - 2
+    w = b.parameter(b.fresh("after"), TensorType((8, x.shape[1], *(1,) * rank), F32))
+    return b.add("conv", x, w, **_attributes(rank))
+
+
+def _pooled(b: Builder, y: Node) -> list[Node]:
+    return [_read(b, _pool(b, b.add("relu", y)))]
+
+
+def _averaged(b: Builder, y: Node) -> list[Node]:
+    """Behind a residual sum, and with a function of the windows."""
+    sum_ = b.add("add", b.input("residual", y.tensor), y)
+    return [_read(b, b.add("sigmoid", _pool(b, b.add("silu", sum_), "avg_pool")))]
+
+
+def _pooled_and_read(b: Builder, y: Node) -> list[Node]:
+    y = b.add("relu", y)
+    return [_read(b, _pool(b, y)), _read(b, y)]
+
+
+def _pooled_and_result(b: Builder, y: Node) -> list[Node]:
+    y = b.add("relu", y)
+    return [_read(b, _pool(b, y)), y]
+
+
 def _attributes(
     rank: int,
     padding: tuple[int, ...] = (),
@@ -153,6 +190,19 @@ LAYERS = (
     layer("many channels out", 16, 600, (7, 7), (3, 3), end=_stored_twice),
 )
 
+POOLED = (
+    layer("pooling", 16, 32, (12, 12), (3, 3), end=_pooled),
+    layer("pooling of an odd map", 16, 40, (13, 11), (3, 3), end=_pooled),
+    layer("pooling with a rest of a tile", 24, 32, (14, 10), (3, 3), end=_pooled),
+    layer("mean of a sum", 16, 25, (11, 14), (3, 3), end=_averaged),
+    layer("pooling, also read", 16, 32, (13, 18), (3, 3), end=_pooled_and_read),
+    layer("pooling, also a result", 16, 32, (12, 15), (3, 3), end=_pooled_and_result),
+    layer("pooling along one axis", 32, 32, (37,), (3,), end=_pooled),
+    layer("pooling of 5x5", 16, 32, (11, 14), (5, 5), end=_pooled),
+    layer("pooling of lines", 24, 32, (1, 17), (1, 7), end=_pooled),
+    layer("pooling of groups", 64, 96, (10, 10), (3, 3), groups=2, end=_pooled),
+)
+
 
 def _forced(
     rows: int, tiles: int, m: tuple[int, int], vectors: int, share: int, uneven: bool = False
@@ -196,14 +246,15 @@ def program(blocking: str, isa: str) -> Joined:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sol.steps, "choose_fast", BLOCKINGS[blocking])
         patch.setattr(sol.steps, "less_work", lambda *_: 0.0)  # regions would take dilated ones
-        return build_joined(LAYERS, detect(isa), flags=("-O1",))
+        return build_joined((*LAYERS, *POOLED), detect(isa), flags=("-O1",))
 
 
 @pytest.mark.parametrize("blocking", BLOCKINGS)
 def test_every_layer(blocking: str) -> None:
     joined = program(blocking, detect().isa)
     used = sum("Winograd" in m.why for m in joined.compiled.steps)
-    assert used == len(LAYERS)
+    assert used == len(LAYERS) + len(POOLED)
+    assert sum(m.cluster.kind == "pooled" for m in joined.compiled.steps) == len(POOLED)
     for batch in (1, 3):
         compare(joined, batch)
     assert same_bits(joined.run(2, threads=1), joined.run(2, threads=2))
@@ -213,6 +264,55 @@ def test_narrower_vectors() -> None:
     if detect().isa != "avx512":
         pytest.skip("this processor has no second vector width")
     compare(program("odd tiles", "avx2"), 2)
+
+
+def test_windows_that_are_not_pooled() -> None:
+    """Those that overlap, reach beyond the map, meet across tiles, or are those of dilated layers."""
+
+    def padded(b: Builder, y: Node) -> list[Node]:
+        one = {"dilation": (1, 1), "ceil": False}
+        y = b.add("max_pool", y, kernel=(2, 2), stride=(2, 2), padding=(1, 1), **one)
+        return [_read(b, y)]
+
+    def overlapping(b: Builder, y: Node) -> list[Node]:
+        one = {"dilation": (1, 1), "ceil": False}
+        y = b.add("max_pool", y, kernel=(3, 3), stride=(2, 2), padding=(0, 0), **one)
+        return [_read(b, y)]
+
+    def ceiled(b: Builder, y: Node) -> list[Node]:
+        one = {"dilation": (1, 1), "ceil": True}
+        y = b.add("max_pool", y, kernel=(2, 2), stride=(2, 2), padding=(0, 0), **one)
+        return [_read(b, y)]
+
+    cases = [
+        layer("3 x 3", 32, 32, (12, 12), (3, 3), end=lambda b, y: [_read(b, _pool(b, y, size=3))]),
+        layer("padded", 32, 32, (12, 12), (3, 3), end=padded),
+        layer("overlapping", 32, 32, (12, 12), (3, 3), end=overlapping),
+        layer("ceiled", 32, 32, (13, 13), (3, 3), end=ceiled),
+        layer("dilated", 32, 32, (16, 16), (3, 3), (2, 2), dilation=(2, 2), end=_pooled),
+        layer("a result", 32, 32, (12, 12), (3, 3), end=lambda b, y: [_pool(b, y)]),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sol.steps, "choose_fast", BLOCKINGS["odd tiles"])
+        patch.setattr(sol.steps, "less_work", lambda *_: 0.0)
+        joined = build_joined(cases)
+    assert not any(m.cluster.kind == "pooled" for m in joined.compiled.steps)
+    compare(joined, 2)
+
+
+def test_a_pooled_layer_is_no_tensor() -> None:
+    """The value between the layer and its windows takes no memory; within a budget, and where
+    plain sums are asked for, layers are chosen alone."""
+    case = layer("wide", 64, 64, (56, 56), (3, 3), end=_pooled)
+    device = replace(detect(), cores=2)
+
+    def planned(**options: Any) -> Planned:
+        return plan_layers(case.graph, device, Options(**options))
+
+    (found,) = planned().pooled.values()
+    assert found.hidden not in planned().plan.places
+    assert found.hidden in planned(precision="strict").plan.places
+    assert found.hidden in planned(memory="1GB").plan.places
 
 
 # ---- the choice ----------------------------------------------------------------------------------
