@@ -121,7 +121,8 @@ def _winograd_of(
 
 
 def _holds_windows(way: Winograd, pooled: Pooled) -> bool:
-    return all(s.transform.m % n == 0 for s, n in zip(way.layer.spatial, pooled.size))
+    along = zip(way.layer.spatial, pooled.size)
+    return all(s.transform.m % n == 0 and s.residues == 1 for s, n in along)
 
 
 def other_methods(

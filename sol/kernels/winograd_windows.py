@@ -29,7 +29,7 @@ class Windows:
         self.pooled, self.layer = pooled, layer
         self.axes = axes_for(sink)
         self._channel = dict(channel)
-        self._places = [extent_of(a) for a in self.axes[2:]]
+        self._places = [_number(extent_of(a)) for a in self.axes[2:]]
         self._value = _unrolled(Inliner(plan.graph, plan.stored).meaning(sink.name, self.axes))
         self._reads = {
             p: self._inside(p)
