@@ -136,7 +136,7 @@ def _clusters(
     views: set[str],
 ) -> list[Cluster]:
     clusters = []
-    hidden = {s.hidden for s in (*stages.values(), *pooled.values())}
+    hidden = {s.hidden for s in stages.values()} | {p.hidden for p in pooled.values()}
     for name in sorted(choice.stored, key=lambda n: facts.position[n]):
         node = graph[name]
         if name in hidden:
