@@ -15,6 +15,7 @@ from sol import libraries
 from sol.core.device import CpuDevice
 from sol.core.dims import concrete
 from sol.ir.graph import Graph
+from sol.kernels.across import find_across, lower_across
 from sol.kernels.attention import lower_attention
 from sol.kernels.choice import Fast, Strassen, Winograd, choose_fast, winograd_ways
 from sol.kernels.gemm import lower_contraction
@@ -174,6 +175,9 @@ def _contraction(
     if grouped is not None:
         call, weights = lower_grouped(plan, grouped, widths)
         return Made(cluster, (call,), weights, grouped.why)
+    across = find_across(plan, cluster, device)
+    if across is not None:
+        return Made(cluster, (lower_across(plan, across, widths),), None, across.why)
     fast = _fast(plan, cluster, device, cached, precision)
     return _contraction_by(plan, cluster, device, widths, fast)
 

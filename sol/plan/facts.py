@@ -50,6 +50,7 @@ SCANS = ("scan", "scan_gradient")
 # operators that a kernel of their own executes
 WHOLE_OPS = ("attention", "masked_attention", *SCANS)
 WEIGHT_GRADIENTS = ("conv_weight_gradient", "conv_weight_gradients", "linear_weight_gradient")
+FEWEST_ACROSS = 32  # rows of a linear layer whose lanes run along rows
 FEWEST_ROWS = 8  # a linear layer with fewer rows per image reads its weights as they are
 
 

@@ -15,7 +15,15 @@ from sol.core.dims import Shape, Size, evaluate, product
 from sol.ir.expr import Expr, walk
 from sol.ir.graph import Graph, Node
 from sol.ops.shuffle import phases
-from sol.plan.facts import JOINS, NOMINAL_BATCH, WEIGHT_GRADIENTS, Facts, is_depthwise, is_thin
+from sol.plan.facts import (
+    FEWEST_ACROSS,
+    JOINS,
+    NOMINAL_BATCH,
+    WEIGHT_GRADIENTS,
+    Facts,
+    is_depthwise,
+    is_thin,
+)
 from sol.plan.fuse import Choice, chain_between
 from sol.plan.inline import Inliner, axes_for
 from sol.plan.records import Buffer, BufferKind, Place
@@ -92,7 +100,7 @@ def _order_of(
         natural = (
             channels_last(len(own.shape))
             if own.op in ("conv", "conv_transpose")
-            else tuple(range(len(own.shape)))
+            else _linear_order(graph, facts, choice, own, orders)
         )
         if root == node.name:
             return natural
@@ -107,6 +115,26 @@ def _order_of(
             hidden=hidden,
         )
     return _follow(graph, facts, node, choice.stored, orders)
+
+
+def _linear_order(
+    graph: Graph, facts: Facts, choice: Choice, root: Node, orders: Mapping[str, Order]
+) -> Order:
+    """Row-major; rows innermost in a linear layer whose input lies like that, as one over the
+    tokens of an image: its lanes run along rows (kernels/across.py)."""
+    rank = len(root.shape)
+    if root.op != "linear" or rank < 3 or not isinstance(root.shape[-2], int):
+        return tuple(range(rank))
+    x = graph[root.inputs[0]]
+    axes = axes_for(x)
+    value = Inliner(graph, choice.stored).element(x.name, axes)
+    loads = [p for p in walk(value) if p.op == "load" and p.value in orders]
+    main = max(loads, key=lambda p: facts.size(p.value), default=None)
+    if main is None or root.shape[-2] < FEWEST_ACROSS:
+        return tuple(range(rank))
+    strides = strides_of(graph[main.value].shape, orders[main.value])
+    row, k = (_average_step(main, strides, a) for a in axes[-2:])
+    return (*range(rank - 2), rank - 1, rank - 2) if row == 1 < k else tuple(range(rank))
 
 
 def _only_shifted(facts: Facts, node: Node) -> bool:
