@@ -34,13 +34,13 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     """The networks that were planned."""
     seen: list[Graph] = []
-    plan = sol.compiler.make_plan
+    plan = sol.compiler.plan_layers
 
     def counted(graph: Graph, *rest: Any) -> Any:
         seen.append(graph)
         return plan(graph, *rest)
 
-    monkeypatch.setattr(sol.compiler, "make_plan", counted)
+    monkeypatch.setattr(sol.compiler, "plan_layers", counted)
     return seen
 
 

@@ -206,6 +206,7 @@ def test_every_kind_of_kernel_is_there() -> None:
         "A in padded lines",
         "groups side by side",
         "once for a batch",
+        "weights as they are",
     }
 
 

@@ -48,7 +48,11 @@ def nothing_new(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("it is in the cache")
 
     monkeypatch.setattr(store, "capture", refuse)
-    for module, name in ((halves, "partition"), (halves, "make_plan"), (sol.compiler, "make_plan")):
+    for module, name in (
+        (halves, "partition"),
+        (halves, "make_plan"),
+        (sol.compiler, "plan_layers"),
+    ):
         monkeypatch.setattr(module, name, refuse)
 
 
