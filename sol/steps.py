@@ -276,7 +276,7 @@ def use_libraries(
     layers = {
         number: libraries.Layer(m.cluster, m.calls[0], m.packed)
         for number, m in enumerate(made)
-        if m.packed and len(m.calls) == 1 and m.cluster.kind != "recurrent"
+        if m.packed and len(m.calls) == 1 and m.cluster.kind == "contraction"
     }
     threads = threads or thread_count.count()
     choices = libraries.choose(planned.plan, layers, device, threads, progress)

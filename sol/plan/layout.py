@@ -24,7 +24,7 @@ from sol.plan.facts import (
     is_depthwise,
     is_thin,
 )
-from sol.plan.fuse import Choice, chain_between
+from sol.plan.fuse import Choice, chain_between, root_index
 from sol.plan.inline import Inliner, axes_for
 from sol.plan.records import Buffer, BufferKind, Place
 
@@ -120,21 +120,44 @@ def _order_of(
 def _linear_order(
     graph: Graph, facts: Facts, choice: Choice, root: Node, orders: Mapping[str, Order]
 ) -> Order:
-    """Row-major; rows innermost in a linear layer whose input lies like that, as one over the
-    tokens of an image: its lanes run along rows (kernels/across.py)."""
+    """Row-major; rows innermost in a linear layer over another axis than the innermost of its
+    input, as over the tokens of an image: its lanes run along rows (kernels/across.py)."""
     rank = len(root.shape)
-    if root.op != "linear" or rank < 3 or not isinstance(root.shape[-2], int):
+    rows = root.shape[-2] if root.op == "linear" and rank > 2 else 0
+    if not isinstance(rows, int) or rows < FEWEST_ACROSS or not _comes_back(graph, choice, root):
         return tuple(range(rank))
     x = graph[root.inputs[0]]
     axes = axes_for(x)
     value = Inliner(graph, choice.stored).element(x.name, axes)
     loads = [p for p in walk(value) if p.op == "load" and p.value in orders]
     main = max(loads, key=lambda p: facts.size(p.value), default=None)
-    if main is None or root.shape[-2] < FEWEST_ACROSS:
+    if main is None or 4 * evaluate(x.shape[-1], NOMINAL_BATCH) % _SETS == 0:
         return tuple(range(rank))
     strides = strides_of(graph[main.value].shape, orders[main.value])
     row, k = (_average_step(main, strides, a) for a in axes[-2:])
     return (*range(rank - 2), rank - 1, rank - 2) if row == 1 < k else tuple(range(rank))
+
+
+def _comes_back(graph: Graph, choice: Choice, root: Node) -> bool:
+    """Whether what follows a linear layer over another axis has that axis back in its place: at the
+    end of its epilogue, or of those of the layers that read it. Other readers want its columns side
+    by side."""
+    end = next(e for e, name in choice.roots.items() if name == root.name)
+    chain = [*chain_between(graph, root.name, end), end]
+    index = root_index(graph, root, chain)
+    if index is not None and index[-2] is axes_for(graph[end])[-1]:
+        return True
+    users = [u for u in graph.users[end] if u.name not in graph.static]
+    return bool(users) and all(_wants_rows(graph, choice, end, u) for u in users)
+
+
+def _wants_rows(graph: Graph, choice: Choice, name: str, user: Node) -> bool:
+    """Whether a reader of a layer over another axis turns it back, or is such a layer again."""
+    rank = len(graph[name].shape)
+    if user.op == "permute":
+        return bool(user["axes"][-1] == rank - 2)
+    layer = user.op == "linear" and user.inputs[0] == name and user.inputs[1] in graph.static
+    return layer and rank > 2 and _comes_back(graph, choice, user)
 
 
 def _only_shifted(facts: Facts, node: Node) -> bool:

@@ -88,6 +88,21 @@ def test_few_rows_are_an_ordinary_product(channels: int, layers: int) -> None:
     assert len(_whys(mixer("narrow", 24, channels, 40))) == layers
 
 
+def test_a_layer_whose_channels_stay_innermost_is_an_ordinary_product() -> None:
+    """A map of the caller has its places innermost; layers over its channels are read by others
+    that want channels side by side."""
+    b = builder()
+    x = _turned(b, b.add("relu", b.input("x", TensorType((B, 24, 64), F32))))
+    y = b.add("relu", _linear(b, x, 96))
+    case = Case("map", b.finish([_linear(b, b.add("relu", _linear(b, y, 24)), 5)]), -1, 1)
+    assert not _whys(case)
+    compare(build_joined([case]), 2)
+
+
+def test_weights_whose_rows_share_sets_of_the_cache() -> None:
+    assert not _whys(mixer("many tokens", 1024, 32, 40, norm=False))
+
+
 def test_a_result_of_the_network_lies_row_major() -> None:
     """So that its columns are innermost, and it is no such layer."""
     b = builder()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import sol.steps
-from sol.compiler import Options, compile_graph, lower, plan_layers
+from sol.compiler import Options, compile_graph, default_steps, lower, plan_layers
 from sol.core.device import CpuDevice, detect
 from sol.core.dims import B
 from sol.core.dtypes import F32
@@ -302,6 +302,18 @@ def test_a_pooled_layer_is_no_tensor() -> None:
     assert found.hidden not in planned().plan.places
     assert found.hidden in planned(precision="strict").plan.places
     assert found.hidden in planned(memory="1GB").plan.places
+
+
+def test_libraries_are_not_asked_for_pooled_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They compute convolutions, and what follows element by element."""
+    asked: dict[int, Any] = {}
+    monkeypatch.setattr(
+        sol.steps.libraries, "choose", lambda _, layers, *__: asked.update(layers) or {}
+    )
+    case = layer("wide", 64, 64, (56, 56), (3, 3), end=_pooled)
+    made = default_steps(plan_layers(case.graph, detect()), detect(), Options())
+    assert [m.cluster.kind for m in made] == ["contraction", "pooled", "contraction"]
+    assert {made[k].cluster.kind for k in asked} == {"contraction"}
 
 
 # ---- the choice ----------------------------------------------------------------------------------
