@@ -97,28 +97,30 @@ def plan_layers(
 def _pooled_windows(planned: Planned, device: CpuDevice, options: Options) -> frozenset[str]:
     """Windows of `planned.pooled` that the convolution before them may as well compute: by
     Winograd's algorithm, with tiles that hold whole windows."""
+    plan, cached = planned.plan, _weights_stay(planned, device)
+    clusters = {c.values[-1]: c for c in plan.clusters if c.kind == "contraction"}
     found = set()
-    clusters = {c.values[-1]: c for c in planned.plan.clusters if c.kind == "contraction"}
     for sink, pooled in planned.pooled.items():
         cluster = clusters[pooled.hidden]
-        if _winograd_of(planned, cluster, pooled, device, options.precision) is not None:
+        if choose_grouped(plan, cluster, device) is not None:
+            continue
+        fast = _fast(plan, cluster, device, cached, options.precision)
+        way = _with_windows(planned, cluster, pooled, device, options.precision)
+        if isinstance(fast, Winograd) and way is not None:
             found.add(sink)
     return frozenset(found)
 
 
-def _winograd_of(
+def _with_windows(
     planned: Planned, cluster: Cluster, pooled: Pooled, device: CpuDevice, precision: str
 ) -> Winograd | None:
-    """The best way of Winograd's algorithm with tiles that hold whole windows, None if another
-    algorithm is better."""
+    """The best way of Winograd's algorithm with tiles that hold whole windows: the chosen one if it
+    does."""
     plan, cached = planned.plan, _weights_stay(planned, device)
-    if choose_grouped(plan, cluster, device) is not None:
-        return None
-    best = _fast(plan, cluster, device, cached, precision)
-    if not isinstance(best, Winograd):
-        return None
-    ways = (best, *winograd_ways(plan, cluster, device, cached, precision))
-    return next((w for w in ways if _holds_windows(w, pooled)), None)
+    chosen = choose_fast(plan, cluster, device, cached, precision)
+    ways = winograd_ways(plan, cluster, device, cached, precision)
+    first = [chosen] if isinstance(chosen, Winograd) else []
+    return next((w for w in (*first, *ways) if _holds_windows(w, pooled)), None)
 
 
 def _holds_windows(way: Winograd, pooled: Pooled) -> bool:
@@ -258,7 +260,7 @@ def _pooled(
 ) -> Made:
     pooled = planned.pooled[cluster.values[-1]]
     layer = replace(cluster, kind="contraction", values=(pooled.hidden,))
-    way = _winograd_of(planned, layer, pooled, device, precision)
+    way = _with_windows(planned, layer, pooled, device, precision)
     assert way is not None, "pooled layers are chosen for Winograd's algorithm"
     lowered, packed = lower_winograd(planned.plan, way.layer, way.blocking, widths, pooled)
     windows = "x".join(map(str, pooled.size))

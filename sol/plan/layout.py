@@ -124,7 +124,7 @@ def _linear_order(
     input, as over the tokens of an image: its lanes run along rows (kernels/across.py)."""
     rank = len(root.shape)
     rows = root.shape[-2] if root.op == "linear" and rank > 2 else 0
-    if not isinstance(rows, int) or rows < FEWEST_ACROSS or not _comes_back(graph, choice, root):
+    if not isinstance(rows, int) or rows < FEWEST_ACROSS:
         return tuple(range(rank))
     x = graph[root.inputs[0]]
     axes = axes_for(x)
@@ -135,7 +135,9 @@ def _linear_order(
         return tuple(range(rank))
     strides = strides_of(graph[main.value].shape, orders[main.value])
     row, k = (_average_step(main, strides, a) for a in axes[-2:])
-    return (*range(rank - 2), rank - 1, rank - 2) if row == 1 < k else tuple(range(rank))
+    if row == 1 < k and _comes_back(graph, choice, root):
+        return (*range(rank - 2), rank - 1, rank - 2)
+    return tuple(range(rank))
 
 
 def _comes_back(graph: Graph, choice: Choice, root: Node) -> bool:
