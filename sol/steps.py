@@ -105,22 +105,28 @@ def _pooled_windows(planned: Planned, device: CpuDevice, options: Options) -> fr
         if choose_grouped(plan, cluster, device) is not None:
             continue
         fast = _fast(plan, cluster, device, cached, options.precision)
-        way = _with_windows(planned, cluster, pooled, device, options.precision)
-        if isinstance(fast, Winograd) and way is not None:
+        if not isinstance(fast, Winograd):
+            continue
+        if _with_windows(planned, cluster, pooled, device, options.precision, fast) is not None:
             found.add(sink)
     return frozenset(found)
 
 
 def _with_windows(
-    planned: Planned, cluster: Cluster, pooled: Pooled, device: CpuDevice, precision: str
+    planned: Planned,
+    cluster: Cluster,
+    pooled: Pooled,
+    device: CpuDevice,
+    precision: str,
+    chosen: Fast | None,
 ) -> Winograd | None:
     """The best way of Winograd's algorithm with tiles that hold whole windows: the chosen one if it
     does."""
-    plan, cached = planned.plan, _weights_stay(planned, device)
-    chosen = choose_fast(plan, cluster, device, cached, precision)
-    ways = winograd_ways(plan, cluster, device, cached, precision)
-    first = [chosen] if isinstance(chosen, Winograd) else []
-    return next((w for w in (*first, *ways) if _holds_windows(w, pooled)), None)
+    if isinstance(chosen, Winograd) and _holds_windows(chosen, pooled):
+        return chosen
+    cached = _weights_stay(planned, device)
+    ways = winograd_ways(planned.plan, cluster, device, cached, precision)
+    return next((w for w in ways if _holds_windows(w, pooled)), None)
 
 
 def _holds_windows(way: Winograd, pooled: Pooled) -> bool:
@@ -260,7 +266,8 @@ def _pooled(
 ) -> Made:
     pooled = planned.pooled[cluster.values[-1]]
     layer = replace(cluster, kind="contraction", values=(pooled.hidden,))
-    way = _with_windows(planned, layer, pooled, device, precision)
+    chosen = choose_fast(planned.plan, layer, device, _weights_stay(planned, device), precision)
+    way = _with_windows(planned, layer, pooled, device, precision, chosen)
     assert way is not None, "pooled layers are chosen for Winograd's algorithm"
     lowered, packed = lower_winograd(planned.plan, way.layer, way.blocking, widths, pooled)
     windows = "x".join(map(str, pooled.size))

@@ -16,13 +16,14 @@ from sol.core.device import CpuDevice
 from sol.core.dtypes import F32
 from sol.ir.expr import Expr, axis, const, load, substitute
 from sol.ir.loop import For, Stmt, when
+from sol.kernels.gemm import element_at
 from sol.kernels.micro import Micro, micro_kernel
-from sol.kernels.operands import ACCUMULATED, Product, describe
+from sol.kernels.operands import Product, describe
 from sol.kernels.schedule import of_units
 from sol.kernels.tiles import candidates, pieces, tile_cycles
 from sol.lower.cluster import Lowered, Memory, lowered_units
 from sol.lower.nest import NestBuilder, Output, nest
-from sol.lower.ranges import extent_of
+from sol.lower.ranges import fixed_extent
 from sol.lower.vector import lane_cost, step
 from sol.plan.facts import FEWEST_ACROSS
 from sol.plan.records import Cluster, Plan
@@ -56,7 +57,7 @@ def find_across(plan: Plan, cluster: Cluster, device: CpuDevice) -> Across | Non
     if product.packing is None or not product.rows or product.group is not None:
         return None
     memory, row = Memory(plan), product.rows[-1]
-    if _number(row) < FEWEST_ACROSS:
+    if fixed_extent(row) < FEWEST_ACROSS:
         return None
     output = memory.target(product.end, product.index, product.value)
     assert output.index is not None
@@ -67,8 +68,8 @@ def find_across(plan: Plan, cluster: Cluster, device: CpuDevice) -> Across | Non
 
 def _best(product: Product, device: CpuDevice) -> Across:
     """With the tile that keeps all cores busy until the end."""
-    lanes, depth = device.vector_lanes(4), _number(product.k[0])
-    vectors = -(-_number(product.rows[-1]) // lanes)
+    lanes, depth = device.vector_lanes(4), fixed_extent(product.k[0])
+    vectors = -(-fixed_extent(product.rows[-1]) // lanes)
 
     def cycles(tile: tuple[int, int]) -> float:
         units = [
@@ -91,7 +92,7 @@ def lower_across(plan: Plan, layer: Across, widths: tuple[int, ...]) -> Lowered:
     """The kernel of a layer."""
     product, memory = layer.product, Memory(plan)
     builder = NestBuilder(memory.access(), widths)
-    width, rows = layer.vectors * layer.lanes, _number(product.rows[-1])
+    width, rows = layer.vectors * layer.lanes, fixed_extent(product.rows[-1])
     block = axis("block", -(-rows // width))
     whole, rest = divmod(rows, width)
     code: tuple[Stmt, ...] = ()
@@ -99,7 +100,7 @@ def lower_across(plan: Plan, layer: Across, widths: tuple[int, ...]) -> Lowered:
         code = when(block < whole, _block(memory, builder, layer, block, width))
     if rest:
         code += when(block >= whole, _block(memory, builder, layer, block, rest))
-    depth = _number(product.k[0])
+    depth = fixed_extent(product.k[0])
     arrays = [("x", F32, depth * width), ("tile", F32, layer.columns * width)]
     outer = [*product.outer, *product.rows[:-1], block]
     return lowered_units(memory, outer, arrays, code, "")
@@ -148,16 +149,8 @@ def _tile(
         return const(p * width + j * lanes) + lane
 
     micro = Micro(columns, width // lanes, lanes, weight.value, "x", w, x)
-    code = micro_kernel(micro, _number(product.k[0]), target, "tile")
+    code = micro_kernel(micro, fixed_extent(product.k[0]), target, "tile")
     p, row = axis("erow", columns), axis("ecol", rows)
     here = {product.column: column + p, product.rows[-1]: first + row}
     finished = load("@tile", F32, p * width + row)
-    value = substitute(substitute(product.value, here), {ACCUMULATED: finished})
-    index = tuple(substitute(i, here) for i in product.index)
-    return (*code, *nest(builder, (p, row), (memory.target(product.end, index, value),)))
-
-
-def _number(a: Expr) -> int:
-    size = extent_of(a)
-    assert isinstance(size, int), "rows and k don't depend on the batch"
-    return size
+    return (*code, *nest(builder, (p, row), (element_at(memory, product, here, finished),)))

@@ -28,7 +28,7 @@ from sol.kernels.regions import Region, find_regions
 from sol.kernels.tiles import _LONGEST_K, Tile, choose_tile
 from sol.lower.cluster import Lowered, Memory, lowered_units
 from sol.lower.nest import NestBuilder, Output, nest
-from sol.lower.ranges import extent_of
+from sol.lower.ranges import extent_of, fixed_extent
 from sol.lower.units import decode
 from sol.lower.vector import lane_cost, step
 from sol.plan.records import Cluster, Plan
@@ -181,12 +181,7 @@ def signature(packing: Packing) -> str:
 
 def volume(axes: tuple[Expr, ...]) -> int:
     """Number of elements of axes that do not depend on the batch."""
-    total = 1
-    for a in axes:
-        extent = extent_of(a)
-        assert isinstance(extent, int)
-        total *= extent
-    return total
+    return math.prod(map(fixed_extent, axes))
 
 
 def reads_in_place(memory: Memory, product: Product) -> bool:
@@ -624,8 +619,14 @@ def _element(memory: Memory, shape: Shape, row: Expr, column: Expr, finished: Ex
 def element(memory: Memory, product: Product, row: Expr, column: Expr, finished: Expr) -> Output:
     """The result of a contraction's cluster where the product's element at (row, column) is
     `finished`."""
-    mapping = decode(row, product.rows)
-    mapping[product.column] = column
+    at = {**decode(row, product.rows), product.column: column}
+    return element_at(memory, product, at, finished)
+
+
+def element_at(
+    memory: Memory, product: Product, mapping: dict[Expr, Expr], finished: Expr
+) -> Output:
+    """The same, where the axes of rows and columns are what the mapping says."""
     value = substitute(substitute(product.value, mapping), {ACCUMULATED: finished})
     return memory.target(product.end, tuple(substitute(i, mapping) for i in product.index), value)
 

@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from sol.core.device import CpuDevice
-from sol.ir.expr import Expr
 from sol.kernels.choice import Fast, Strassen, Winograd, strassen_ways, winograd_ways
 from sol.kernels.lines import choose_lines, find_lines
 from sol.kernels.operands import Product, describe
 from sol.kernels.tiles import Tile, candidates, choose_tile, tile_cycles
-from sol.lower.ranges import extent_of
+from sol.lower.ranges import fixed_extent
 from sol.plan.records import Cluster, Plan
 
 _TRANSFORMS = 3  # ways of Winograd that differ in transform or register tile
@@ -93,7 +92,7 @@ def _register_tile(way: Winograd) -> tuple[int, int, int]:
 def _tiles(plan: Plan, cluster: Cluster, device: CpuDevice) -> list[Tile]:
     """Tiles of the direct kernel: the chosen ones, then others beside them."""
     product = describe(plan, cluster, device.vector_lanes(4))
-    rows, depth = (math.prod(map(_extent, axes)) for axes in (product.rows, product.k))
+    rows, depth = (math.prod(map(fixed_extent, axes)) for axes in (product.rows, product.k))
     chosen = [
         choose_tile(rows, product.columns, depth, device, packed=p, block=product.w_block)
         for p in (True, False)
@@ -118,12 +117,6 @@ def _lines(plan: Plan, cluster: Cluster, product: Product, device: CpuDevice) ->
     lines = find_lines(plan, cluster, product)
     tile = choose_lines(lines, device) if lines is not None else None
     return [tile] if tile is not None else []
-
-
-def _extent(a: Expr) -> int:
-    size = extent_of(a)
-    assert isinstance(size, int)
-    return size
 
 
 def _register_tiles(

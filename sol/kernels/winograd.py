@@ -386,4 +386,4 @@ class _Lowering:
         output = self.memory.target(name, index, value)
         assert output.index is not None
         store = Store(output.buffer, output.index, self.builder.final(output.value))
-        return (store,) if present.op == "const" else when(present, (store,))
+        return when(present, (store,))

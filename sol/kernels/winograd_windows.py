@@ -9,11 +9,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
-from sol.core.dims import Size
 from sol.ir.expr import Expr, apply, const, linear, rebuild, substitute, walk
 from sol.kernels.winograd_layer import Layer
 from sol.lower.nest import COMBINE
-from sol.lower.ranges import extent_of
+from sol.lower.ranges import fixed_extent
 from sol.plan.inline import Inliner, axes_for
 from sol.plan.pooled import Pooled
 from sol.plan.records import Plan
@@ -29,7 +28,7 @@ class Windows:
         self.pooled, self.layer = pooled, layer
         self.axes = axes_for(sink)
         self._channel = dict(channel)
-        self._places = [_number(extent_of(a)) for a in self.axes[2:]]
+        self._places = [fixed_extent(a) for a in self.axes[2:]]
         self._value = _unrolled(Inliner(plan.graph, plan.stored).meaning(sink.name, self.axes))
         self._reads = {
             p: self._inside(p)
@@ -91,15 +90,10 @@ def _unrolled(x: Expr) -> Expr:
         body, axes = memo[part.args[0]], part.args[1:]
         elements = (
             substitute(body, {a: const(k) for a, k in zip(axes, at)})
-            for at in itertools.product(*(range(_number(extent_of(a))) for a in axes))
+            for at in itertools.product(*(range(fixed_extent(a)) for a in axes))
         )
         total = next(elements)
         for element in elements:
             total = apply(COMBINE[part.value], total, element)
         memo[part] = total
     return memo[x]
-
-
-def _number(size: Size) -> int:
-    assert isinstance(size, int), "windows are of one image"
-    return size

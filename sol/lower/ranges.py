@@ -34,6 +34,13 @@ def extent_of(axis: Expr) -> Size:
     return extent
 
 
+def fixed_extent(axis: Expr) -> int:
+    """The extent of an axis that does not depend on the batch."""
+    extent = extent_of(axis)
+    assert isinstance(extent, int), f"{axis} depends on the batch"
+    return extent
+
+
 def size_expr(size: Size) -> Expr:
     """A size as an index expression."""
     return from_linear(size, {})

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from sol.ir.graph import Graph, Node, is_lent
 from sol.passes.expand import expand_composites
@@ -142,9 +143,11 @@ def _clusters(
         if name in hidden:
             continue
         if name in stages:
-            clusters.append(_stage(graph, choice, stages[name]))
+            stage = stages[name]
+            clusters.append(_with_windows("stage", graph, choice, stage.hidden, name, True))
         elif name in pooled:
-            clusters.append(_pooled(graph, choice, pooled[name]))
+            found = pooled[name]
+            clusters.append(_with_windows("pooled", graph, choice, found.hidden, name, found.alone))
         elif name in choice.roots:
             root = choice.roots[name]
             chain = chain_between(graph, root, name)
@@ -167,19 +170,19 @@ def _clusters(
     return clusters
 
 
-def _stage(graph: Graph, choice: Choice, stage: Stage) -> Cluster:
-    hidden, sink = stage.hidden, stage.sink
+def _with_windows(
+    kind: Literal["stage", "pooled"],
+    graph: Graph,
+    choice: Choice,
+    hidden: str,
+    sink: str,
+    alone: bool,
+) -> Cluster:
+    """A contraction and the windows over it; alone: nothing else reads what is between them."""
     root = choice.roots[hidden]
     layers = (*chain_between(graph, root, hidden), hidden, sink)
-    return Cluster("stage", (hidden, sink), root, frozenset((hidden,)), layers=layers)
-
-
-def _pooled(graph: Graph, choice: Choice, pooled: Pooled) -> Cluster:
-    hidden, sink = pooled.hidden, pooled.sink
-    root = choice.roots[hidden]
-    layers = (*chain_between(graph, root, hidden), hidden, sink)
-    private = frozenset((hidden,) if pooled.alone else ())
-    return Cluster("pooled", (hidden, sink), root, private, layers=layers)
+    private = frozenset((hidden,) if alone else ())
+    return Cluster(kind, (hidden, sink), root, private, layers=layers)
 
 
 def _recurrent(graph: Graph, first: Node) -> Cluster:

@@ -43,10 +43,8 @@ def find_pooled(
     """All such windows but those that are `taken`, one at most for each convolution, by sink."""
     found = {}
     for hidden, root in choice.roots.items():
-        chain = [*chain_between(graph, root, hidden), hidden]
+        chain, own = [*chain_between(graph, root, hidden), hidden], axes_for(graph[hidden])
         if graph[root].op != "conv" or orders[hidden][-1] != 1:
-            continue
-        if root_index(graph, graph[root], chain) != axes_for(graph[hidden]):
             continue
         sinks = readers(graph, facts, choice, hidden)
         for sink in sorted(sinks, key=lambda n: facts.position[n]):
@@ -54,7 +52,7 @@ def find_pooled(
             if sink in taken or group is None or group.members != (sink,) or orders[sink][-1] != 1:
                 continue
             size = _windows(graph, choice, hidden, sink)
-            if size is not None:
+            if size is not None and root_index(graph, graph[root], chain) == own:
                 alone = len(sinks) == 1 and hidden not in graph.outputs
                 found[sink] = Pooled(hidden, sink, size, alone)
                 break

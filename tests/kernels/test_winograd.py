@@ -5,7 +5,7 @@ tile and blocking, whatever the estimates would choose.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -248,10 +248,15 @@ def layers_of(blocking: str) -> tuple[Case, ...]:
 @functools.cache
 def program(blocking: str, isa: str) -> Joined:
     """All layers as one program, by the algorithm wherever it can be used."""
+    return built(layers_of(blocking), blocking, isa)
+
+
+def built(cases: Sequence[Case], blocking: str, isa: str) -> Joined:
+    """Cases as one program, by the algorithm wherever it can be used."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sol.steps, "choose_fast", BLOCKINGS[blocking])
         patch.setattr(sol.steps, "less_work", lambda *_: 0.0)  # regions would take dilated ones
-        return build_joined(layers_of(blocking), detect(isa), flags=("-O1",))
+        return build_joined(cases, detect(isa), flags=("-O1",))
 
 
 @pytest.mark.parametrize("blocking", BLOCKINGS)
@@ -288,10 +293,7 @@ def test_windows_that_are_not_pooled() -> None:
         layer("dilated", 32, 32, (16, 16), (3, 3), (2, 2), dilation=(2, 2), end=_pooled),
         layer("a result", 32, 32, (12, 12), (3, 3), end=lambda b, y: [_pool(b, y)]),
     ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sol.steps, "choose_fast", BLOCKINGS["odd tiles"])
-        patch.setattr(sol.steps, "less_work", lambda *_: 0.0)
-        joined = build_joined(cases)
+    joined = built(cases, "odd tiles", detect().isa)
     assert not any(m.cluster.kind == "pooled" for m in joined.compiled.steps)
     compare(joined, 2)
 
