@@ -30,11 +30,14 @@ from sol.ir.loop import Let, Stmt
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
-# the positive points of a transform with n inputs; 0 and infinity belong to each
+# the positive points of a transform with n inputs; infinity belongs to each, 0 to those of even n
 _POINTS: dict[int, tuple[Fraction, ...]] = {
     2: (),
+    3: (Fraction(5, 8),),
     4: (Fraction(1),),
+    5: (Fraction(9, 16), Fraction(11, 8)),
     6: (Fraction(5, 8), Fraction(3, 2)),
+    7: (Fraction(1, 4), Fraction(13, 16), Fraction(2)),
     8: (Fraction(1, 2), Fraction(1), Fraction(2)),
 }
 
@@ -55,6 +58,11 @@ class Transform:
     def exists(self) -> bool:
         """Whether there are points for it."""
         return self.n == 1 or (self.m > 1 and self.n in _POINTS)
+
+    @property
+    def zero(self) -> int:
+        """1 if the first point is 0, else 0: where the pairs of points begin."""
+        return 1 - self.n % 2
 
     def filter(self) -> NDArray[np.float64]:
         """G: (n, r)."""
@@ -79,7 +87,7 @@ def _matrices(t: Transform) -> tuple[Matrix, Matrix, Matrix]:
     if t.n == 1:
         one = ((Fraction(1),),)
         return one, one, one
-    points = [Fraction(0)] + [s * p for p in _POINTS[t.n] for s in (1, -1)]
+    points = [Fraction(0)] * t.zero + [s * p for p in _POINTS[t.n] for s in (1, -1)]
     last = (Fraction(0),) * (t.m - 1) + (Fraction(1),)
     output = [[p**i for p in points] + [last[i]] for i in range(t.m)]
     filters, inputs = [], []
@@ -137,8 +145,9 @@ class Emitter:
 
     def _paired(self, rows: Matrix, x: Sequence[Expr]) -> list[Expr]:
         """The product with a matrix whose rows of +p and -p share their even and odd parts."""
-        found = [self.let(_combined(rows[0], x))]
-        for k in range(1, len(rows) - 1, 2):  # equal even, opposite odd coefficients
+        pairs = 1 - len(rows) % 2  # where they begin
+        found = [self.let(_combined(row, x)) for row in rows[:pairs]]
+        for k in range(pairs, len(rows) - 1, 2):  # equal and opposite coefficients take turns
             even = [(a + b) / 2 for a, b in zip(rows[k], rows[k + 1])]
             odd = [(a - b) / 2 for a, b in zip(rows[k], rows[k + 1])]
             scale = next(c for c in reversed(odd) if c)
@@ -153,12 +162,13 @@ class Emitter:
         if t.n == 1:
             return list(x)
         pairs = [
-            (self.let(x[k] + x[k + 1]), self.let(x[k] - x[k + 1])) for k in range(1, t.n - 1, 2)
+            (self.let(x[k] + x[k + 1]), self.let(x[k] - x[k + 1]))
+            for k in range(t.zero, t.n - 1, 2)
         ]
         found = []
         for i, row in enumerate(t.output_rows()):
-            terms = [(x[0], row[0]), (x[-1], row[-1])]
-            terms += [(pair[i % 2], row[1 + 2 * k]) for k, pair in enumerate(pairs)]
+            terms = [(x[k], row[k]) for k in (*range(t.zero), t.n - 1)]
+            terms += [(pair[i % 2], row[t.zero + 2 * k]) for k, pair in enumerate(pairs)]
             found.append(self.let(_sum(terms)))
         return found
 
