@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from sol.ir.expr import Expr, apply, axis, const
 from sol.ir.loop import For, Stmt, when
@@ -40,15 +41,31 @@ def even_blocks(tiles: int, most: int) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """Products begin … end - 1, which add up the terms first … last - 1."""
+
+    begin: int
+    end: int
+    first: int
+    last: int
+
+    @property
+    def depth(self) -> int:
+        """Terms of a product."""
+        return self.last - self.first
+
+
+@dataclass(frozen=True, slots=True)
 class Slabs:
     """V and M of a block, and the loops over its products.
 
-    count: of x; sizes: how many tiles a block may have; columns: of the layer; depth: of V; source:
-    the name of U; share: which vectors of columns; present: tiles of the block.
+    runs: of x, and what each adds up; sizes: how many tiles a block may have; columns: of the
+    layer; depth: of V; source: the name of U; share: which vectors of columns; present: tiles of
+    the block.
     """
 
     blocking: Blocking
-    count: int
+    runs: tuple[Run, ...]
     sizes: frozenset[int]
     columns: int
     depth: int
@@ -87,9 +104,12 @@ class Slabs:
         u(x, vector, width): where U[x] has the first of a block of columns. Where `resume` holds,
         products are added to what is there.
         """
-        x = axis("x", self.count)
-        body = self._columns(lambda vector, vectors: self._rows(u, resume, x, vector, vectors))
-        return (For(x, const(0), const(self.count), body),)
+        x = axis("x", self.runs[-1].end)
+        code = []
+        for run in self.runs:
+            body = self._columns(partial(self._rows, u, resume, x, run))
+            code.append(For(x, const(run.begin), const(run.end), body))
+        return tuple(code)
 
     def _columns(self, block: Callable[[Expr, int], tuple[Stmt, ...]]) -> tuple[Stmt, ...]:
         """Whole blocks of columns of the share, and the rest: of the last share, or of each."""
@@ -117,7 +137,7 @@ class Slabs:
         return tuple(stmts)
 
     def _rows(
-        self, u: Weights, resume: Expr | None, x: Expr, vector: Expr, vectors: int
+        self, u: Weights, resume: Expr | None, x: Expr, run: Run, vector: Expr, vectors: int
     ) -> tuple[Stmt, ...]:
         """Whole register tiles of the block, and the rest, which differs from block to block."""
         b = self.blocking
@@ -125,23 +145,23 @@ class Slabs:
         full = self.present // b.rows
         stmts: list[Stmt] = []
         if max(self.sizes) >= b.rows:
-            body = self._product(u, resume, x, step * b.rows, b.rows, vector, vectors)
+            body = self._product(u, resume, x, run, step * b.rows, b.rows, vector, vectors)
             stmts.append(For(step, const(0), full, body))
         for rest in sorted({size % b.rows for size in self.sizes} - {0}):
-            body = self._product(u, resume, x, full * b.rows, rest, vector, vectors)
+            body = self._product(u, resume, x, run, full * b.rows, rest, vector, vectors)
             stmts.extend(when(apply("eq", self.present % b.rows, const(rest)), body))
         return tuple(stmts)
 
     def _product(
-        self, u: Weights, resume: Expr | None, x: Expr, row: Expr, rows: int, vector: Expr,
-        vectors: int,
+        self, u: Weights, resume: Expr | None, x: Expr, run: Run, row: Expr, rows: int,
+        vector: Expr, vectors: int,
     ) -> tuple[Stmt, ...]:  # fmt: skip
         lanes = self.blocking.lanes
-        base = u(x, vector, vectors)
+        base = u(x, vector, vectors) + run.first * (vectors * lanes)
         column = (vector - self.share * self.blocking.share) * lanes
 
         def a(p: int, k: Expr) -> Expr:
-            return x * self.v_slab + (row + p) * self.v_pitch + k
+            return x * self.v_slab + (row + p) * self.v_pitch + run.first + k
 
         def w(k: Expr, j: int, lane: Expr) -> Expr:
             return base + k * (vectors * lanes) + j * lanes + lane
@@ -150,7 +170,7 @@ class Slabs:
             return x * self.m_slab + (row + p) * self.m_pitch + column + j * lanes + lane
 
         tile = Micro(rows, vectors, lanes, "v", self.source, a, w, longest=LONGEST_SUM, ahead=AHEAD)
-        return micro_kernel(tile, self.depth, target, "m", resume)
+        return micro_kernel(tile, run.depth, target, "m", resume)
 
 
 def scratch_of(count: int, depth: int, columns: int) -> int:

@@ -195,15 +195,14 @@ def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float
 def _unit(
     layer: Layer, b: Blocking, tiles: int, share: int, device: CpuDevice, cached: bool
 ) -> float:
-    steps = tile_cycles(tiles, share, (b.rows, b.vectors)) * layer.depth
-    steps += -(-tiles // b.rows) * share * layer.depth * _READ
-    weights = 4 * layer.depth * share * b.lanes / (_CACHED if cached else _DRAM)
+    steps = tile_cycles(tiles, share, (b.rows, b.vectors)) + -(-tiles // b.rows) * share * _READ
+    weights = 4 * share * b.lanes / (_CACHED if cached else _DRAM)
     inside = -(-layer.depth // b.lanes) * tiles * layer.products * _TRANSFORM
     outside = share * tiles * layer.products * _TRANSFORM
     scratch = 4 * layer.products * tiles * (layer.depth + share * b.lanes)
-    streamed = 4 * layer.products * layer.depth * layer.columns > _STREAMED * device.l2
+    streamed = 4 * layer.multiplications * layer.columns > _STREAMED * device.l2
     spill = max(0.0, scratch - _ROOMY * device.l2) * _SPILL if streamed else 0.0
-    return layer.products * max(steps, weights) + inside + outside + spill
+    return layer.multiplications * max(steps, weights) + inside + outside + spill
 
 
 def _direct(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> float:

@@ -22,8 +22,8 @@ Array = NDArray[Any]
 class Recipe:
     """A packing of one array as loops over its elements (runtime/pack.py).
 
-    Steps are in elements of the array. taps: steps of the taps that `transform` [products, taps]
-    makes products of, for each tap that k counts (one, without a transform); rows: k of the first
+    Steps are in elements of the array. taps: steps of the taps that `transform` [part, products,
+    taps] makes products of, for each part of the sum that k counts (one tap, without a transform); rows: k of the first
     channel, for the same; row_step: from channel to channel in k. width: columns of a block; share:
     columns after which blocks begin anew, 0 if they never do.
     """
@@ -50,7 +50,7 @@ class Recipe:
     @property
     def size(self) -> int:
         """Elements of the packed weight."""
-        products = 1 if self.transform is None else len(self.transform)
+        products = 1 if self.transform is None else self.transform.shape[1]
         return self.groups * products * len(self.rows) * self.channels * self.columns
 
 

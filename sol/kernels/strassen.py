@@ -28,7 +28,7 @@ from sol.core.dtypes import F32
 from sol.ir.expr import Expr, apply, axis, const, load, substitute, walk, where
 from sol.ir.expr import local_value as local
 from sol.ir.loop import For, If, Let, Set, Stmt, Store, Var, when
-from sol.kernels.blocks import Blocking, Slabs
+from sol.kernels.blocks import Blocking, Run, Slabs
 from sol.kernels.gemm import element, volume
 from sol.kernels.operands import ACCUMULATED, Product, describe
 from sol.kernels.pack import Recipe, columns_in_blocks, positions
@@ -111,7 +111,7 @@ class StrassenPacking:
             positions((2, 2), (depth * of_channel, columns * of_output))[None],
             np.zeros(1, np.int64),
             1,
-            np.array(_RIGHT, float),
+            np.array(_RIGHT, float)[None],
             self.vectors * self.lanes,
             self.lanes,
         )
@@ -218,8 +218,8 @@ class _Lowering:
         self.present = apply("min", const(blocking.tiles), const(sizes.pairs) - self.first)
         self.source = self.memory.buffers.read("@weights", F32)
         self.slabs = Slabs(
-            blocking, PRODUCTS, frozenset(blocks), sizes.columns, sizes.chunk, self.source,
-            self.share, self.present,
+            blocking, (Run(0, PRODUCTS, 0, sizes.chunk),), frozenset(blocks), sizes.columns,
+            sizes.chunk, self.source, self.share, self.present,
         )  # fmt: skip
 
     def lowered(self, weights: str) -> Lowered:

@@ -29,9 +29,10 @@ from sol.ir.expr import local_value as local
 from sol.ir.loop import For, If, Let, Stmt, Store, when
 from sol.kernels.blocks import Blocking, Slabs, even_blocks
 from sol.kernels.operands import ACCUMULATED, oriented_channel
-from sol.kernels.pack import Recipe, columns_in_blocks, positions
-from sol.kernels.transform import Emitter, Transform, over_axes
+from sol.kernels.pack import Recipe, columns_in_blocks
+from sol.kernels.transform import Emitter, over_axes
 from sol.kernels.winograd_layer import Layer
+from sol.kernels.winograd_sum import Order, Taps, count
 from sol.kernels.winograd_windows import Windows
 from sol.lower.cluster import Lowered, Memory, lowered_units
 from sol.lower.nest import NestBuilder
@@ -49,11 +50,11 @@ Array = NDArray[Any]
 class WinogradPacking:
     """U = G g G^T for each pair of channels: [group][x][column block][c][vectors * lanes].
 
-    Axes without a transform keep their taps, which c then counts outside of the channels. share:
-    vectors of columns after which blocks begin anew.
+    axes: of the window; where the sum has several parts, c counts them outside of the channels.
+    share: vectors of columns after which blocks begin anew.
     """
 
-    transforms: tuple[Transform, ...]
+    axes: tuple[Taps, ...]
     groups: int
     vectors: int
     lanes: int
@@ -62,31 +63,45 @@ class WinogradPacking:
     def apply(self, weight: Array) -> Array:
         """The packed weight, float32, of one of shape (O, I/groups, taps…)."""
         dense = weight.astype(np.float64)
-        rank = len(self.transforms)
-        for k, t in enumerate(self.transforms):
-            if t.n > 1:
-                dense = np.moveaxis(np.moveaxis(dense, 2 + k, -1) @ t.filter().T, -1, 2 + k)
-        moved = [2 + k for k in range(rank) if self.transforms[k].n > 1]
-        plain = [2 + k for k in range(rank) if self.transforms[k].n == 1]
-        tiles = dense.astype(np.float32).transpose(*moved, *plain, 1, 0)  # (x…, taps…, I, O)
-        tiles = tiles.reshape(self._products, -1, self.groups, weight.shape[0] // self.groups)
+        rank, order = len(self.axes), Order(self.axes)
+        for k, a in enumerate(self.axes):  # (…, taps, …) to (…, places in the tile, parts, …)
+            lines = np.moveaxis(dense, 2 + 2 * k, -1)
+            length = a.transform.r * a.parts if a.transform.n > 1 else a.window
+            lines = np.pad(lines, [(0, 0)] * (lines.ndim - 1) + [(0, length - a.window)])
+            lines = a.transform.filter() @ lines.reshape(*lines.shape[:-1], -1, a.parts)
+            dense = np.moveaxis(lines, (-2, -1), (2 + 2 * k, 3 + 2 * k))
+        places, parts = range(2, 2 + 2 * rank, 2), range(3, 3 + 2 * rank, 2)
+        tiles = dense.astype(np.float32).transpose(*places, *parts, 1, 0)  # (x…, parts…, I, O)
+        chosen = np.array(order.products()), np.array(order.parts())
+        index = (*chosen[0].T[:, :, None], *chosen[1].T[:, None, :])
+        tiles = tiles[index]  # (x, parts, I, O)
+        outputs = weight.shape[0] // self.groups
+        tiles = tiles.reshape(len(tiles), -1, self.groups, outputs)
         matrices = tiles.transpose(2, 0, 1, 3).reshape(-1, *tiles.shape[1::2])
         width, share = self.vectors * self.lanes, self.share * self.lanes
-        parts = (m[:, n : n + share] for m in matrices for n in range(0, m.shape[1], share))
-        return np.concatenate([columns_in_blocks(p, width, self.lanes) for p in parts])
+        blocks = (m[:, n : n + share] for m in matrices for n in range(0, m.shape[1], share))
+        return np.concatenate([columns_in_blocks(b, width, self.lanes) for b in blocks])
 
     def recipe(self, weight: Array) -> Recipe:
         """The same as loops."""
         outputs, channels = weight.shape[0] // self.groups, weight.shape[1]
         of_output, of_channel, *of_window = (s // weight.itemsize for s in weight.strides)
-        window = list(zip(self.transforms, weight.shape[2:], of_window))
-        moved = [(n, step) for t, n, step in window if t.n > 1]
-        plain = [(n, step) for t, n, step in window if t.n == 1]
-        kept = positions(*zip(*plain)) if plain else np.zeros(1, np.int64)
-        transform: Array = np.ones((1, 1))
-        for t in self.transforms:
-            if t.n > 1:
-                transform = np.kron(transform, t.filter())
+        order = Order(self.axes)
+        products = np.ravel_multi_index(
+            tuple(np.array(order.products()).T), [a.transform.n for a in self.axes]
+        )
+        steps, transforms = [], []
+        for parts in order.parts():
+            found, transform = np.zeros(1, np.int64), np.ones((1, 1))
+            for a, part, step in zip(self.axes, parts, of_window):
+                taps = [a.tap(part, k) for k in range(a.transform.r)]
+                present = np.array([float(t is not None) for t in taps])
+                # an absent tap counts nothing; read is the first one instead
+                places = np.array([part if t is None else t for t in taps]) * step
+                found = np.add.outer(found, places).ravel()
+                transform = np.kron(transform, a.transform.filter() * present)
+            steps.append(found)
+            transforms.append(transform[products])
         return Recipe(
             self.groups,
             outputs,
@@ -94,10 +109,10 @@ class WinogradPacking:
             outputs * of_output,
             of_output,
             of_channel,
-            np.add.outer(kept, positions(*zip(*moved))),
-            np.arange(len(kept)) * channels,
+            np.array(steps),
+            np.arange(len(steps)) * channels,
             1,
-            transform,
+            np.array(transforms),
             self.vectors * self.lanes,
             self.lanes,
             self.share * self.lanes,
@@ -106,20 +121,15 @@ class WinogradPacking:
     def size(self, shape: tuple[int, ...]) -> int:
         """Elements of the packed weight for a weight of this shape."""
         columns = -(-shape[0] // self.groups // self.lanes) * self.lanes
-        taps = math.prod(n for n, t in zip(shape[2:], self.transforms) if t.n == 1)
-        return self.groups * self._products * taps * shape[1] * columns
+        parts = math.prod(a.parts for a in self.axes)
+        return self.groups * count(self.axes) * parts * shape[1] * columns
 
     @property
     def signature(self) -> str:
         """Equal for equal packings."""
-        sizes = "x".join(f"{t.m},{t.r}" for t in self.transforms)
         blocks = f"{self.vectors}x{self.lanes}"
         anew = f"of{self.share}" if self.share % self.vectors else ""
-        return f"winograd{sizes}x{blocks}{anew}g{self.groups}"
-
-    @property
-    def _products(self) -> int:
-        return math.prod(t.n for t in self.transforms)
+        return f"winograd{Order(self.axes).signature}x{blocks}{anew}g{self.groups}"
 
 
 def lower_winograd(
@@ -135,9 +145,9 @@ def lower_winograd(
     """
     lowering = _Lowering(plan, layer, blocking, widths, pooled)
     weight = layer.spine.root.inputs[1]
-    transforms = tuple(s.transform for s in layer.spatial)  # a plain axis keeps its taps
+    axes = tuple(Taps(s.transform, s.window, s.stride) for s in layer.spatial)
     shape = (blocking.vectors, blocking.lanes, blocking.share)
-    packing = WinogradPacking(transforms, layer.groups, *shape)
+    packing = WinogradPacking(axes, layer.groups, *shape)
     buffer = f"{weight}/{packing.signature}"
     return lowering.lowered(buffer), (buffer, weight, packing)
 
@@ -168,7 +178,7 @@ class _Lowering:
         self.present = (self.block + 1) * layer.tiles // len(blocks) - self.first
         source = self.memory.buffers.read("@weights", F32)
         self.slabs = Slabs(
-            blocking, layer.products, frozenset(blocks), layer.columns, layer.depth, source,
+            blocking, layer.runs, frozenset(blocks), layer.columns, layer.depth, source,
             self.share, self.present,
         )  # fmt: skip
 
@@ -205,35 +215,36 @@ class _Lowering:
     def _inputs(self) -> tuple[Stmt, ...]:
         """V for all tiles of the block; tiles within the map have code without borders."""
         tile = axis("tile", self.blocking.tiles)
-        taps = [axis(f"tap{k}", s.taps) for k, s in enumerate(self.layer.spatial)]
-        chosen = [t if s.taps > 1 else const(0) for t, s in zip(taps, self.layer.spatial)]
         places = self._place(tile)
         firsts = [local(f"first{k}", p.dtype) for k, p in enumerate(places)]
         lets = [Let(f"first{k}", p) for k, p in enumerate(places)]
+        order = self.layer.order
+        counters = [axis(f"part{k}", self.layer.spatial[k].parts) for k in order.loops]
         base = const(0)
-        for tap, along in zip(chosen, self.layer.spatial):
-            base = base * along.taps + tap
-        body = self._input_taps(
-            firsts, chosen, tile * self.slabs.v_pitch + base * self.layer.inputs
+        for counter, k in zip(counters, order.loops):
+            base = base * self.layer.spatial[k].parts + counter
+        body = self._input_part(
+            firsts,
+            order.taps(counters, const(0)),
+            tile * self.slabs.v_pitch + base * self.layer.inputs,
         )
-        for tap, along in reversed(list(zip(taps, self.layer.spatial))):
-            if along.taps > 1:
-                body = (For(tap, const(0), const(along.taps), body),)
+        for counter, k in reversed(list(zip(counters, order.loops))):
+            body = (For(counter, const(0), const(self.layer.spatial[k].parts), body),)
         return (For(tile, const(0), self.present, (*lets, *body)),)
 
-    def _input_taps(self, firsts: list[Expr], taps: list[Expr], base: Expr) -> tuple[Stmt, ...]:
-        """One tile, for one tap of each plain axis; base: where its channels begin in V."""
+    def _input_part(self, firsts: list[Expr], parts: list[Expr], base: Expr) -> tuple[Stmt, ...]:
+        """One tile, for a part of the sum; base: where its channels begin in V."""
         spatial = self.layer.spatial
-        begins = [s.begin(p, tap) for s, p, tap in zip(spatial, firsts, taps)]
+        begins = [s.begin(p, part) for s, p, part in zip(spatial, firsts, parts)]
         starts = [local(f"start{k}", p.dtype) for k, p in enumerate(begins)]
         lets = [Let(f"start{k}", p) for k, p in enumerate(begins)]
         inside = const(True)
         flags = []
         for k, along in enumerate(spatial):
-            last = along.size - 1 - (along.transform.n - 1) * along.dilation
+            last = along.size - 1 - (along.transform.n - 1) * along.step
             inside = inside & (starts[k] >= 0) & (starts[k] <= last)
             for i in range(along.transform.n):
-                place = starts[k] + i * along.dilation
+                place = starts[k] + i * along.step
                 flags.append(Let(f"valid{k}_{i}", (place >= 0) & (place < along.size)))
         plain = self._input_tile(starts, base, border=False)
         border = (*flags, *self._input_tile(starts, base, border=True))
@@ -247,13 +258,15 @@ class _Lowering:
         for begin, end, width in lane_pieces(self.layer.inputs, self.widths if possible else (1,)):
             emit = Emitter("d", channel)
             loaded = [emit.let(self.builder.final(v)) for v in values]
-            for x, value in enumerate(self._transformed(emit, loaded, "n")):
-                emit.stmts.append(Store("v", base + channel + x * self.slabs.v_slab, value))
+            transformed = dict(zip(self._positions("n"), self._transformed(emit, loaded, "n")))
+            for x, position in enumerate(self.layer.order.products()):
+                place = base + channel + x * self.slabs.v_slab
+                emit.stmts.append(Store("v", place, transformed[position]))
             code.append(For(channel, begin, end, tuple(emit.stmts), width))
         return tuple(code)
 
     def _positions(self, sizes: str) -> list[tuple[int, ...]]:
-        """All positions in a tile, in the order of x."""
+        """All positions in a tile, row by row."""
         extents = [getattr(s.transform, sizes) for s in self.layer.spatial]
         return [tuple(int(i) for i in x) for x in np.ndindex(*extents)]
 
@@ -262,7 +275,7 @@ class _Lowering:
         if self.group is not None:
             channel = channel + self.group * self.layer.inputs
         spatial = self.layer.spatial
-        places = [s + i * along.dilation for s, i, along in zip(starts, x, spatial)]
+        places = [s + i * along.step for s, i, along in zip(starts, x, spatial)]
         index = (self.layer.spine.index[0], channel, *places)
         value = self.inline.element(root.inputs[0], index)
         if not border:
@@ -342,11 +355,11 @@ class _Lowering:
         emit = Emitter("y", column)
         inside = column - self.share * (self.blocking.share * self.blocking.lanes)
         base = tile * self.slabs.m_pitch + inside
-        loaded = [
-            emit.let(load("@m", F32, base + x * self.slabs.m_slab))
-            for x in range(self.layer.products)
-        ]
-        results = self._transformed(emit, loaded, "m")
+        loaded = {
+            position: emit.let(load("@m", F32, base + x * self.slabs.m_slab))
+            for x, position in enumerate(self.layer.order.products())
+        }
+        results = self._transformed(emit, [loaded[p] for p in self._positions("n")], "m")
         tile_of = dict(zip(self._positions("m"), results))
         if self.pooled is None or not self.pooled.alone:
             for x, result in tile_of.items():

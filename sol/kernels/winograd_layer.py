@@ -1,7 +1,6 @@
 """Which convolutions Winograd's algorithm can take, and how results of one are grouped in tiles.
 
-Each spatial axis has a transform (stride 1, taps that there are points for) or none; at most two
-have one. In: the plan and a contraction cluster. Out: a `Layer`, or the reason why not. Used by
+Each spatial axis has a transform (taps that there are points for) or none; at most two have one. In: the plan and a contraction cluster. Out: a `Layer`, or the reason why not. Used by
 kernels/choice.py, which decides, and by kernels/winograd.py, which makes the kernel.
 """
 
@@ -10,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from sol.ir.expr import Expr, axis, walk
 from sol.ir.graph import Node
 from sol.kernels.operands import Spine, grouping, spine
 from sol.kernels.transform import Transform
+from sol.kernels.winograd_sum import Order, Run, Taps, count, multiplications
 from sol.lower.cluster import Memory
 from sol.lower.vector import lane_cost
 from sol.plan.facts import is_depthwise
@@ -25,20 +26,22 @@ _TRANSFORMED = 2  # axes at most: errors multiply
 
 
 @dataclass(frozen=True, slots=True)
-class Along:
+class Along(Taps):
     """One spatial axis: sizes of input and result, and how results read inputs along it.
 
-    With a transform (stride 1), results `dilation` apart share a tile. Without one (`taps` given)
-    each result is a tile of its own, and the taps are part of the sum, as channels are.
+    With a transform and stride 1, results `dilation` apart share a tile. Without one each result is
+    a tile of its own.
     """
 
-    transform: Transform
     size: int
     results: int
     padding: int
-    dilation: int = 1
-    stride: int = 1
-    taps: int = 1
+    dilation: int
+
+    @property
+    def step(self) -> int:
+        """From input to input of a tile."""
+        return self.dilation * self.stride  # one of them is 1 with a transform
 
     @property
     def residues(self) -> int:
@@ -62,13 +65,13 @@ class Along:
         inside = self.transform.m * self.residues
         return tile // self.residues * inside + tile % self.residues
 
-    def begin(self, first: Expr, tap: Expr) -> Expr:
-        """The first input of a tile."""
-        return first * self.stride + tap * self.dilation - self.padding
+    def begin(self, first: Expr, part: Expr) -> Expr:
+        """The first input of a tile, for a part of the sum."""
+        return first * self.stride + part * self.dilation - self.padding
 
     def plain(self) -> Along:
         """The same without a transform."""
-        return replace(self, transform=Transform(1, 1), taps=self.transform.r)
+        return replace(self, transform=Transform(1, 1))
 
     def with_results(self, m: int) -> Along:
         """The same with other tiles."""
@@ -91,14 +94,29 @@ class Layer:
         return math.prod(s.tiles for s in self.spatial)
 
     @property
+    def order(self) -> Order:
+        """Of products and of the parts of their sums."""
+        return Order(self.spatial)
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """Products and the terms of each: input channels of all parts."""
+        return self.order.runs(self.inputs)
+
+    @property
     def products(self) -> int:
-        """Multiplications per tile and pair of channels (and taps of plain axes)."""
-        return math.prod(s.transform.n for s in self.spatial)
+        """Of a tile."""
+        return count(self.spatial)
 
     @property
     def depth(self) -> int:
-        """Products that are added up: input channels and taps of plain axes."""
-        return self.inputs * math.prod(s.taps for s in self.spatial)
+        """Terms of a product at most."""
+        return max(r.last for r in self.runs)
+
+    @property
+    def multiplications(self) -> int:
+        """Per tile and output channel."""
+        return multiplications(self.runs)
 
     def with_results(self, m: Sequence[int]) -> Layer | None:
         """The same layer with other tiles along its transformed axes; None if there is no such
@@ -120,7 +138,7 @@ def layer_of(plan: Plan, cluster: Cluster) -> Layer | str:
         return "no convolution"
     spatial = _spatial(plan, root)
     if all(s.transform.n == 1 for s in spatial):
-        return "no axis with stride 1 and taps that there is a transform for"
+        return "no axis with taps that there is a transform for"
     found = spine(plan, cluster)
     places = found.index[2:]
     others = {p for i in found.index[:2] for p in walk(i)}
@@ -150,7 +168,8 @@ def _spatial(plan: Plan, root: Node) -> tuple[Along, ...]:
     found: list[Along] = []
     for k in reversed(range(len(root.shape) - 2)):
         along = _along(plan, root, k)
-        fits = along.transform.exists and along.transform.n > 1 and along.stride == 1
+        plain_step = along.stride == 1 or along.dilation == 1
+        fits = along.transform.exists and along.transform.n > 1 and plain_step
         if not fits or sum(s.transform.n > 1 for s in found) == _TRANSFORMED:
             along = along.plain()
         found.insert(0, along)
@@ -163,6 +182,7 @@ def _along(plan: Plan, root: Node, k: int) -> Along:
     assert isinstance(taps, int)
     assert isinstance(size, int)
     assert isinstance(results, int)
-    transform = Transform(2 if taps > 1 else 1, taps)
     padding, dilation, stride = root["padding"][k][0], root["dilation"][k], root["stride"][k]
-    return Along(transform, size, results, padding, dilation, stride)
+    r = -(-taps // stride)
+    transform = Transform(2 if r > 1 else 1, r)
+    return Along(transform, taps, stride, size, results, padding, dilation)

@@ -69,8 +69,8 @@ static void copy_channel(const sol_packing *p, const block *b, int64_t c) {
 /* ---- with a transform ---------------------------------------------------------------------- */
 
 /* A vector of outputs of one channel, transformed, to every product; `distance` between these. */
-static void transform(const sol_packing *p, const float *from, const int64_t *steps, int64_t count,
-                      float *to, int64_t distance) {
+static void transform(const sol_packing *p, const float *from, const int64_t *steps,
+                      const double *factors, int64_t count, float *to, int64_t distance) {
     doubles taps[MOST_TAPS][2];
     for (int64_t j = 0; j < p->taps; j++)
         for (int64_t o = 0; o < MOST_LANES; o++)
@@ -78,7 +78,7 @@ static void transform(const sol_packing *p, const float *from, const int64_t *st
     for (int64_t x = 0; x < p->products; x++, to += distance) {
         doubles low = {0}, high = {0}; /* in registers, which an array would not be */
         for (int64_t j = 0; j < p->taps; j++) {
-            double factor = p->transform[x * p->taps + j];
+            double factor = factors[x * p->taps + j];
             low += factor * taps[j][0];
             high += factor * taps[j][1];
         }
@@ -92,10 +92,11 @@ static void transform_channels(const sol_packing *p, const block *b, int64_t fir
     int64_t distance = count * b->columns, matrix = depth_of(p) * round_to(p->outputs, p->lanes);
     for (int64_t t = 0; t < p->plain; t++) {
         const int64_t *steps = p->tap_steps + t * p->taps;
+        const double *factors = p->transform + t * p->products * p->taps;
         for (int64_t o = 0; o < b->outputs; o += p->lanes)
             for (int64_t c = 0; c < count; c++)
                 transform(p, b->source + o * p->output_step + (first + c) * p->channel_step, steps,
-                          least(p->lanes, b->outputs - o), together + c * b->columns + o,
+                          factors, least(p->lanes, b->outputs - o), together + c * b->columns + o,
                           distance);
         float *to = b->target + (p->rows[t] + first) * b->columns;
         for (int64_t x = 0; x < p->products; x++)

@@ -50,7 +50,7 @@ def pack(weight: Array, recipe: Recipe, target: Array, threads: int) -> None:
         recipe.groups, recipe.outputs, recipe.channels,
         recipe.group_step, recipe.output_step, recipe.channel_step,
         *taps.shape, taps.ctypes.data, rows.ctypes.data, recipe.row_step,
-        1 if factors is None else len(factors),
+        1 if factors is None else factors.shape[1],
         None if factors is None else factors.ctypes.data,
         recipe.width, recipe.lanes, recipe.share or recipe.columns,
     )  # fmt: skip

@@ -123,7 +123,7 @@ typedef struct {
     const int64_t *rows;      /* [plain]: k of the first channel */
     int64_t row_step;         /* from channel to channel in k */
     int64_t products;         /* matrices of a group */
-    const double *transform;  /* [products][taps], or NULL */
+    const double *transform;  /* [plain][products][taps], or NULL */
     int64_t width, lanes;     /* columns of a block; the last one has as many as its vectors */
     int64_t share;            /* columns after which blocks begin anew, whole vectors */
 } sol_packing;

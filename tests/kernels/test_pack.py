@@ -15,6 +15,7 @@ from sol.kernels.pack import GatesPacking, Packing
 from sol.kernels.strassen import StrassenPacking
 from sol.kernels.transform import Transform
 from sol.kernels.winograd import WinogradPacking
+from sol.kernels.winograd_sum import Taps
 from sol.ops.reference import by_compute
 from sol.ops.registry import infer
 from sol.runtime.pack import fits, pack
@@ -32,16 +33,27 @@ PLAIN = [
     (GatesPacking(4, 16), (68, 17)),
     (GatesPacking(1, 64), (130, 130)),
 ]
+
+
+def _winograd(
+    axes: list[tuple[int, int, int]], groups: int, vectors: int, lanes: int, share: int
+) -> WinogradPacking:
+    """axes: (results of a tile, taps, stride); one result is no transform."""
+    taps = (Taps(Transform(m, -(-n // s) if m > 1 else 1), n, s) for m, n, s in axes)
+    return WinogradPacking(tuple(taps), groups, vectors, lanes, share)
+
+
 WINOGRAD = [
-    (WinogradPacking((Transform(4, 3), Transform(2, 3)), 1, 2, 16, 3), (90, 5, 3, 3)),
-    (WinogradPacking((Transform(2, 3), Transform(2, 3)), 2, 3, 8, 4), (124, 4, 3, 3)),
-    (WinogradPacking((Transform(4, 3), Transform(4, 3)), 1, 2, 16, 4), (40, 9, 3, 3)),
-    (WinogradPacking((Transform(6, 3), Transform(2, 3)), 2, 1, 8, 1), (20, 5, 3, 3)),
-    (
-        WinogradPacking((Transform(1, 1), Transform(4, 3), Transform(2, 3)), 1, 3, 16, 3),
-        (7, 3, 2, 3, 3),
-    ),
-    (WinogradPacking((Transform(2, 5), Transform(1, 1)), 1, 1, 4, 2), (5, 6, 5, 1)),
+    (_winograd([(4, 3, 1), (2, 3, 1)], 1, 2, 16, 3), (90, 5, 3, 3)),
+    (_winograd([(2, 3, 1), (2, 3, 1)], 2, 3, 8, 4), (124, 4, 3, 3)),
+    (_winograd([(4, 3, 1), (4, 3, 1)], 1, 2, 16, 4), (40, 9, 3, 3)),
+    (_winograd([(6, 3, 1), (2, 3, 1)], 2, 1, 8, 1), (20, 5, 3, 3)),
+    (_winograd([(1, 2, 1), (4, 3, 1), (2, 3, 1)], 1, 3, 16, 3), (7, 3, 2, 3, 3)),
+    (_winograd([(2, 5, 1), (1, 1, 1)], 1, 1, 4, 2), (5, 6, 5, 1)),
+    (_winograd([(4, 3, 2), (3, 3, 2)], 1, 2, 16, 2), (36, 5, 3, 3)),
+    (_winograd([(1, 3, 2), (2, 5, 2), (5, 3, 2)], 2, 1, 16, 1), (36, 2, 3, 5, 3)),
+    (_winograd([(3, 4, 2), (2, 7, 3)], 1, 2, 8, 2), (20, 3, 4, 7)),
+    (_winograd([(4, 3, 1), (2, 3, 2)], 1, 1, 16, 1), (9, 4, 3, 3)),
 ]
 STRASSEN = [
     (StrassenPacking(2, 16), (88, 34)),

@@ -183,8 +183,15 @@ LAYERS = (
     layer("dilation", 16, 24, (13, 14), (3, 3), padding=(2, 3), dilation=(2, 3), end=_residual),
     layer("dilation beyond the map", 16, 24, (5, 9), (3, 3), padding=(6, 6), dilation=(6, 4)),
     layer("stride along one axis", 16, 24, (13, 11), (3, 3), stride=(2, 1)),
+    layer("stride", 16, 24, (13, 12), (3, 3), stride=(2, 2), end=_residual),
+    layer("stride, few channels", 5, 7, (9, 16), (4, 5), padding=(1, 2), stride=(2, 2)),
+    layer("stride, no padding", 24, 40, (17, 15), (3, 3), padding=(0, 0), stride=(2, 2)),
+    layer("stride of 3", 16, 24, (17, 20), (5, 7), stride=(3, 3), bias=False, end=_plain),
+    layer("stride, groups", 32, 64, (10, 14), (3, 3), groups=2, stride=(2, 2)),
+    layer("stride of lines", 16, 24, (9, 31), (1, 3), stride=(1, 2)),
     layer("three axes", 16, 24, (4, 7, 6), (3, 3, 3), end=_residual),
-    layer("three axes, stride", 16, 24, (7, 7, 6), (3, 3, 5), stride=(2, 1, 1), groups=1),
+    layer("three axes, stride", 16, 24, (7, 7, 6), (3, 3, 5), stride=(2, 1, 1)),
+    layer("three axes, strides", 16, 24, (5, 7, 6), (3, 3, 3), stride=(2, 2, 2)),
     layer("time alone", 24, 20, (9, 4, 5), (3, 1, 1)),
     layer("dilation along one axis", 16, 32, (50,), (3,), padding=(8,), dilation=(8,)),
     layer("long sum", 1300, 20, (4, 4), (3, 3)),
@@ -199,6 +206,7 @@ POOLED = (
     layer("pooling, also read", 16, 32, (13, 18), (3, 3), end=_pooled_and_read),
     layer("pooling along one axis", 32, 32, (37,), (3,), end=_pooled),
     layer("pooling of 5x5", 16, 32, (11, 14), (5, 5), end=_pooled),
+    layer("pooling behind a stride", 24, 32, (25, 27), (3, 3), stride=(2, 2), end=_pooled),
     layer("pooling of lines", 24, 32, (7, 17), (1, 7), end=_pooled_lines),
     layer("pooling of groups", 64, 96, (10, 10), (3, 3), groups=2, end=_pooled),
 )
@@ -234,9 +242,9 @@ BLOCKINGS = {
     "one block": _forced(4, 1000, (2, 2), 2, 1000),
     "small blocks": _forced(3, 6, (5, 3), 2, 1),
     "odd tiles": _forced(5, 5, (4, 4), 3, 2),
-    "mixed, wide": _forced(2, 8, (2, 6), 4, 1),
+    "mixed, wide": _forced(2, 8, (4, 2), 4, 1),
     "nothing divides": _forced(4, 7, (4, 4), 2, 1, uneven=True),
-    "a rest of each": _forced(3, 10, (2, 2), 3, 1, uneven=True),
+    "a rest of each": _forced(3, 10, (3, 5), 3, 1, uneven=True),
 }
 
 
