@@ -41,6 +41,7 @@ from sol.plan.records import Cluster, Plan
 from sol.runtime import threads as thread_count
 
 Compiling = Callable[[int, int], None]  # hears kernels compiled, and kernels in all
+_FOR_WINDOWS = 1.1  # times as long as the best way: what tiles that hold windows may take
 _CACHED_WEIGHTS = 0.5  # share of the last-level cache that weights may take and stay there
 
 
@@ -107,7 +108,8 @@ def _pooled_windows(planned: Planned, device: CpuDevice, options: Options) -> fr
         fast = _fast(plan, cluster, device, cached, options.precision)
         if not isinstance(fast, Winograd):
             continue
-        if _with_windows(planned, cluster, pooled, device, options.precision, fast) is not None:
+        way = _with_windows(planned, cluster, pooled, device, options.precision, fast)
+        if way is not None and way.cycles <= _FOR_WINDOWS * fast.cycles:
             found.add(sink)
     return frozenset(found)
 

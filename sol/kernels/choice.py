@@ -30,10 +30,12 @@ _ROOMY = 0.6  # of the L2 cache: what of V and M stays there while weights strea
 _SPILL = 0.5  # cycles for each byte that does not
 _STREAMED = 4  # times the L2 cache: weights that never stay there
 _CACHED = 20.0  # bytes a cycle of weights from the last-level cache, for one core
-_DRAM = 5.0  # from memory
+_DRAM = 6.5  # from memory
 _READ = 0.5  # cycles for a vector of weights that a register tile reads
 _PACKING = 3.0  # cycles for a vector of packed inputs of the direct kernel
 _TRANSFORM = 3.5  # cycles for each of a tile's values and vector of channels
+_TRANSFORM_LARGE = 5.5  # where a tile has 7 inputs or more along an axis
+_LARGE = 7
 _BARRIER = 3000.0  # cycles until all cores have begun
 _SUMS = 6.0  # cycles for each value and vector of sums that Strassen's algorithm takes
 _SLABS = 2.0  # of the L2 cache: V and M of a block of pairs at most
@@ -48,7 +50,8 @@ _PAIRS = 32  # of rows at least: fewer wait for weights
 _BUSY = 16  # accumulators of a register tile at least
 _MARGIN = 1.05  # how much faster an estimate must be to be believed
 _MARGIN_STRASSEN = 1.03  # whose gain is never larger than an eighth
-_TILES = ((2, 2), (3, 3), (4, 4), (5, 5), (2, 4), (4, 2))  # results of a tile
+# results of a tile, fewer inputs first: what is no faster by estimate rounds more
+_TILES = ((2, 2), (3, 3), (2, 4), (4, 2), (4, 4), (5, 5))
 _MOST_TILES = 50
 _MOST_PRODUCTS = 49
 _CAREFUL = 4  # inputs per tile along an axis where nothing may be lost
@@ -71,7 +74,9 @@ class Winograd:
         b = self.blocking
         shape = f"tile {b.rows}x{b.vectors * b.lanes}, blocks of {b.tiles}"
         gain = f"estimated {self.direct / self.cycles:.1f} times as fast as the direct kernel"
-        return f"Winograd F({tiles}, {taps}), {shape}, {gain}"
+        steps = [str(s.stride) for s in self.layer.spatial]
+        stride = f", stride {'x'.join(steps)}" if set(steps) != {"1"} else ""
+        return f"Winograd F({tiles}, {taps}){stride}, {shape}, {gain}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +186,8 @@ def _shares(vectors: int, v: int) -> set[int]:
 
 def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float:
     """Estimated cycles of one image."""
+    weights = 4 * layer.multiplications * layer.columns * layer.groups
+    cached = cached and weights < _CACHED_SHARE * device.l3
     vectors = -(-layer.columns // b.lanes)
     each = functools.cache(lambda tiles, wide: _unit(layer, b, tiles, wide, device, cached))
     blocks = even_blocks(layer.tiles, b.tiles)
@@ -197,8 +204,9 @@ def _unit(
 ) -> float:
     steps = tile_cycles(tiles, share, (b.rows, b.vectors)) + -(-tiles // b.rows) * share * _READ
     weights = 4 * share * b.lanes / (_CACHED if cached else _DRAM)
-    inside = -(-layer.depth // b.lanes) * tiles * layer.products * _TRANSFORM
-    outside = share * tiles * layer.products * _TRANSFORM
+    large = max(s.transform.n for s in layer.spatial) >= _LARGE
+    moved = tiles * layer.products * (_TRANSFORM_LARGE if large else _TRANSFORM)
+    inside, outside = -(-layer.depth // b.lanes) * moved, share * moved
     scratch = 4 * layer.products * tiles * (layer.depth + share * b.lanes)
     streamed = 4 * layer.multiplications * layer.columns > _STREAMED * device.l2
     spill = max(0.0, scratch - _ROOMY * device.l2) * _SPILL if streamed else 0.0

@@ -23,9 +23,9 @@ class Recipe:
     """A packing of one array as loops over its elements (runtime/pack.py).
 
     Steps are in elements of the array. taps: steps of the taps that `transform` [part, products,
-    taps] makes products of, for each part of the sum that k counts (one tap, without a transform); rows: k of the first
-    channel, for the same; row_step: from channel to channel in k. width: columns of a block; share:
-    columns after which blocks begin anew, 0 if they never do.
+    taps] makes products of, for each part of the sum that k counts (one tap, without a transform);
+    rows: k of the first channel, for the same; row_step: from channel to channel in k. width:
+    columns of a block; share: columns after which blocks begin anew, 0 if they never do.
     """
 
     groups: int

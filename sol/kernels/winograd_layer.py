@@ -1,6 +1,7 @@
 """Which convolutions Winograd's algorithm can take, and how results of one are grouped in tiles.
 
-Each spatial axis has a transform (taps that there are points for) or none; at most two have one. In: the plan and a contraction cluster. Out: a `Layer`, or the reason why not. Used by
+Each spatial axis has a transform (taps that there are points for) or none; at most two have one.
+In: the plan and a contraction cluster. Out: a `Layer`, or the reason why not. Used by
 kernels/choice.py, which decides, and by kernels/winograd.py, which makes the kernel.
 """
 
@@ -13,9 +14,10 @@ from functools import cached_property
 
 from sol.ir.expr import Expr, axis, walk
 from sol.ir.graph import Node
+from sol.kernels.blocks import Run
 from sol.kernels.operands import Spine, grouping, spine
 from sol.kernels.transform import Transform
-from sol.kernels.winograd_sum import Order, Run, Taps, count, multiplications
+from sol.kernels.winograd_sum import Order, Taps, count, multiplications
 from sol.lower.cluster import Memory
 from sol.lower.vector import lane_cost
 from sol.plan.facts import is_depthwise

@@ -102,7 +102,7 @@ class Order:
         parts = self.parts()
         short = [
             k for k, (a, x) in enumerate(zip(self.axes, product))
-            if a.whole < a.parts and 1 < a.transform.n == x + 1
+            if a.whole < a.parts and a.transform.n > 1 and x == a.transform.n - 1
         ][:1]  # fmt: skip
         needed = [
             n for n, part in enumerate(parts) if all(part[k] < self.axes[k].whole for k in short)
@@ -114,7 +114,7 @@ class Order:
         """Equal for equal orders."""
         return "x".join(
             f"{a.transform.m},{a.transform.r}"
-            + f"s{a.stride}" * (1 < a.transform.n and a.stride > 1)
+            + f"s{a.stride}" * (a.transform.n > 1 and a.stride > 1)
             for a in self.axes
         )
 

@@ -117,6 +117,10 @@ def _pooled(b: Builder, y: Node) -> list[Node]:
     return [_read(b, _pool(b, b.add("relu", y)))]
 
 
+def _pooled_by_three(b: Builder, y: Node) -> list[Node]:
+    return [_read(b, _pool(b, b.add("relu", y), kernel=(3, 3)))]
+
+
 def _averaged(b: Builder, y: Node) -> list[Node]:
     """Behind a residual sum, and with a function of the windows."""
     sum_ = b.add("add", b.input("residual", y.tensor), y)
@@ -204,6 +208,7 @@ POOLED = (
     layer("pooling with a rest of a tile", 24, 32, (14, 10), (3, 3), end=_pooled),
     layer("mean of a sum", 16, 25, (11, 14), (3, 3), end=_averaged),
     layer("pooling, also read", 16, 32, (13, 18), (3, 3), end=_pooled_and_read),
+    layer("pooling in threes", 16, 32, (12, 14), (3, 3), end=_pooled_by_three),
     layer("pooling along one axis", 32, 32, (37,), (3,), end=_pooled),
     layer("pooling of 5x5", 16, 32, (11, 14), (5, 5), end=_pooled),
     layer("pooling behind a stride", 24, 32, (25, 27), (3, 3), stride=(2, 2), end=_pooled),
@@ -294,7 +299,7 @@ def test_windows_that_are_not_pooled() -> None:
         return lambda b, y: [_read(b, _pool(b, y, **attrs))]
 
     cases = [
-        layer("3 x 3", 32, 32, (12, 12), (3, 3), end=pooled(kernel=(3, 3))),
+        layer("7 x 7", 32, 32, (14, 14), (3, 3), end=pooled(kernel=(7, 7))),
         layer("padded", 32, 32, (12, 12), (3, 3), end=pooled(padding=(1, 1))),
         layer("overlapping", 32, 32, (12, 12), (3, 3), end=pooled(kernel=(3, 3), stride=(2, 2))),
         layer("beyond the map", 32, 32, (13, 13), (3, 3), end=pooled(ceil=True)),
@@ -350,6 +355,10 @@ def test_a_strict_network_has_no_such_layer(case: Case) -> None:
 def test_a_large_layer_is_worth_it() -> None:
     case = layer("large", 128, 128, (56, 56), (3, 3))
     assert "Winograd F(4x4, 3x3)" in _whys(case.graph)[-1]
+    case = layer("in fives", 128, 128, (15, 15), (3, 3))
+    assert "Winograd F(5x5, 3x3)" in _whys(case.graph)[-1]
+    case = layer("stride", 128, 128, (56, 56), (3, 3), stride=(2, 2))
+    assert "Winograd F(4x4, 2x2), stride 2x2" in _whys(case.graph)[-1]
 
 
 def test_a_careful_network_has_the_smallest_tiles() -> None:
