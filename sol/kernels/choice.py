@@ -30,11 +30,12 @@ _ROOMY = 0.6  # of the L2 cache: what of V and M stays there while weights strea
 _SPILL = 0.5  # cycles for each byte that does not
 _STREAMED = 4  # times the L2 cache: weights that never stay there
 _CACHED = 20.0  # bytes a cycle of weights from the last-level cache, for one core
-_DRAM = 6.5  # from memory
+_DRAM = 5.5  # from memory
+_OVERLAP = 4  # how well weights come while others are multiplied: the longer of both, and a bit
 _READ = 0.5  # cycles for a vector of weights that a register tile reads
 _PACKING = 3.0  # cycles for a vector of packed inputs of the direct kernel
 _TRANSFORM = 3.5  # cycles for each of a tile's values and vector of channels
-_TRANSFORM_LARGE = 5.5  # where a tile has 7 inputs or more along an axis
+_TRANSFORM_LARGE = 8.0  # where a tile has 7 inputs or more along an axis
 _LARGE = 7
 _BARRIER = 3000.0  # cycles until all cores have begun
 _SUMS = 6.0  # cycles for each value and vector of sums that Strassen's algorithm takes
@@ -210,7 +211,8 @@ def _unit(
     scratch = 4 * layer.products * tiles * (layer.depth + share * b.lanes)
     streamed = 4 * layer.multiplications * layer.columns > _STREAMED * device.l2
     spill = max(0.0, scratch - _ROOMY * device.l2) * _SPILL if streamed else 0.0
-    return layer.multiplications * max(steps, weights) + inside + outside + spill
+    both = (steps**_OVERLAP + weights**_OVERLAP) ** (1 / _OVERLAP)
+    return layer.multiplications * both + inside + outside + spill
 
 
 def _direct(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> float:
