@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from sol.ir.expr import Expr, apply, axis, const
-from sol.ir.loop import For, Stmt, when
+from sol.ir.expr import Expr, apply, axis, const, where
+from sol.ir.expr import local_value as local
+from sol.ir.loop import For, Let, Stmt, when
 from sol.kernels.micro import AHEAD, Micro, micro_kernel
 
 LONGEST_SUM = 64  # products added up in one go: the transform of results multiplies their errors
@@ -42,17 +43,21 @@ def even_blocks(tiles: int, most: int) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Products begin … end - 1, which add up the terms first … last - 1."""
+    """Products x = begin … end - 1, which add up `depth` terms each: from `first` on, those from
+    `later` x on from another one on."""
 
     begin: int
     end: int
-    first: int
-    last: int
+    depth: int
+    first: int = 0
+    later: tuple[tuple[int, int], ...] = ()
 
-    @property
-    def depth(self) -> int:
-        """Terms of a product."""
-        return self.last - self.first
+    def first_of(self, x: Expr) -> Expr:
+        """The first term of a product."""
+        first: Expr = const(self.first)
+        for begin, other in self.later:
+            first = where(x >= begin, const(other), first)
+        return first
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +112,9 @@ class Slabs:
         x = axis("x", self.runs[-1].end)
         code = []
         for run in self.runs:
-            body = self._columns(partial(self._rows, u, resume, x, run))
-            code.append(For(x, const(run.begin), const(run.end), body))
+            body = self._columns(partial(self._rows, u, resume, x, run.depth))
+            first = Let("first", run.first_of(x))
+            code.append(For(x, const(run.begin), const(run.end), (first, *body)))
         return tuple(code)
 
     def _columns(self, block: Callable[[Expr, int], tuple[Stmt, ...]]) -> tuple[Stmt, ...]:
@@ -137,7 +143,7 @@ class Slabs:
         return tuple(stmts)
 
     def _rows(
-        self, u: Weights, resume: Expr | None, x: Expr, run: Run, vector: Expr, vectors: int
+        self, u: Weights, resume: Expr | None, x: Expr, depth: int, vector: Expr, vectors: int
     ) -> tuple[Stmt, ...]:
         """Whole register tiles of the block, and the rest, which differs from block to block."""
         b = self.blocking
@@ -145,23 +151,24 @@ class Slabs:
         full = self.present // b.rows
         stmts: list[Stmt] = []
         if max(self.sizes) >= b.rows:
-            body = self._product(u, resume, x, run, step * b.rows, b.rows, vector, vectors)
+            body = self._product(u, resume, x, depth, step * b.rows, b.rows, vector, vectors)
             stmts.append(For(step, const(0), full, body))
         for rest in sorted({size % b.rows for size in self.sizes} - {0}):
-            body = self._product(u, resume, x, run, full * b.rows, rest, vector, vectors)
+            body = self._product(u, resume, x, depth, full * b.rows, rest, vector, vectors)
             stmts.extend(when(apply("eq", self.present % b.rows, const(rest)), body))
         return tuple(stmts)
 
     def _product(
-        self, u: Weights, resume: Expr | None, x: Expr, run: Run, row: Expr, rows: int,
+        self, u: Weights, resume: Expr | None, x: Expr, depth: int, row: Expr, rows: int,
         vector: Expr, vectors: int,
     ) -> tuple[Stmt, ...]:  # fmt: skip
         lanes = self.blocking.lanes
-        base = u(x, vector, vectors) + run.first * (vectors * lanes)
+        first = local("first", x.dtype)
+        base = u(x, vector, vectors) + first * (vectors * lanes)
         column = (vector - self.share * self.blocking.share) * lanes
 
         def a(p: int, k: Expr) -> Expr:
-            return x * self.v_slab + (row + p) * self.v_pitch + run.first + k
+            return x * self.v_slab + (row + p) * self.v_pitch + first + k
 
         def w(k: Expr, j: int, lane: Expr) -> Expr:
             return base + k * (vectors * lanes) + j * lanes + lane
@@ -170,7 +177,7 @@ class Slabs:
             return x * self.m_slab + (row + p) * self.m_pitch + column + j * lanes + lane
 
         tile = Micro(rows, vectors, lanes, "v", self.source, a, w, longest=LONGEST_SUM, ahead=AHEAD)
-        return micro_kernel(tile, run.depth, target, "m", resume)
+        return micro_kernel(tile, depth, target, "m", resume)
 
 
 def scratch_of(count: int, depth: int, columns: int) -> int:

@@ -49,6 +49,7 @@ _WAIT_ROWS = 3.0  # and so many more, divided by the rows that need it
 _CACHED_SHARE = 0.5  # of the last-level cache: weights that stay there from block to block
 _PAIRS = 32  # of rows at least: fewer wait for weights
 _BUSY = 16  # accumulators of a register tile at least
+_HOPELESS = 1.4  # times the least cycles of other tiles: no blocking makes up for it
 _MARGIN = 1.05  # how much faster an estimate must be to be believed
 _MARGIN_STRASSEN = 1.03  # whose gain is never larger than an eighth
 # results of a tile, fewer inputs first: what is no faster by estimate rounds more
@@ -136,9 +137,12 @@ def winograd_ways(
     if isinstance(found, str):
         return []
     direct = _direct(plan, cluster, device, cached)
+    layers = list(_layers(found, precision == "careful"))
+    least = [_least(layer, device, cached) for layer in layers]
     ways = [
         Winograd(layer, blocking, _cycles(layer, blocking, device, cached), direct)
-        for layer in _layers(found, precision == "careful")
+        for layer, cycles in zip(layers, least)
+        if cycles <= _HOPELESS * min(least)
         for blocking in _blockings(layer, device)
     ]
     return sorted(ways, key=lambda w: w.cycles)
@@ -185,12 +189,28 @@ def _shares(vectors: int, v: int) -> set[int]:
     return whole | {vectors // n for n in parts if vectors % n == 0 and vectors // n >= v}
 
 
+def _least(layer: Layer, device: CpuDevice, cached: bool) -> float:
+    """Cycles of one image below which no blocking gets, on one core: products, and weights once."""
+    columns = -(-layer.columns // device.vector_lanes(4)) * layer.groups
+    weights = 4 * columns * device.vector_lanes(4) / _rate(layer, device, cached)
+    return layer.multiplications * _overlapped(layer.tiles * columns, weights)
+
+
+def _overlapped(steps: float, weights: float) -> float:
+    return float((steps**_OVERLAP + weights**_OVERLAP) ** (1 / _OVERLAP))
+
+
+def _rate(layer: Layer, device: CpuDevice, cached: bool) -> float:
+    """Bytes of weights in a cycle."""
+    weights = 4 * layer.multiplications * layer.columns * layer.groups
+    return _CACHED if cached and weights < _CACHED_SHARE * device.l3 else _DRAM
+
+
 def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float:
     """Estimated cycles of one image."""
-    weights = 4 * layer.multiplications * layer.columns * layer.groups
-    cached = cached and weights < _CACHED_SHARE * device.l3
     vectors = -(-layer.columns // b.lanes)
-    each = functools.cache(lambda tiles, wide: _unit(layer, b, tiles, wide, device, cached))
+    rate = _rate(layer, device, cached)
+    each = functools.cache(lambda tiles, wide: _unit(layer, b, tiles, wide, device, rate))
     blocks = even_blocks(layer.tiles, b.tiles)
     group = [
         each(tiles, min(b.share, vectors - column))
@@ -201,18 +221,17 @@ def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float
 
 
 def _unit(
-    layer: Layer, b: Blocking, tiles: int, share: int, device: CpuDevice, cached: bool
+    layer: Layer, b: Blocking, tiles: int, share: int, device: CpuDevice, rate: float
 ) -> float:
     steps = tile_cycles(tiles, share, (b.rows, b.vectors)) + -(-tiles // b.rows) * share * _READ
-    weights = 4 * share * b.lanes / (_CACHED if cached else _DRAM)
+    weights = 4 * share * b.lanes / rate
     large = max(s.transform.n for s in layer.spatial) >= _LARGE
     moved = tiles * layer.products * (_TRANSFORM_LARGE if large else _TRANSFORM)
     inside, outside = -(-layer.depth // b.lanes) * moved, share * moved
     scratch = 4 * layer.products * tiles * (layer.depth + share * b.lanes)
     streamed = 4 * layer.multiplications * layer.columns > _STREAMED * device.l2
     spill = max(0.0, scratch - _ROOMY * device.l2) * _SPILL if streamed else 0.0
-    both = (steps**_OVERLAP + weights**_OVERLAP) ** (1 / _OVERLAP)
-    return layer.multiplications * both + inside + outside + spill
+    return layer.multiplications * _overlapped(steps, weights) + inside + outside + spill
 
 
 def _direct(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> float:

@@ -218,7 +218,7 @@ class _Lowering:
         self.present = apply("min", const(blocking.tiles), const(sizes.pairs) - self.first)
         self.source = self.memory.buffers.read("@weights", F32)
         self.slabs = Slabs(
-            blocking, (Run(0, PRODUCTS, 0, sizes.chunk),), frozenset(blocks), sizes.columns,
+            blocking, (Run(0, PRODUCTS, sizes.chunk),), frozenset(blocks), sizes.columns,
             sizes.chunk, self.source, self.share, self.present,
         )  # fmt: skip
 

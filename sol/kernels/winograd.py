@@ -32,7 +32,7 @@ from sol.kernels.operands import ACCUMULATED, oriented_channel
 from sol.kernels.pack import Recipe, columns_in_blocks
 from sol.kernels.transform import Emitter, over_axes
 from sol.kernels.winograd_layer import Layer
-from sol.kernels.winograd_sum import Order, Taps, count
+from sol.kernels.winograd_sum import Order, Taps
 from sol.kernels.winograd_windows import Windows
 from sol.lower.cluster import Lowered, Memory, lowered_units
 from sol.lower.nest import NestBuilder
@@ -121,8 +121,9 @@ class WinogradPacking:
     def size(self, shape: tuple[int, ...]) -> int:
         """Elements of the packed weight for a weight of this shape."""
         columns = -(-shape[0] // self.groups // self.lanes) * self.lanes
+        products = math.prod(a.transform.n for a in self.axes)
         parts = math.prod(a.parts for a in self.axes)
-        return self.groups * count(self.axes) * parts * shape[1] * columns
+        return self.groups * products * parts * shape[1] * columns
 
     @property
     def signature(self) -> str:

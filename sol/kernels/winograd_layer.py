@@ -17,7 +17,7 @@ from sol.ir.graph import Node
 from sol.kernels.blocks import Run
 from sol.kernels.operands import Spine, grouping, spine
 from sol.kernels.transform import Transform
-from sol.kernels.winograd_sum import Order, Taps, count, multiplications
+from sol.kernels.winograd_sum import Order, Taps
 from sol.lower.cluster import Memory
 from sol.lower.vector import lane_cost
 from sol.plan.facts import is_depthwise
@@ -102,23 +102,23 @@ class Layer:
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """Products and the terms of each: input channels of all parts."""
+        """Products and the terms of each."""
         return self.order.runs(self.inputs)
 
     @property
     def products(self) -> int:
         """Of a tile."""
-        return count(self.spatial)
+        return math.prod(s.transform.n for s in self.spatial)
 
     @property
     def depth(self) -> int:
-        """Terms of a product at most."""
-        return max(r.last for r in self.runs)
+        """Terms of a product at most: input channels of all parts."""
+        return self.inputs * math.prod(s.parts for s in self.spatial)
 
-    @property
+    @cached_property
     def multiplications(self) -> int:
         """Per tile and output channel."""
-        return multiplications(self.runs)
+        return sum((r.end - r.begin) * r.depth for r in self.runs)
 
     def with_results(self, m: Sequence[int]) -> Layer | None:
         """The same layer with other tiles along its transformed axes; None if there is no such

@@ -11,8 +11,8 @@ results, not 4 * 25, and the sum as written 144.
 
 from __future__ import annotations
 
+import functools
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -77,37 +77,41 @@ class Order:
             found[k] = counter
         return found
 
-    def parts(self) -> list[Position]:
+    @functools.cache  # noqa: B019  (orders are few)
+    def parts(self) -> tuple[Position, ...]:
         """The part of each axis, for all parts of the sum."""
         counts = itertools.product(*(range(self.axes[k].parts) for k in self.loops))
-        return [tuple(self.taps(c, 0)) for c in counts]
+        return tuple(tuple(self.taps(c, 0)) for c in counts)
 
-    def products(self) -> list[Position]:
-        """The place of each product in the tile of inputs: those with equal sums side by side."""
+    @functools.cache  # noqa: B019
+    def products(self) -> tuple[Position, ...]:
+        """The place of each product in the tile of inputs: those with equal sums side by side, the
+        longest first."""
         extents = [range(a.transform.n) for a in self.axes]
-        return sorted(itertools.product(*extents), key=self._needed)
+        needed = {x: self._needed(x) for x in itertools.product(*extents)}
+        return tuple(sorted(needed, key=lambda x: (-len(needed[x]), needed[x].start)))
 
     def runs(self, channels: int) -> tuple[Run, ...]:
         """Products with the terms that they need, each part being a sum over channels."""
         found, begin = [], 0
-        for (_, first, last), run in itertools.groupby(self.products(), self._needed):
-            end = begin + len(list(run))
-            found.append(Run(begin, end, first * channels, last * channels))
+        for length, run in itertools.groupby(map(self._needed, self.products()), key=len):
+            firsts = [needed.start * channels for needed in run]
+            changes = (k for k in range(1, len(firsts)) if firsts[k] != firsts[k - 1])
+            later = tuple((begin + k, firsts[k]) for k in changes)
+            end = begin + len(firsts)
+            found.append(Run(begin, end, length * channels, firsts[0], later))
             begin = end
         return tuple(found)
 
-    def _needed(self, product: Position) -> tuple[int, int, int]:
-        """The parts that have anything to add to a product, with their number, negative, in front:
-        with two infinite places those of the first."""
+    def _needed(self, product: Position) -> range:
+        """The parts that have anything to add to a product; those of the first of two places at
+        infinity, and what lies between them."""
         parts = self.parts()
-        short = [
-            k for k, (a, x) in enumerate(zip(self.axes, product))
-            if a.whole < a.parts and a.transform.n > 1 and x == a.transform.n - 1
-        ][:1]  # fmt: skip
-        needed = [
-            n for n, part in enumerate(parts) if all(part[k] < self.axes[k].whole for k in short)
-        ]
-        return needed[0] - needed[-1], needed[0], needed[-1] + 1
+        for k, (a, x) in enumerate(zip(self.axes, product)):
+            if a.whole < a.parts and a.transform.n > 1 and x == a.transform.n - 1:
+                needed = [n for n, part in enumerate(parts) if part[k] < a.whole]
+                return range(needed[0], needed[-1] + 1)
+        return range(len(parts))
 
     @property
     def signature(self) -> str:
@@ -117,13 +121,3 @@ class Order:
             + f"s{a.stride}" * (a.transform.n > 1 and a.stride > 1)
             for a in self.axes
         )
-
-
-def multiplications(runs: Sequence[Run]) -> int:
-    """Terms of all products."""
-    return sum((r.end - r.begin) * r.depth for r in runs)
-
-
-def count(axes: Sequence[Taps]) -> int:
-    """Products of a tile."""
-    return math.prod(a.transform.n for a in axes)
