@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sol.accuracy import Rounding
 from sol.arrays.captured import Captured, Host, Part
 from sol.compiler import Compiled, Options, compile_graph
+from sol.core.device import detect
 from sol.core.dims import concrete
 from sol.core.errors import InputError, MemoryBudgetError
 from sol.ir.graph import Graph, types_of
@@ -157,9 +158,9 @@ def prepared(
     graph: Graph, parameters: Mapping[str, Array], options: Options, progress: Progress | None
 ) -> Compiled:
     """A compiled part that has its parameters."""
-    compiled = compile_graph(
-        graph, options, progress, recall=partial(recall, threads=count(options.threads))
-    )
+    threads = count(options.threads)
+    known, device = partial(recall, threads=threads), detect().for_threads(threads)
+    compiled = compile_graph(graph, options, progress, device, recall=known)
     compiled.prepare(parameters)
     return compiled
 

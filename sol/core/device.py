@@ -81,6 +81,10 @@ class CpuDevice:
         halves = ":halves" * self.splits
         return f"{self.isa}:{self.vector_bytes}x{self.vector_registers}{halves}:{caches}"
 
+    def for_threads(self, threads: int) -> CpuDevice:
+        """The same as calls on so many threads see it."""
+        return replace(self, cores=min(self.cores, threads))
+
     def vector_lanes(self, bytes_per_element: int) -> int:
         """Elements of this size in one vector register."""
         return self.vector_bytes // bytes_per_element

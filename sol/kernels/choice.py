@@ -30,7 +30,8 @@ _ROOMY = 0.6  # of the L2 cache: what of V and M stays there while weights strea
 _SPILL = 0.5  # cycles for each byte that does not
 _STREAMED = 4  # times the L2 cache: weights that never stay there
 _CACHED = 20.0  # bytes a cycle of weights from the last-level cache, for one core
-_DRAM = 5.5  # from memory
+_DRAM = 7.0  # from memory, for a core alone
+_DRAM_SHARED = 4.6  # for each of several
 _OVERLAP = 4  # how well weights come while others are multiplied: the longer of both, and a bit
 _READ = 0.5  # cycles for a vector of weights that a register tile reads
 _PACKING = 3.0  # cycles for a vector of packed inputs of the direct kernel
@@ -203,7 +204,9 @@ def _overlapped(steps: float, weights: float) -> float:
 def _rate(layer: Layer, device: CpuDevice, cached: bool) -> float:
     """Bytes of weights in a cycle."""
     weights = 4 * layer.multiplications * layer.columns * layer.groups
-    return _CACHED if cached and weights < _CACHED_SHARE * device.l3 else _DRAM
+    if cached and weights < _CACHED_SHARE * device.l3:
+        return _CACHED
+    return _DRAM if device.cores == 1 else _DRAM_SHARED
 
 
 def _cycles(layer: Layer, b: Blocking, device: CpuDevice, cached: bool) -> float:
@@ -248,7 +251,8 @@ def _direct(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> fl
     size, each = (tile.rows, tile.vectors), device.fma_cycles(tile.lanes)
     steps = tile_cycles(rows, vectors, size, each) * depth
     packing = shares * rows * depth / device.vector_lanes(4) * _PACKING
-    weights = 4 * depth * product.columns / (_CACHED if cached else _DRAM)
+    dram = _DRAM if device.cores == 1 else _DRAM_SHARED
+    weights = 4 * depth * product.columns / (_CACHED if cached else dram)
     groups = extent_of(product.group) if product.group is not None else 1
     assert isinstance(groups, int)
     return groups * (max(steps, weights) + packing) / device.cores + _BARRIER

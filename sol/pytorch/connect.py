@@ -83,12 +83,14 @@ def compile_with(
     import torch
 
     from sol.compiler import Options, compile_graph
+    from sol.core.device import detect
     from sol.runtime.threads import count
     from sol.tune import recall
 
     chosen = Options(**options)
-    known = partial(recall, threads=count(chosen.threads, torch.get_num_threads))
-    return compile_graph(graph, chosen, progress, recall=known, planned=planned)
+    threads = count(chosen.threads, torch.get_num_threads)
+    known, device = partial(recall, threads=threads), detect().for_threads(threads)
+    return compile_graph(graph, chosen, progress, device, recall=known, planned=planned)
 
 
 def tuned(

@@ -69,9 +69,10 @@ def tune(
     Where all layers are known from before, nothing is measured. An interrupt leaves no trace.
     """
     run = _Runs(compiled, inputs, batch, threads)
+    device = device or detect().for_threads(threads)
     tuning = _Tuning(
-        compiled, parameters, batch, seconds, threads, device or detect(), progress,
-        measure or run, clock, clock(),
+        compiled, parameters, batch, seconds, threads, device, progress, measure or run, clock,
+        clock(),
     )  # fmt: skip
     return tuning.tuned()
 
