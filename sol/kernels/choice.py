@@ -39,6 +39,7 @@ _TRANSFORM = 3.5  # cycles for each of a tile's values and vector of channels
 _TRANSFORM_LARGE = 8.0  # where a tile has 7 inputs or more along an axis
 _LARGE = 7
 _BARRIER = 3000.0  # cycles until all cores have begun
+_GATHERED = 10.0  # cycles for a vector of inputs that a linear layer packs: mostly not in a cache
 _SUMS = 6.0  # cycles for each value and vector of sums that Strassen's algorithm takes
 _SLABS = 2.0  # of the L2 cache: V and M of a block of pairs at most
 _NEAR = 0.4  # of the L2 cache: what of V and M stays in it
@@ -52,7 +53,6 @@ _PAIRS = 32  # of rows at least: fewer wait for weights
 _BUSY = 16  # accumulators of a register tile at least
 _HOPELESS = 1.4  # times the least cycles of other tiles: no blocking makes up for it
 _MARGIN = 1.05  # how much faster an estimate must be to be believed
-_MARGIN_STRASSEN = 1.03  # whose gain is never larger than an eighth
 # results of a tile, fewer inputs first: what is no faster by estimate rounds more
 _TILES = ((2, 2), (3, 3), (2, 4), (4, 2), (4, 4), (5, 5))
 _MOST_TILES = 50
@@ -114,7 +114,7 @@ def choose_fast(
     fast = winograd_ways(plan, cluster, device, cached, precision)
     halves = strassen_ways(plan, cluster, device, cached, precision)
     ways: list[Fast] = [w for w in fast[:1] if w.cycles * _MARGIN < w.direct]
-    ways += [w for w in halves[:1] if w.cycles * _MARGIN_STRASSEN < w.direct]
+    ways += [w for w in halves[:1] if w.cycles < w.direct]  # most take less than estimated
     return min(ways, key=lambda w: w.cycles, default=None)
 
 
@@ -315,7 +315,7 @@ def _in_place(layer: Halves, plan: Plan, device: CpuDevice, cached: bool) -> flo
     lanes = device.vector_lanes(4)
     size, each = (tile.rows, tile.vectors), device.fma_cycles(tile.lanes)
     steps = tile_cycles(layer.rows, vectors, size, each) * depth
-    packing = shares * layer.rows * depth / lanes * _PACKING if packed else 0.0
+    packing = shares * layer.rows * depth / lanes * _GATHERED if packed else 0.0
     total = steps + packing + _moved(4 * depth * vectors * tile.lanes, cached, layer.rows)
     return total / device.cores + shares * panels * _UNIT / device.cores + _BARRIER
 
