@@ -140,6 +140,10 @@ def _erf(x: Any) -> Any:
     return np.vectorize(math.erf, otypes=[np.float64])(x)
 
 
+def _ndtr(x: Any) -> Any:
+    return np.vectorize(lambda v: math.erfc(v * -math.sqrt(0.5)) / 2, otypes=[np.float64])(x)
+
+
 def _sigmoid(x: Any) -> Any:
     return np.where(
         x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x)))
@@ -212,6 +216,7 @@ _ROWS: tuple[tuple[str, int, Callable[..., Any], Result], ...] = (
     ("cosh", 1, np.cosh, "float"),
     ("tanh", 1, np.tanh, "float"),
     ("erf", 1, _erf, "float"),
+    ("ndtr", 1, _ndtr, "float"),
     ("sigmoid", 1, _sigmoid, "float"),
     ("relu", 1, _relu, "same"),
     ("floor", 1, np.floor, "same"),

@@ -33,7 +33,7 @@ def _elu(node: Node, x: Expr) -> Expr:
 
 def _gelu(node: Node, x: Expr) -> Expr:
     if node["approximate"] == "none":
-        return x * 0.5 * (apply("erf", x * sqrt(0.5)) + 1.0)
+        return x * apply("ndtr", x)
     # 0.5 (1 + tanh u) = sigmoid(2u)
     inner = x * (x * x * (0.044715 * 2 * sqrt(2 / pi)) + 2 * sqrt(2 / pi))
     return x * apply("sigmoid", inner)

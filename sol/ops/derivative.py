@@ -123,6 +123,7 @@ PULLS: dict[str, Pull] = {
     "cosh": _of(lambda x, y: apply("sinh", x)),
     "tanh": _of(lambda x, y: 1.0 - y * y),
     "erf": _erf,
+    "ndtr": _of(lambda x, y: apply("exp", x * x * -0.5) * (1 / math.sqrt(2 * math.pi))),
     "sigmoid": _of(lambda x, y: y * (1.0 - y)),
     "relu": _relu,
     **dict.fromkeys(

@@ -99,6 +99,7 @@ _UNARY: tuple[_UnaryRow, ...] = (
     ("cosh", "y = (e^x + e^-x) / 2", _op("cosh"), "float", ANY, _WIDE),
     ("tanh", "y = (e^x - e^-x) / (e^x + e^-x)", _op("tanh"), "float", ANY, _WIDE),
     ("erf", "y = 2/√π ∫₀ˣ e^(-t²) dt", _op("erf"), "float", ANY, _WIDE),
+    ("ndtr", "y = (1 + erf(x/√2)) / 2", _op("ndtr"), "float", ANY, _WIDE),
     ("sigmoid", "y = 1 / (1 + e^-x)", _op("sigmoid"), "float", ANY, (-9.0, 9.0)),
     ("relu", "y = max(x, 0); NaN stays NaN", _op("relu"), "same", NUMBERS, _WIDE),
     ("floor", "y = ⌊x⌋", _for_floats("floor"), "same", NUMBERS, _WIDE),

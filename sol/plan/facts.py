@@ -30,6 +30,7 @@ _COSTLY = {
     "tan": 16,
     "tanh": 14,
     "erf": 14,
+    "ndtr": 14,
     "sigmoid": 14,
     "pow": 24,
     "sinh": 16,

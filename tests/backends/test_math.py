@@ -37,18 +37,24 @@ TINY = 2.0**-149
 
 @dataclass(frozen=True)
 class Case:
-    """A function, what it means in float64, and the ULP that it may be off."""
+    """A function, what it means in float64, and the ULP that it may be off: of its value, or of
+    `least` where that is larger."""
 
     name: str
     reference: Callable[..., Any]
     ulp: float
     mask: bool = False
+    least: float = 0.0
     single: bool = False  # the reference rounds to float32 itself, so it is called in float32
 
 
 def sigmoid(x: Doubles) -> Doubles:
     e = np.exp(-np.abs(x))
     return np.where(x < 0, e, 1.0) / (1 + e)
+
+
+def ndtr(x: float) -> float:
+    return math.erfc(-x / math.sqrt(2)) / 2
 
 
 def sign(x: Doubles) -> Doubles:
@@ -74,6 +80,7 @@ UNARY = (
     Case("cosh", np.cosh, 2),
     Case("tanh", np.tanh, 1.5),
     Case("erf", np.vectorize(math.erf, otypes=[np.float64]), 1.5),
+    Case("ndtr", np.vectorize(ndtr, otypes=[np.float64]), 2, least=0.5),
     Case("sigmoid", sigmoid, 2),
     Case("silu", lambda x: x * np.where(x < -88.72284, 0.0, sigmoid(x)), 2),
     Case("floor", np.floor, 0),
@@ -184,14 +191,14 @@ def libraries(tmp_path_factory: pytest.TempPathFactory) -> Libraries:
     return Libraries(tmp_path_factory.mktemp("math"))
 
 
-def error(y: Floats, true: Doubles) -> Doubles:
-    """Distance in units of the last place of the float nearest to the true value.
+def error(y: Floats, true: Doubles, least: float = 0.0) -> Doubles:
+    """Distance in units of the last place of the float nearest to the true value, or of `least`.
 
     Infinite where one is NaN and the other is not, where an infinity is missing or too much, and
     where zeros differ in sign.
     """
     rounded = true.astype(np.float32)
-    exponent = np.floor(np.log2(np.maximum(np.abs(true), 2.0**-126)))
+    exponent = np.floor(np.log2(np.maximum(np.abs(true), max(least, 2.0**-126))))
     with np.errstate(invalid="ignore"):
         ulps = np.abs(y.astype(np.float64) - true) / np.exp2(np.minimum(exponent, 127) - 23)
     special = ~np.isfinite(rounded) | ~np.isfinite(y)
@@ -205,7 +212,7 @@ def check(case: Case, y: Floats, *arguments: Floats) -> None:
     with np.errstate(all="ignore"):
         wide = arguments if case.single else tuple(x.astype(np.float64) for x in arguments)
         true = np.asarray(case.reference(*wide)).astype(np.float64)
-        ulps = error(y, true)
+        ulps = error(y, true, case.least)
     if case.name in ("max", "min"):  # which zero is larger is left open
         ulps[(true == 0) & (y == 0)] = 0
     i = int(np.argmax(ulps))
@@ -241,7 +248,7 @@ def test_same_bits_for_every_width(width: int, compiler: str, libraries: Librari
         assert same.all(), f"{case.name}({a[i]!r}, {b[i]!r}) = {y[i]!r} and {z[i]!r}"
 
 
-@pytest.mark.parametrize("name", ["tanh", "erf", "sigmoid"])
+@pytest.mark.parametrize("name", ["tanh", "erf", "ndtr", "sigmoid"])
 def test_never_beyond_one(name: str, libraries: Libraries) -> None:
     case = next(c for c in UNARY if c.name == name)
     x = np.linspace(0, 20, 2**18, dtype=np.float32)

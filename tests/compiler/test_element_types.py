@@ -19,8 +19,8 @@ BINARY = ("add", "sub", "mul", "max", "min", "eq", "lt", "ge", "bitwise_and", "b
 DIVISIONS = ("floordiv", "mod", "fmod")
 UNARY = ("neg", "abs", "sign", "relu", "square", "bitwise_not", "floor")
 REDUCTIONS = ("sum", "prod", "max_reduce", "min_reduce")
-DOUBLE = ("exp", "expm1", "sin", "cos", "tan", "tanh", "sinh", "cosh", "erf", "sigmoid", "log1p",
-          "atan", "neg", "abs", "sign", "relu", "ceil", "round", "trunc", "isnan",
+DOUBLE = ("exp", "expm1", "sin", "cos", "tan", "tanh", "sinh", "cosh", "erf", "ndtr", "sigmoid",
+          "log1p", "atan", "neg", "abs", "sign", "relu", "ceil", "round", "trunc", "isnan",
           "isinf")  # fmt: skip
 
 

@@ -322,6 +322,7 @@ MEANING: dict[str, Meaning] = {
         "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "bitwise_and",
         "bitwise_or", "bitwise_xor", "where", "matmul",
     ),
+    "ndtr": lambda a, x: torch.special.ndtr(x),
     "left_shift": lambda a, x, y: torch.bitwise_left_shift(x, y),
     "right_shift": lambda a, x, y: torch.bitwise_right_shift(x, y),
     "floordiv": lambda a, x, y: torch.floor_divide(x, y),

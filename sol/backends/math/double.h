@@ -34,6 +34,8 @@ SOL_INLINE double tanh_f64(double x) { return __builtin_tanh(x); }
 
 SOL_INLINE double erf_f64(double x) { return __builtin_erf(x); }
 
+SOL_INLINE double ndtr_f64(double x) { return 0.5 * __builtin_erfc(x * -0x1.6a09e667f3bcdp-1); }
+
 SOL_INLINE double floor_f64(double x) { return __builtin_floor(x); }
 
 SOL_INLINE double ceil_f64(double x) { return __builtin_ceil(x); }

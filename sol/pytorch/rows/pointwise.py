@@ -63,6 +63,7 @@ for _op in _TESTS:
 put("sgn", _same("sign"))
 put("special_expm1", _floating("expm1"))
 put("special_erf", _floating("erf"))
+put("special_ndtr", _floating("ndtr"))
 put("square", _same("square"))
 put("fix", _rounding("trunc"))
 
