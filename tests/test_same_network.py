@@ -17,14 +17,17 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(scope="module")
 def by_pytorch() -> Iterator[tuple[Any, Any, Any, Any]]:
-    """A network of PyTorch with images, and by Sol with its results."""
+    """A network of PyTorch with images, and by Sol with its results. Kernels are chosen for a
+    number of threads, so it is the same for all frameworks."""
     pytest.importorskip("tensorflow")
     from benchmarks import same_network as same
 
     disabled, logging.root.manager.disable = logging.root.manager.disable, logging.WARNING
     module, images = same.prepared(same.resnet((1, 2, 1, 1), 16, 10), 48)
-    written = same.by_pytorch(module, images)
-    yield module, images, written, written.run(images)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOL_THREADS", "1")
+        written = same.by_pytorch(module, images)
+        yield module, images, written, written.run(images)
     logging.root.manager.disable = disabled
 
 

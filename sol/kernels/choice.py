@@ -50,12 +50,14 @@ _WAIT_DRAM = 0.05  # from memory
 _WAIT_ROWS = 3.0  # and so many more, divided by the rows that need it
 _CACHED_SHARE = 0.5  # of the last-level cache: weights that stay there from block to block
 _PAIRS = 32  # of rows at least: fewer wait for weights
+_DEEP = 64  # terms of its products at least: sums in front of shorter ones do not pay
 _BUSY = 16  # accumulators of a register tile at least
 _HOPELESS = 1.4  # times the least cycles of other tiles: no blocking makes up for it
 _MARGIN = 1.05  # how much faster an estimate must be to be believed
 # results of a tile, fewer inputs first: what is no faster by estimate rounds more
 _TILES = ((2, 2), (3, 3), (2, 4), (4, 2), (4, 4), (5, 5))
 _MOST_TILES = 50
+_NARROWEST = 4  # lanes of a vector
 _MOST_PRODUCTS = 49
 _CAREFUL = 4  # inputs per tile along an axis where nothing may be lost
 
@@ -123,7 +125,7 @@ def strassen_ways(
 ) -> list[Strassen]:
     """All ways to use Strassen's algorithm, the best by estimate first."""
     layer = halves_of(plan, cluster, device.vector_lanes(4)) if precision == "float32" else None
-    if layer is None or layer.sizes.pairs < _PAIRS:
+    if layer is None or layer.sizes.pairs < _PAIRS or layer.sizes.depth < _DEEP:
         return []
     direct = _in_place(layer, plan, device, cached)
     found = _pairings(layer.sizes, device, cached)
@@ -230,11 +232,21 @@ def _unit(
     weights = 4 * share * b.lanes / rate
     large = max(s.transform.n for s in layer.spatial) >= _LARGE
     moved = tiles * layer.products * (_TRANSFORM_LARGE if large else _TRANSFORM)
-    inside, outside = -(-layer.depth // b.lanes) * moved, share * moved
+    parts = layer.depth // layer.inputs
+    inside, outside = parts * _vectors(layer.inputs, b.lanes) * moved, share * moved
     scratch = 4 * layer.products * tiles * (layer.depth + share * b.lanes)
     streamed = 4 * layer.multiplications * layer.columns > _STREAMED * device.l2
     spill = max(0.0, scratch - _ROOMY * device.l2) * _SPILL if streamed else 0.0
     return layer.multiplications * _overlapped(steps, weights) + inside + outside + spill
+
+
+@functools.cache
+def _vectors(elements: int, lanes: int) -> int:
+    """Vectors of so many elements, the rest in narrower ones (lower/ranges.py, lane_pieces)."""
+    count = 0
+    while elements and lanes >= _NARROWEST:
+        count, elements, lanes = count + elements // lanes, elements % lanes, lanes // 2
+    return count + elements
 
 
 def _direct(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> float:

@@ -24,6 +24,7 @@ from sol.plan.facts import is_depthwise
 from sol.plan.inline import Inliner
 from sol.plan.records import Cluster, Plan
 
+_FEWEST = 4  # input channels
 _TRANSFORMED = 2  # axes at most: errors multiply
 
 
@@ -151,6 +152,8 @@ def layer_of(plan: Plan, cluster: Cluster) -> Layer | str:
     groups, columns = grouping(root)
     channels = plan.graph[root.inputs[0]].shape[1]
     assert isinstance(channels, int)
+    if channels // groups < _FEWEST:
+        return "too few channels for a vector"
     if not _along_memory(plan, root, channels):
         return "channels of the input are not innermost"
     return Layer(found, spatial, groups, channels // groups, columns)
