@@ -17,7 +17,7 @@ from sol.core.dims import concrete
 from sol.ir.graph import Graph
 from sol.kernels.across import find_across, lower_across
 from sol.kernels.attention import lower_attention
-from sol.kernels.choice import Fast, Strassen, Winograd, choose_fast, winograd_ways
+from sol.kernels.choice import Fast, Strassen, Winograd, choose_fast, copy_pays, winograd_ways
 from sol.kernels.gemm import lower_contraction
 from sol.kernels.grouped import choose_grouped
 from sol.kernels.grouped_kernel import lower_grouped
@@ -84,15 +84,28 @@ def lower(planned: Planned, device: CpuDevice, options: Options = DEFAULTS) -> t
 def plan_layers(
     graph: Graph, device: CpuDevice, options: Options = DEFAULTS, keep: bool = False
 ) -> Planned:
-    """The plan of a network after passes, with the windows that the layers before them compute.
+    """The plan of a network after passes, with first layers that read a copy of their input, and
+    windows that the layers before them compute.
 
-    Which do follows from the methods of these layers, so that it is known after a first plan only.
+    Both follow from the methods of layers, so that they are known after a first plan only.
     keep: as in `make_plan`.
     """
     lanes = device.vector_lanes(4)
     planned = make_plan(graph, keep, lanes)
-    windows = _pooled_windows(planned, device, options) if options.budget is None else ()
-    return make_plan(graph, keep, lanes, windows) if windows else planned
+    if options.budget is not None:
+        return planned
+    stems = _stems(planned, device, options)
+    windows = _pooled_windows(planned, device, options)
+    return make_plan(graph, keep, lanes, windows, stems) if stems or windows else planned
+
+
+def _stems(planned: Planned, device: CpuDevice, options: Options) -> frozenset[str]:
+    """Convolutions for which a copy of their input pays."""
+    plan, cached = planned.plan, _weights_stay(planned, device)
+    return frozenset(
+        c.root for c in plan.clusters
+        if c.kind == "contraction" and copy_pays(plan, c, device, cached, options.precision)
+    )  # fmt: skip
 
 
 def _pooled_windows(planned: Planned, device: CpuDevice, options: Options) -> frozenset[str]:

@@ -9,6 +9,7 @@ constants were fitted to measured layers (docs/performance.md). Measuring may ov
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from sol.kernels.winograd_layer import Layer, layer_of
 from sol.lower.cluster import Memory
 from sol.lower.ranges import extent_of
 from sol.plan.facts import rows_per_image
+from sol.plan.prepare import STEM_CHANNELS
 from sol.plan.records import Cluster, Plan
 
 _SCRATCH = 1.25  # of a core's L2 cache: V and M of a block of tiles, beyond one register tile
@@ -56,6 +58,7 @@ _HOPELESS = 1.4  # times the least cycles of other tiles: no blocking makes up f
 _MARGIN = 1.05  # how much faster an estimate must be to be believed
 # results of a tile, fewer inputs first: what is no faster by estimate rounds more
 _TILES = ((2, 2), (3, 3), (2, 4), (4, 2), (4, 4), (5, 5))
+_COPY = 2.0  # cycles for an element of a first layer's input that is copied
 _MOST_TILES = 50
 _NARROWEST = 4  # lanes of a vector
 _MOST_PRODUCTS = 49
@@ -137,8 +140,35 @@ def winograd_ways(
 ) -> list[Winograd]:
     """All ways to use Winograd's algorithm, the best by estimate first."""
     found = layer_of(plan, cluster) if precision != "strict" else "only plain sums"
+    return [] if isinstance(found, str) else _ways(found, plan, cluster, device, cached, precision)
+
+
+def copy_pays(
+    plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool, precision: str
+) -> bool:
+    """Whether a convolution of few input channels, a first layer, takes less time by Winograd's
+    algorithm on a copy of its input with channels innermost, the making of the copy included."""
+    root = plan.graph[cluster.root]
+    if precision == "strict" or root.op != "conv" or root["groups"] != 1:
+        return False
+    channels, *sizes = plan.graph[root.inputs[0]].shape[1:]
+    if not isinstance(channels, int) or channels >= STEM_CHANNELS:
+        return False
+    found = layer_of(plan, cluster, STEM_CHANNELS)
     if isinstance(found, str):
-        return []
+        return False
+    elements = STEM_CHANNELS * math.prod(s for s in sizes if isinstance(s, int))
+    # results are written after the products, not while others are computed
+    written = 4 * found.columns * math.prod(s.results for s in found.spatial)
+    rate = _CACHED if written < _CACHED_SHARE / 2 * device.l3 else _DRAM_SHARED
+    beside = (elements * _COPY + written / rate) / device.cores + _BARRIER
+    ways = _ways(found, plan, cluster, device, cached, precision)
+    return any((w.cycles + beside) * _MARGIN < w.direct for w in ways[:1])
+
+
+def _ways(
+    found: Layer, plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool, precision: str
+) -> list[Winograd]:
     direct = _direct(plan, cluster, device, cached)
     layers = list(_layers(found, precision == "careful"))
     least = [_least(layer, device, cached) for layer in layers]

@@ -133,9 +133,9 @@ class Layer:
         return replace(self, spatial=spatial)
 
 
-def layer_of(plan: Plan, cluster: Cluster) -> Layer | str:
+def layer_of(plan: Plan, cluster: Cluster, copied: int | None = None) -> Layer | str:
     """The layer of a contraction cluster, with 2 results per tile and axis; else the reason why
-    the algorithm does not take it."""
+    the algorithm does not take it. copied: as if it read a copy with so many channels innermost."""
     root = plan.graph[cluster.root]
     if root.op != "conv" or is_depthwise(plan.graph, root):
         return "no convolution"
@@ -152,6 +152,8 @@ def layer_of(plan: Plan, cluster: Cluster) -> Layer | str:
     groups, columns = grouping(root)
     channels = plan.graph[root.inputs[0]].shape[1]
     assert isinstance(channels, int)
+    if copied is not None:
+        return Layer(found, spatial, groups, copied // groups, columns)
     if channels // groups < _FEWEST:
         return "too few channels for a vector"
     if not _along_memory(plan, root, channels):

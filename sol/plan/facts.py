@@ -117,6 +117,17 @@ class Facts:
             return node.inputs[1] in static and node.dtype.name == "f32"
         return node.op == "packed_matmul"
 
+    def widens(self, node: Node) -> bool:
+        """Whether a first layer reads a copy of its input with more channels (plan/prepare.py)."""
+        return (
+            node.op == "pad"
+            and node["high"][1:2] not in ((), (0,))
+            and all(
+                u.op == "conv" and u.inputs[0] == node.name and self.taps(u) > 1
+                for u in self.users(node.name)
+            )
+        )
+
     def taps(self, node: Node) -> int:
         """Kernel positions of a convolution."""
         return nominal_size(self.graph[node.inputs[1]].shape[2:])

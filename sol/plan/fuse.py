@@ -60,6 +60,7 @@ def choose(graph: Graph, facts: Facts) -> Choice:
             or node.name in outputs
             or node.op in (*JOINS, "item", "packed_columns", "packed_gates", "keys_first")
             or facts.whole(node)
+            or facts.widens(node)
             or any(_by_step(node.name, u) for u in facts.users(node.name))
         )
         if ends or (

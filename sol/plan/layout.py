@@ -92,6 +92,8 @@ def _order_of(
         return tuple(range(rank))
     if _only_flattened(facts, node) or _only_shifted(facts, node):
         return tuple(range(rank))
+    if facts.widens(node):
+        return channels_last(rank)
     if node.op in ("attention", "masked_attention"):
         return (*range(rank - 3), rank - 2, rank - 3, rank - 1) if rank > 3 else tuple(range(rank))
     root = choice.roots.get(node.name)

@@ -58,16 +58,20 @@ def whole(graph: Graph, node: Node) -> bool:
 
 
 def make_plan(
-    graph: Graph, keep: bool = False, lanes: int = 16, pooled: Collection[str] = ()
+    graph: Graph,
+    keep: bool = False,
+    lanes: int = 16,
+    pooled: Collection[str] = (),
+    stems: Collection[str] = (),
 ) -> Planned:
     """Plan a network.
 
     keep: no memory is reused, so that all values can be looked at after a run. lanes: floats of a
     vector of the device. pooled: windows that the convolution before them computes, of those that
-    a plan without any names in `Planned.pooled`.
+    a plan without any names in `Planned.pooled`. stems: first layers that read a padded copy.
     """
     graph = image_by_image(expand_composites(split_recurrent(graph, lanes), whole))
-    graph = prepare_graph(share_prefixes(graph), lanes)
+    graph = prepare_graph(share_prefixes(graph), lanes, stems)
     facts = Facts(graph)
     choice = choose(graph, facts)
     orders = choose_orders(graph, facts, choice)

@@ -13,6 +13,7 @@ taps at once, which fill the lanes that few results would leave empty
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
@@ -38,11 +39,13 @@ _FEW_RESULTS = 4
 _MOST_COLUMNS = 256  # products of a place that are kept in memory
 _DEEP = 16  # channels of inputs that are worth a pass over all products
 _FEWER = 2.5  # times fewer multiply-adds: Winograd's algorithm saves as many
+STEM_CHANNELS = 4  # of a first layer's input, so that a vector holds those of a pixel
 _BLOCK = 32  # columns of a block of a packed operand
 
 
-def prepare_graph(graph: Graph, lanes: int) -> Graph:
-    """Apply the rewrites above. lanes: floats of a vector of the device."""
+def prepare_graph(graph: Graph, lanes: int, stems: Collection[str] = ()) -> Graph:
+    """Apply the rewrites above. lanes: floats of a vector of the device. stems: first layers that
+    read a copy of their input, padded, with channels for a vector."""
     b = builder()
     for node in graph:
         b.reserve(node.name)
@@ -70,6 +73,8 @@ def prepare_graph(graph: Graph, lanes: int) -> Graph:
                     node.origin,
                 )
             )
+        elif node.name in stems:
+            b.append(_padded(b, node, STEM_CHANNELS))
         elif node.op == "conv" and _thin(graph, node):
             b.append(_padded(b, node))
         elif node.op == "conv" and _few_results(graph, node, lanes):
@@ -109,24 +114,30 @@ def _thin(graph: Graph, node: Node) -> bool:
     )
 
 
-def _padded(b: Builder, node: Node) -> Node:
-    x = b[node.inputs[0]]
+def _padded(b: Builder, node: Node, channels: int = 0) -> Node:
+    """A convolution that does without padding; with so many input channels at least."""
+    x, weight = b[node.inputs[0]], b[node.inputs[1]]
+    given = x.shape[1]
+    assert isinstance(given, int)
+    more = max(0, channels - given)
     low = (0, 0, *(p[0] for p in node["padding"]))
-    high = (0, 0, *(p[1] for p in node["padding"]))
-    pad = b.add(
-        "pad",
-        x,
-        low=low,
-        high=high,
-        mode="constant",
-        value=0.0,
-        name=f"{node.name}_pad",
-        origin=node.origin,
-    )
+    high = (0, more, *(p[1] for p in node["padding"]))
+    x = _with_zeros(b, x, low, high, f"{node.name}_pad", node.origin)
+    if more:
+        none = (0,) * (len(low) - 2)
+        name = f"{node.name}_widened"
+        weight = _with_zeros(b, weight, (0, 0, *none), (0, more, *none), name)
     attrs = tuple(
         (k, tuple((0, 0) for _ in node["padding"]) if k == "padding" else v) for k, v in node.attrs
     )
-    return Node(node.name, "conv", (pad.name, *node.inputs[1:]), attrs, node.type, node.origin)
+    inputs = (x.name, weight.name, *node.inputs[2:])
+    return Node(node.name, "conv", inputs, attrs, node.type, node.origin)
+
+
+def _with_zeros(
+    b: Builder, x: Node, low: tuple[int, ...], high: tuple[int, ...], name: str, origin: str = ""
+) -> Node:
+    return b.add("pad", x, low=low, high=high, mode="constant", value=0.0, name=name, origin=origin)
 
 
 def _few_results(graph: Graph, node: Node, lanes: int) -> bool:

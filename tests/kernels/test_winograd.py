@@ -297,6 +297,52 @@ def test_narrower_vectors() -> None:
     compare(program("a rest of each", "avx2"), 2)
 
 
+def stem(
+    name: str, channels: int, size: tuple[int, int], taps: tuple[int, int], stride: int,
+    end: End = _relu,
+) -> Case:  # fmt: skip
+    """A first layer: its input is row-major and has few channels."""
+    b = builder()
+    x = b.input("x", TensorType((B, channels, *size), F32))
+    x = b.add("mul", x, b.constant(0.5, F32))
+    w = b.parameter("weight", TensorType((64, channels, *taps), F32))
+    bias = b.parameter("bias", TensorType((64,), F32))
+    padding = (taps[0] // 2, taps[1] // 2)
+    y = b.add("conv", x, w, bias, **_attributes(2, padding, 1, (stride, stride)))
+    return Case(name, b.finish([_read(b, r) for r in end(b, y)]), -1, 1, tolerance=3.0)
+
+
+STEMS = (
+    stem("7x7", 3, (64, 64), (7, 7), 2),
+    stem("odd", 3, (57, 63), (7, 7), 2, end=_gated),
+    stem("11x11", 3, (63, 63), (11, 11), 4),
+    stem("stride 1", 3, (40, 44), (5, 5), 1),
+)
+
+
+def test_first_layers_read_a_copy_with_channels_for_a_vector() -> None:
+    joined = build_joined(STEMS, replace(detect(), cores=1))
+    whys = [m.why for m in joined.compiled.steps if m.packed]
+    assert sum("Winograd" in w for w in whys) == len(STEMS)
+    for batch in (1, 3):
+        compare(joined, batch)
+
+
+def test_a_copy_pays_only_where_it_saves_more() -> None:
+    device = replace(detect(), cores=1)
+
+    def copied(case: Case, **options: Any) -> bool:
+        planned = plan_layers(case.graph, device, Options(**options))
+        return any(n.op == "pad" and n.shape[1] == 4 for n in planned.plan.graph)
+
+    first = stem("7x7", 3, (224, 224), (7, 7), 2)
+    assert copied(first)
+    assert not copied(first, precision="strict")
+    assert not copied(first, memory="1GB")
+    assert not copied(stem("3x3", 3, (224, 224), (3, 3), 2))
+    assert not copied(stem("large results", 3, (224, 224), (3, 3), 1))
+
+
 def test_windows_that_are_not_pooled() -> None:
     """Those that overlap, reach beyond the map or meet across tiles; behind dilated layers; results
     of the network, which have other orders of axes."""
