@@ -143,7 +143,7 @@ def test_the_check_sees_the_planner(graph: Graph, monkeypatch: pytest.MonkeyPatc
         compile_graph(graph)
 
 
-def _with_a_wrong_end(graph: Graph, _lanes: int, *_: Any) -> Graph:
+def _with_a_wrong_end(graph: Graph, _lanes: int, *_: object) -> Graph:
     end = graph[graph.outputs[0]]
     wrong = Node("wrong", "neg", (end.name,), (), end.type)
     return Graph((*graph.nodes, wrong), ("wrong",))
