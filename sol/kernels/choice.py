@@ -149,7 +149,8 @@ def copy_pays(
     """Whether a convolution of few input channels, a first layer, takes less time by Winograd's
     algorithm on a copy of its input with channels innermost, the making of the copy included."""
     root = plan.graph[cluster.root]
-    if precision == "strict" or root.op != "conv" or root["groups"] != 1:
+    plain = root.op == "conv" and root["groups"] == 1 and root.inputs[1] in plan.graph.static
+    if precision == "strict" or not plain:
         return False
     channels, *sizes = plan.graph[root.inputs[0]].shape[1:]
     if not isinstance(channels, int) or channels >= STEM_CHANNELS:

@@ -11,7 +11,6 @@ results, not 4 * 25, and the sum as written 144.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +41,16 @@ class Taps:
     def whole(self) -> int:
         """Phases, the first ones, with as many taps as the transform."""
         return self.window - (self.transform.r - 1) * self.stride
+
+    @property
+    def last(self) -> int:
+        """The product at infinity, which is that of the last tap."""
+        return self.transform.n - 1
+
+    @property
+    def last_is_short(self) -> bool:
+        """Whether some phases have nothing to add to it."""
+        return self.transform.n > 1 and self.whole < self.parts
 
     def tap(self, part: int, k: int) -> int | None:
         """The k-th tap that a part transforms, if it has so many."""
@@ -77,24 +86,20 @@ class Order:
             found[k] = counter
         return found
 
-    @functools.cache  # noqa: B019  (orders are few)
-    def parts(self) -> tuple[Position, ...]:
+    def parts(self) -> list[Position]:
         """The part of each axis, for all parts of the sum."""
         counts = itertools.product(*(range(self.axes[k].parts) for k in self.loops))
-        return tuple(tuple(self.taps(c, 0)) for c in counts)
+        return [tuple(self.taps(c, 0)) for c in counts]
 
-    @functools.cache  # noqa: B019
-    def products(self) -> tuple[Position, ...]:
+    def products(self) -> list[Position]:
         """The place of each product in the tile of inputs: those with equal sums side by side, the
         longest first."""
-        extents = [range(a.transform.n) for a in self.axes]
-        needed = {x: self._needed(x) for x in itertools.product(*extents)}
-        return tuple(sorted(needed, key=lambda x: (-len(needed[x]), needed[x].start)))
+        return list(self._needed())
 
     def runs(self, channels: int) -> tuple[Run, ...]:
         """Products with the terms that they need, each part being a sum over channels."""
         found, begin = [], 0
-        for length, run in itertools.groupby(map(self._needed, self.products()), key=len):
+        for length, run in itertools.groupby(self._needed().values(), key=len):
             firsts = [needed.start * channels for needed in run]
             changes = (k for k in range(1, len(firsts)) if firsts[k] != firsts[k - 1])
             later = tuple((begin + k, firsts[k]) for k in changes)
@@ -103,15 +108,23 @@ class Order:
             begin = end
         return tuple(found)
 
-    def _needed(self, product: Position) -> range:
-        """The parts that have anything to add to a product; those of the first of two places at
-        infinity, and what lies between them."""
+    def _needed(self) -> dict[Position, range]:
+        """The products in their order, each with the parts that have anything to add to it: where
+        it is at infinity along two axes, those that count for the first."""
         parts = self.parts()
-        for k, (a, x) in enumerate(zip(self.axes, product)):
-            if a.whole < a.parts and a.transform.n > 1 and x == a.transform.n - 1:
-                needed = [n for n, part in enumerate(parts) if part[k] < a.whole]
-                return range(needed[0], needed[-1] + 1)
-        return range(len(parts))
+        whole = range(len(parts))
+        found = {}
+        for x in itertools.product(*(range(a.transform.n) for a in self.axes)):
+            short = (k for k, a in enumerate(self.axes) if a.last_is_short and x[k] == a.last)
+            k = next(short, None)
+            found[x] = whole if k is None else self._with_all_taps(parts, k)
+        order = sorted(found, key=lambda x: (-len(found[x]), found[x].start))
+        return {x: found[x] for x in order}
+
+    def _with_all_taps(self, parts: Sequence[Position], k: int) -> range:
+        """The parts with all taps along an axis, and what lies between them."""
+        needed = [n for n, part in enumerate(parts) if part[k] < self.axes[k].whole]
+        return range(needed[0], needed[-1] + 1)
 
     @property
     def signature(self) -> str:
