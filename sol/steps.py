@@ -71,7 +71,7 @@ def default_steps(
 
 def lower(planned: Planned, device: CpuDevice, options: Options = DEFAULTS) -> tuple[Made, ...]:
     """A kernel for every cluster."""
-    widths = _widths(device)
+    widths = device.widths
     cached = _weights_stay(planned, device)
     return tuple(
         _contraction(planned.plan, cluster, device, widths, options.precision, cached)
@@ -159,11 +159,7 @@ def other_methods(
 
 def lower_by(planned: Planned, cluster: Cluster, device: CpuDevice, method: Method) -> Made:
     """A contraction, computed by this method."""
-    return _contraction_by(planned.plan, cluster, device, _widths(device), method)
-
-
-def _widths(device: CpuDevice) -> tuple[int, ...]:
-    return tuple(w for w in (16, 8, 4) if w <= device.vector_lanes(4))
+    return _contraction_by(planned.plan, cluster, device, device.widths, method)
 
 
 def _weights_stay(planned: Planned, device: CpuDevice) -> bool:

@@ -85,6 +85,11 @@ class CpuDevice:
         """The same as calls on so many threads see it."""
         return replace(self, cores=min(self.cores, threads))
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Lanes of vectors of 4 bytes, the widest first; what is left is done one by one."""
+        return tuple(w for w in (16, 8, 4) if w <= self.vector_lanes(4))
+
     def vector_lanes(self, bytes_per_element: int) -> int:
         """Elements of this size in one vector register."""
         return self.vector_bytes // bytes_per_element

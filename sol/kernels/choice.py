@@ -22,7 +22,7 @@ from sol.kernels.strassen import PRODUCTS, Halves, Sizes, halves_of
 from sol.kernels.tiles import candidates, choose_tile, tile_cycles
 from sol.kernels.winograd_layer import Layer, layer_of
 from sol.lower.cluster import Memory
-from sol.lower.ranges import extent_of
+from sol.lower.ranges import extent_of, fixed_pieces
 from sol.plan.facts import rows_per_image
 from sol.plan.prepare import STEM_CHANNELS
 from sol.plan.records import Cluster, Plan
@@ -60,7 +60,6 @@ _MARGIN = 1.05  # how much faster an estimate must be to be believed
 _TILES = ((2, 2), (3, 3), (2, 4), (4, 2), (4, 4), (5, 5))
 _COPY = 2.0  # cycles for an element of a first layer's input that is copied
 _MOST_TILES = 50
-_NARROWEST = 4  # lanes of a vector
 _MOST_PRODUCTS = 49
 _CAREFUL = 4  # inputs per tile along an axis where nothing may be lost
 
@@ -239,6 +238,11 @@ def _rate(layer: Layer, device: CpuDevice, cached: bool) -> float:
     weights = 4 * layer.multiplications * layer.columns * layer.groups
     if cached and weights < _CACHED_SHARE * device.l3:
         return _CACHED
+    return _from_memory(device)
+
+
+def _from_memory(device: CpuDevice) -> float:
+    """Bytes of weights in a cycle for each core."""
     return _DRAM if device.cores == 1 else _DRAM_SHARED
 
 
@@ -264,7 +268,7 @@ def _unit(
     large = max(s.transform.n for s in layer.spatial) >= _LARGE
     moved = tiles * layer.products * (_TRANSFORM_LARGE if large else _TRANSFORM)
     parts = layer.depth // layer.inputs
-    inside, outside = parts * _vectors(layer.inputs, b.lanes) * moved, share * moved
+    inside, outside = parts * _vectors(layer.inputs, device) * moved, share * moved
     scratch = 4 * layer.products * tiles * (layer.depth + share * b.lanes)
     streamed = 4 * layer.multiplications * layer.columns > _STREAMED * device.l2
     spill = max(0.0, scratch - _ROOMY * device.l2) * _SPILL if streamed else 0.0
@@ -272,12 +276,10 @@ def _unit(
 
 
 @functools.cache
-def _vectors(elements: int, lanes: int) -> int:
-    """Vectors of so many elements, the rest in narrower ones (lower/ranges.py, lane_pieces)."""
-    count = 0
-    while elements and lanes >= _NARROWEST:
-        count, elements, lanes = count + elements // lanes, elements % lanes, lanes // 2
-    return count + elements
+def _vectors(elements: int, device: CpuDevice) -> int:
+    """Vectors of so many elements, the rest in narrower ones."""
+    pieces = fixed_pieces(elements, device.widths)
+    return sum((end - begin) // width for begin, end, width in pieces)
 
 
 def _direct(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> float:
@@ -294,8 +296,8 @@ def _direct(plan: Plan, cluster: Cluster, device: CpuDevice, cached: bool) -> fl
     size, each = (tile.rows, tile.vectors), device.fma_cycles(tile.lanes)
     steps = tile_cycles(rows, vectors, size, each) * depth
     packing = shares * rows * depth / device.vector_lanes(4) * _PACKING
-    dram = _DRAM if device.cores == 1 else _DRAM_SHARED
-    weights = 4 * depth * product.columns / (_CACHED if cached else dram)
+    rate = _CACHED if cached else _from_memory(device)
+    weights = 4 * depth * product.columns / rate
     groups = extent_of(product.group) if product.group is not None else 1
     assert isinstance(groups, int)
     return groups * (max(steps, weights) + packing) / device.cores + _BARRIER

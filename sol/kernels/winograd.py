@@ -260,7 +260,7 @@ class _Lowering:
             emit = Emitter("d", channel)
             loaded = [emit.let(self.builder.final(v)) for v in values]
             transformed = dict(zip(self._positions("n"), self._transformed(emit, loaded, "n")))
-            for x, position in enumerate(self.layer.order.products()):
+            for x, position in enumerate(self.layer.places):
                 place = base + channel + x * self.slabs.v_slab
                 emit.stmts.append(Store("v", place, transformed[position]))
             code.append(For(channel, begin, end, tuple(emit.stmts), width))
@@ -358,7 +358,7 @@ class _Lowering:
         base = tile * self.slabs.m_pitch + inside
         loaded = {
             position: emit.let(load("@m", F32, base + x * self.slabs.m_slab))
-            for x, position in enumerate(self.layer.order.products())
+            for x, position in enumerate(self.layer.places)
         }
         results = self._transformed(emit, [loaded[p] for p in self._positions("n")], "m")
         tile_of = dict(zip(self._positions("m"), results))

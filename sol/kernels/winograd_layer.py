@@ -17,7 +17,7 @@ from sol.ir.graph import Node
 from sol.kernels.blocks import Run
 from sol.kernels.operands import Spine, grouping, spine
 from sol.kernels.transform import Transform
-from sol.kernels.winograd_sum import Order, Taps
+from sol.kernels.winograd_sum import Order, Position, Taps
 from sol.lower.cluster import Memory
 from sol.lower.vector import lane_cost
 from sol.plan.facts import is_depthwise
@@ -100,6 +100,11 @@ class Layer:
     def order(self) -> Order:
         """Of products and of the parts of their sums."""
         return Order(self.spatial)
+
+    @cached_property
+    def places(self) -> list[Position]:
+        """The place of each product in the tile of inputs."""
+        return self.order.products()
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:

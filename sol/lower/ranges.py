@@ -181,12 +181,17 @@ def lane_pieces(extent: Size, widths: Sequence[int]) -> list[tuple[Expr, Expr, i
     if not isinstance(extent, int):
         whole = size_expr(extent) // widths[0] * widths[0]
         return [(const(0), whole, widths[0]), (whole, size_expr(extent), 1)]
+    return [(const(begin), const(end), w) for begin, end, w in fixed_pieces(extent, widths)]
+
+
+def fixed_pieces(extent: int, widths: Sequence[int]) -> list[tuple[int, int, int]]:
+    """The same for an extent that is a number."""
     pieces = []
     begin = 0
     for width in (*widths, 1):
         end = begin + (extent - begin) // width * width
         if end > begin:
-            pieces.append((const(begin), const(end), width))
+            pieces.append((begin, end, width))
         begin = end
     return pieces
 
