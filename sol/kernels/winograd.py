@@ -16,6 +16,7 @@ which decides where that pays.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -24,14 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sol.core.dtypes import F32
-from sol.ir.expr import Expr, apply, axis, const, load, substitute, where
+from sol.ir.expr import Expr, apply, axis, const, load, substitute, walk, where
 from sol.ir.expr import local_value as local
-from sol.ir.loop import For, If, Let, Stmt, Store, when
+from sol.ir.loop import Fetch, For, If, Let, Stmt, Store, when
 from sol.kernels.blocks import Blocking, Slabs, even_blocks
 from sol.kernels.operands import ACCUMULATED, oriented_channel
 from sol.kernels.pack import Recipe, columns_in_blocks
 from sol.kernels.transform import Emitter, over_axes
-from sol.kernels.winograd_layer import Layer
+from sol.kernels.winograd_layer import Along, Layer
 from sol.kernels.winograd_sum import Order, Taps
 from sol.kernels.winograd_windows import Windows
 from sol.lower.cluster import Lowered, Memory, lowered_units
@@ -255,9 +256,11 @@ class _Lowering:
         channel = axis("channel", self.layer.inputs)
         values = [self._input(channel, starts, x, border) for x in self._positions("n")]
         possible = lane_cost(values, channel, self.builder.access) is not None
+        coming = self._coming(channel, starts) if possible else ()
         code: list[Stmt] = []
         for begin, end, width in lane_pieces(self.layer.inputs, self.widths if possible else (1,)):
             emit = Emitter("d", channel)
+            emit.stmts.extend(coming)
             loaded = [emit.let(self.builder.final(v)) for v in values]
             transformed = dict(zip(self._positions("n"), self._transformed(emit, loaded, "n")))
             for x, position in enumerate(self.layer.places):
@@ -265,6 +268,25 @@ class _Lowering:
                 emit.stmts.append(Store("v", place, transformed[position]))
             code.append(For(channel, begin, end, tuple(emit.stmts), width))
         return tuple(code)
+
+    def _coming(self, channel: Expr, starts: list[Expr]) -> tuple[Stmt, ...]:
+        """Fetches the inputs that the next tile has and this one has not."""
+        last = self.layer.spatial[-1]
+        new = last.transform.n - _ahead(last) if last.residues == 1 else 0
+        moved = [*starts[:-1], starts[-1] + _ahead(last) * last.stride]
+        read = (
+            self._input(channel, moved, x, border=False)
+            for x in self._positions("n")
+            if x[-1] >= new
+        )
+        return self._fetched(read, starts[-1])
+
+    def _fetched(self, values: Iterable[Expr], start: Expr) -> tuple[Stmt, ...]:
+        """Fetches what values read at a place: short pieces of many lines of a map, which the
+        processor does not foresee."""
+        loads = (p for v in values for p in walk(self.builder.final(v)) if p.op == "load")
+        places = ((p.value, p.args[0]) for p in loads if start in walk(p.args[0]))
+        return tuple(Fetch(buffer, index) for buffer, index in dict.fromkeys(places))
 
     def _positions(self, sizes: str) -> list[tuple[int, ...]]:
         """All positions in a tile, row by row."""
@@ -354,6 +376,7 @@ class _Lowering:
 
     def _output_tile(self, tile: Expr, starts: list[Expr], column: Expr) -> tuple[Stmt, ...]:
         emit = Emitter("y", column)
+        emit.stmts.extend(self._coming_results(starts))
         inside = column - self.share * (self.blocking.share * self.blocking.lanes)
         base = tile * self.slabs.m_pitch + inside
         loaded = {
@@ -382,6 +405,26 @@ class _Lowering:
         value, index = self._finished(starts, x, result), self._moved(starts, x)[1]
         return self._store(self.layer.spine.end.name, index, value, present)
 
+    def _coming_results(self, starts: list[Expr]) -> tuple[Stmt, ...]:
+        """Fetches where the next tile's results are stored, and what their epilogue reads."""
+        moved = [*starts[:-1], starts[-1] + _ahead(self.layer.spatial[-1])]
+        values: list[Expr] = []
+        places: list[tuple[str, tuple[Expr, ...]]] = []
+        if self.pooled is None or not self.pooled.alone:
+            name = self.layer.spine.end.name
+            for x in self._positions("m"):
+                values.append(self._finished(moved, x, const(0.0)))
+                places.append((name, self._moved(moved, x)[1]))
+        if self.pooled is not None and self._windows is not None:
+            windows = self._windows
+            places += [(self.pooled.sink, windows.index(moved, w)) for w in windows.positions]
+        outputs = [self.memory.target(name, index, const(0.0)) for name, index in places]
+        stored = dict.fromkeys((o.buffer, o.index) for o in outputs)
+        return (
+            *self._fetched(values, starts[-1]),
+            *(Fetch(buffer, index) for buffer, index in stored if index is not None),
+        )
+
     def _stored_window(
         self,
         windows: Windows,
@@ -401,3 +444,8 @@ class _Lowering:
         assert output.index is not None
         store = Store(output.buffer, output.index, self.builder.final(output.value))
         return when(present, (store,))
+
+
+def _ahead(along: Along) -> int:
+    """From the first result of a tile to that of the next one."""
+    return along.transform.m if along.residues == 1 else 1
