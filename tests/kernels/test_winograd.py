@@ -5,6 +5,7 @@ tile and blocking, whatever the estimates would choose.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import sol.steps
+from sol.backends.c import print_kernel
 from sol.compiler import Options, compile_graph, default_steps, lower, plan_layers
 from sol.core.device import CpuDevice, detect
 from sol.core.dims import B
@@ -289,6 +291,16 @@ def test_every_layer(blocking: str) -> None:
     for batch in (1, 3):
         compare(joined, batch)
     assert same_bits(joined.run(2, threads=1), joined.run(2, threads=2))
+
+
+def test_what_the_next_tile_reads_and_stores_is_fetched() -> None:
+    joined = built(
+        [layer("residual", 16, 32, (12, 12), (3, 3), end=_residual)], "one block", detect().isa
+    )
+    (made,) = [m for m in joined.compiled.steps if "Winograd" in m.why]
+    text, _ = print_kernel(made.calls[0].kernel, "layer")
+    fetched = re.findall(r"prefetch\(\(const void \*\)\(\(uintptr_t\)(\w+)", text)
+    assert len(set(fetched)) == 4  # weights, inputs, what is added, results
 
 
 def test_narrower_vectors() -> None:
