@@ -22,7 +22,7 @@ from sol.ir.expr import local_value as accumulator
 from sol.ir.loop import Fetch, For, Stmt, Store, when
 from sol.kernels.lines import Lines, choose_lines, find_lines
 from sol.kernels.micro import AHEAD, Micro, in_one_go, micro_kernel
-from sol.kernels.operands import ACCUMULATED, Product, describe
+from sol.kernels.operands import ACCUMULATED, Product, describe, foreseen
 from sol.kernels.pack import Packing
 from sol.kernels.regions import Region, find_regions
 from sol.kernels.tiles import _LONGEST_K, Tile, choose_tile
@@ -434,12 +434,7 @@ def _hints(
     result = _element(memory, shape, row + p, vector * shape.tile.lanes + lane, _FINISHED)
     assert result.index is not None
     value = builder.final(result.value)
-    summed = {a for x in walk(value) if x.op == "reduce" for a in x.args[1:]}
-    read = [
-        (x.value, x.args[0])
-        for x in walk(value)
-        if x.op == "load" and _foreseen(x.args[0], p, summed) and step(x.args[0], lane) == 1
-    ]
+    read = [(x.value, x.args[0]) for x in foreseen(value, p) if step(x.args[0], lane) == 1]
     if not read:
         return ()
     return tuple(
@@ -448,12 +443,6 @@ def _hints(
         for n in range(size[0])
         for first in range(0, width, _LINE)
     )
-
-
-def _foreseen(index: Expr, row: Expr, summed: set[Expr]) -> bool:
-    """Whether an index differs from row to row, and is known before anything is read."""
-    parts = set(walk(index))
-    return row in parts and not summed & parts and not any(x.op == "load" for x in parts)
 
 
 def _finished(

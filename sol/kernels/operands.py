@@ -133,6 +133,18 @@ def describe(plan: Plan, cluster: Cluster, lanes: int) -> Product:
     )
 
 
+def foreseen(value: Expr, place: Expr) -> list[Expr]:
+    """The loads of a value, with linear indices, whose index differs from place to place and is
+    known before anything is read: what can be fetched early, also where it does not exist."""
+    summed = {a for x in walk(value) if x.op == "reduce" for a in x.args[1:]}
+    found = []
+    for x in walk(value):
+        parts = set(walk(x.args[0])) if x.op == "load" else set()
+        if place in parts and not summed & parts and not any(p.op == "load" for p in parts):
+            found.append(x)
+    return found
+
+
 def oriented_channel(
     channel: Expr, group: Expr | None, column: Expr, columns: int
 ) -> dict[Expr, Expr]:

@@ -25,14 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sol.core.dtypes import F32
-from sol.ir.expr import Expr, apply, axis, const, load, substitute, walk, where
+from sol.ir.expr import Expr, apply, axis, const, load, substitute, where
 from sol.ir.expr import local_value as local
 from sol.ir.loop import Fetch, For, If, Let, Stmt, Store, when
 from sol.kernels.blocks import Blocking, Slabs, even_blocks
-from sol.kernels.operands import ACCUMULATED, oriented_channel
+from sol.kernels.operands import ACCUMULATED, foreseen, oriented_channel
 from sol.kernels.pack import Recipe, columns_in_blocks
 from sol.kernels.transform import Emitter, over_axes
-from sol.kernels.winograd_layer import Along, Layer
+from sol.kernels.winograd_layer import Layer
 from sol.kernels.winograd_sum import Order, Taps
 from sol.kernels.winograd_windows import Windows
 from sol.lower.cluster import Lowered, Memory, lowered_units
@@ -256,11 +256,11 @@ class _Lowering:
         channel = axis("channel", self.layer.inputs)
         values = [self._input(channel, starts, x, border) for x in self._positions("n")]
         possible = lane_cost(values, channel, self.builder.access) is not None
-        coming = self._coming(channel, starts) if possible else ()
+        coming = self._coming(channel, starts)
         code: list[Stmt] = []
         for begin, end, width in lane_pieces(self.layer.inputs, self.widths if possible else (1,)):
             emit = Emitter("d", channel)
-            emit.stmts.extend(coming)
+            emit.stmts.extend(coming if width > 1 else ())
             loaded = [emit.let(self.builder.final(v)) for v in values]
             transformed = dict(zip(self._positions("n"), self._transformed(emit, loaded, "n")))
             for x, position in enumerate(self.layer.places):
@@ -272,8 +272,8 @@ class _Lowering:
     def _coming(self, channel: Expr, starts: list[Expr]) -> tuple[Stmt, ...]:
         """Fetches the inputs that the next tile has and this one has not."""
         last = self.layer.spatial[-1]
-        new = last.transform.n - _ahead(last) if last.residues == 1 else 0
-        moved = [*starts[:-1], starts[-1] + _ahead(last) * last.stride]
+        new = last.transform.n - last.ahead if last.residues == 1 else 0
+        moved = [*starts[:-1], starts[-1] + last.ahead * last.stride]
         read = (
             self._input(channel, moved, x, border=False)
             for x in self._positions("n")
@@ -284,9 +284,9 @@ class _Lowering:
     def _fetched(self, values: Iterable[Expr], start: Expr) -> tuple[Stmt, ...]:
         """Fetches what values read at a place: short pieces of many lines of a map, which the
         processor does not foresee."""
-        loads = (p for v in values for p in walk(self.builder.final(v)) if p.op == "load")
-        places = ((p.value, p.args[0]) for p in loads if start in walk(p.args[0]))
-        return tuple(Fetch(buffer, index) for buffer, index in dict.fromkeys(places))
+        loads = (p for v in values for p in foreseen(self.builder.final(v), start))
+        places = dict.fromkeys((p.value, p.args[0]) for p in loads)
+        return tuple(Fetch(buffer, index) for buffer, index in places)
 
     def _positions(self, sizes: str) -> list[tuple[int, ...]]:
         """All positions in a tile, row by row."""
@@ -348,10 +348,10 @@ class _Lowering:
         begin = self.share * (b.share * b.lanes)
         end = begin + b.share * b.lanes
         code: list[Stmt] = []
+        body, coming = self._output_tile(tile, starts, column), self._coming_results(starts)
         for first, last, width in lane_pieces(columns, self._output_widths(column, starts)):
-            body = self._output_tile(tile, starts, column)
             low, high = apply("max", begin, first), apply("min", end, last)
-            code.append(For(column, low, high, body, width))
+            code.append(For(column, low, high, (*coming, *body) if width > 1 else body, width))
         return (For(tile, const(0), self.present, (*lets, *code)),)
 
     def _output_widths(self, column: Expr, starts: list[Expr]) -> tuple[int, ...]:
@@ -376,7 +376,6 @@ class _Lowering:
 
     def _output_tile(self, tile: Expr, starts: list[Expr], column: Expr) -> tuple[Stmt, ...]:
         emit = Emitter("y", column)
-        emit.stmts.extend(self._coming_results(starts))
         inside = column - self.share * (self.blocking.share * self.blocking.lanes)
         base = tile * self.slabs.m_pitch + inside
         loaded = {
@@ -407,7 +406,7 @@ class _Lowering:
 
     def _coming_results(self, starts: list[Expr]) -> tuple[Stmt, ...]:
         """Fetches where the next tile's results are stored, and what their epilogue reads."""
-        moved = [*starts[:-1], starts[-1] + _ahead(self.layer.spatial[-1])]
+        moved = [*starts[:-1], starts[-1] + self.layer.spatial[-1].ahead]
         values: list[Expr] = []
         places: list[tuple[str, tuple[Expr, ...]]] = []
         if self.pooled is None or not self.pooled.alone:
@@ -444,8 +443,3 @@ class _Lowering:
         assert output.index is not None
         store = Store(output.buffer, output.index, self.builder.final(output.value))
         return when(present, (store,))
-
-
-def _ahead(along: Along) -> int:
-    """From the first result of a tile to that of the next one."""
-    return along.transform.m if along.residues == 1 else 1

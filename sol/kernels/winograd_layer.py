@@ -68,6 +68,11 @@ class Along(Taps):
         inside = self.transform.m * self.residues
         return tile // self.residues * inside + tile % self.residues
 
+    @property
+    def ahead(self) -> int:
+        """From the first result of a tile to that of the next one."""
+        return self.transform.m if self.residues == 1 else 1
+
     def begin(self, first: Expr, part: Expr) -> Expr:
         """The first input of a tile, for a part of the sum."""
         return first * self.stride + part * self.dilation - self.padding
